@@ -1,0 +1,32 @@
+"""The embedded default: real smartwatch signals, minutes on a laptop.
+
+The signals are real (PyPI package seglearn, 10 people, 7 shoulder exercises); the continuous
+recordings are composed from its trials. 80 recordings of about 112 s, 5 classes, 5 frames per
+second; people 1 to 7 train, 8 to 10 validate.
+
+    python -m segtad_jax.main --config configs/watch.py --workdir runs/watch
+"""
+
+from ml_collections import ConfigDict
+
+from segtad_jax.config import default, with_arguments
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """`argument`: switches separated by commas, see `segtad_jax.config`."""
+    config = default()
+    config.data.source = "watch"
+    config.data.dir = "data"
+    config.data.num_frames = 320  # 64 s at 5 frames per second
+    config.model.width = 128
+    config.model.num_bins = 16
+    config.sampling.seeds = 25
+    config.optim.schedule = "cosine"
+    config.optim.learning_rate = 1e-3
+    config.optim.warmup_steps = 30
+    config.train.batch_size = 8
+    config.train.steps = 500
+    config.train.eval_every = 100
+    config.train.save_every = 100
+    config.eval.max_detections = 300
+    return with_arguments(config, argument)

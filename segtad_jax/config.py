@@ -1,0 +1,263 @@
+"""Every default with its reason, the argument grammar of config files, and the one check.
+
+A config file calls `default()`, changes what its data set needs and hands the argument behind the
+colon to `with_arguments`:
+
+    def get_config(argument: str = "") -> ConfigDict:
+        config = default()
+        config.data.num_frames = 400
+        return with_arguments(config, argument)
+
+so that `--config configs/hacs.py:paper,runlocal` means the same for every file. Fields are set on
+the command line as `--config.model.width=128`.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+ENCODER_STRIDE = 8  # three Conv1D(k=3, s=2), section 3.2.2
+
+
+def default() -> ConfigDict:
+    """The defaults: the paper's values where it gives one, otherwise ours (docs/paper_notes.md)."""
+    config = ConfigDict()
+    config.seed = 0
+
+    data = config.data = ConfigDict()
+    data.source = "prepared"  # 'prepared' TFRecord shards, or embedded: 'watch', 'synthetic'
+    data.dir = ""  # folder of the data set; for embedded sources the folder it is written under
+    data.num_frames = 1000  # T, of a window; 1000 for ActivityNet, 400 for HACS (section 4.1)
+    data.train_split = "training"
+    data.eval_split = "validation"
+    data.holdout = ""  # training recordings kept aside to choose on: ids or patterns, 's06_*,s07_*'
+    # Synthetic recordings: what tests and `:runlocal` use.
+    data.synthetic_recordings = 48  # training recordings; a quarter as many validate
+    data.synthetic_frames = 64  # frames of a recording
+    data.synthetic_channels = 16
+    data.synthetic_classes = 3
+    data.synthetic_noise = 1.0  # standard deviation of the noise over the classes' unit prototypes
+    data.synthetic_seed = 0
+
+    model = config.model = ConfigDict()
+    model.dtype = "float32"  # of convolutions; integrals, cosines, norms and losses stay float32
+    model.width = 256  # C', channels inside (ours)
+    model.branches = ("graph", "atrous", "global")  # of PAG (Table 5)
+    model.dilations = (1, 10, 20, 30)  # of the atrous branches (Table 6)
+    model.global_convolution = True  # 1x1 convolution in PAG's global branch (ours; off in :paper)
+    model.snippet_neighbours = 4  # K of the snippet graph (author)
+    model.aggregate = "mean"  # of both graphs: 'sum' is Eq. 1 to the letter, 'mean' and 'max' ours
+    model.decoder_stride = 1  # frames per decoded node: 1 (paper) or 4 (probably the author's code)
+    model.stride = 8  # eta, the grid of proposals in frames (Eq. 8)
+    model.num_bins = 32  # R of SGAlign (G-TAD)
+    model.context = 0.5  # SGAlign looks this part of a proposal's length beyond each end (G-TAD)
+    model.interpolation = "constant"  # features between frames: 'constant' (ours), 'linear' (G-TAD)
+    model.proposal_neighbours = 4  # K of the proposal graph (section 3.3)
+    model.proposal_layers = 3  # edge convolutions of PDN (section 3.3)
+    model.similarity = "tiou"  # edges between proposals: 'tiou' or 'center' (Table 8)
+
+    sampling = config.sampling = ConfigDict()
+    sampling.seeds = 50  # M0, half of them positive (section 3.3)
+    sampling.edges = "tree"  # neighbours within a seed's sample (ours), 'list': within all samples
+
+    loss = config.loss = ConfigDict()
+    loss.detection = 1.0  # lambda_1 of Eq. 11
+    loss.boundary = 1.0  # lambda_2 of Eq. 11
+    loss.l2 = 1e-4  # lambda_3 of Eq. 11, as coupled L2 on kernels (author)
+    loss.positive_tiou = 0.5  # tau: a proposal of a larger tIoU is positive (section 3.3)
+    loss.boundary_radius = 1  # frames around a start or end that count as one (ours; 0 in :paper)
+    loss.balance_boundaries = True  # positives and negatives weigh the same in Eq. 5 (author)
+    loss.balance_proposals = True  # likewise in the classification loss of Eq. 10 (author)
+
+    optim = config.optim = ConfigDict()
+    optim.schedule = "step"  # 'step' as the paper, or 'cosine' to zero
+    optim.learning_rate = 1e-5  # of Adam: 1e-5 for ActivityNet, 2e-3 for HACS (section 4.1)
+    optim.warmup_steps = 0  # linear, from zero
+    optim.decay_at = 7 / 15  # 'step': part of training after which the rate drops (section 4.1)
+    optim.decay_factor = 0.1  # 'step': to this part (section 4.1)
+
+    train = config.train = ConfigDict()
+    train.batch_size = 32  # windows a step, over all devices (ours)
+    train.steps = 1000
+    train.log_every = 10  # steps
+    train.eval_every = 100  # steps; 0: only at the end
+    train.save_every = 100  # steps; a multiple of log_every
+    train.keep = 3  # checkpoints
+
+    evaluation = config.eval = ConfigDict()
+    evaluation.batch_size = 8  # windows, over all devices
+    evaluation.window_overlap = 0.5  # of neighbouring windows in inference
+    evaluation.fusion = "product"  # of proposal and class score; 'sqrt' takes its root
+    evaluation.renormalise = False  # divide the classes' scores by their mass on actions
+    evaluation.sigma = 0.4  # of Gaussian soft-NMS per class; 0.85 class-agnostic (author)
+    evaluation.candidates = 600  # of a class and recording that go into soft-NMS
+    evaluation.min_score = 1e-4  # below it a candidate is dropped
+    evaluation.max_detections = 200  # of a recording; the paper keeps 100 proposals (section 3.4)
+    return config
+
+
+PAPER = {  # the literal reading wherever there is one beside ours (docs/paper_notes.md)
+    "model.global_convolution": False,
+    "model.aggregate": "sum",
+    "model.decoder_stride": 1,
+    "model.interpolation": "linear",
+    "sampling.edges": "list",
+    "loss.boundary_radius": 0,
+    "loss.balance_boundaries": False,
+    "loss.balance_proposals": False,
+    "eval.fusion": "product",
+    "eval.renormalise": False,
+    "eval.sigma": 0.85,
+}
+
+RUNLOCAL = {  # any config on any laptop in half a minute, without data
+    "data.source": "synthetic",
+    "data.dir": "data",
+    "data.num_frames": 64,
+    "data.holdout": "",
+    "data.synthetic_recordings": 16,
+    "data.synthetic_frames": 64,
+    "model.width": 16,
+    "model.num_bins": 8,
+    "sampling.seeds": 8,
+    "train.batch_size": 8,
+    "train.steps": 20,
+    "train.eval_every": 10,
+    "train.save_every": 10,
+    "eval.batch_size": 4,
+}
+
+SWITCHES = {"paper": PAPER, "runlocal": RUNLOCAL}  # applied in this order
+
+
+def with_arguments(config: ConfigDict, argument: str) -> ConfigDict:
+    """Applies the comma-separated switches behind a config file's colon, e.g. `paper,runlocal`.
+
+    Raises:
+        ValueError: a switch that does not exist, with those that do.
+    """
+    chosen = [part.strip() for part in argument.split(",") if part.strip()]
+    for part in chosen:
+        if part not in SWITCHES:
+            guess = difflib.get_close_matches(part, SWITCHES, n=1)
+            hint = f" Did you mean '{guess[0]}'?" if guess else ""
+            raise ValueError(
+                f"unknown config argument '{part}' in ':{argument}'.{hint} "
+                f"Known arguments, separated by commas: {', '.join(SWITCHES)}."
+            )
+    for name, fields in SWITCHES.items():
+        if name in chosen:
+            config.update_from_flattened_dict(fields)
+    return config
+
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "data.source": ("prepared", "watch", "synthetic"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.aggregate": ("sum", "mean", "max"),
+    "model.interpolation": ("constant", "linear"),
+    "model.similarity": ("tiou", "center"),
+    "sampling.edges": ("tree", "list"),
+    "optim.schedule": ("step", "cosine"),
+    "eval.fusion": ("product", "sqrt"),
+}
+
+
+def check(config: ConfigDict, num_devices: int = 1) -> None:
+    """Raises ValueError, with the offending numbers and what to do, if the config cannot be run."""
+    for field, allowed in CHOICES.items():
+        value = _get(config, field)
+        if value not in allowed:
+            raise ValueError(f"{field} is '{value}'; it can be: {', '.join(allowed)}.")
+    for field in ("model.width", "sampling.seeds", "train.batch_size", "train.steps"):
+        _require(_get(config, field) > 0, f"{field} is {_get(config, field)}; it must be above 0.")
+    unknown = set(config.model.branches) - {"graph", "atrous", "global"}
+    _require(
+        not unknown and config.model.branches,
+        f"model.branches is {config.model.branches}; name at least one of: graph, atrous, global.",
+    )
+    _check_grid(config)
+    for field in ("train.batch_size", "eval.batch_size"):
+        size = _get(config, field)
+        _require(
+            size % num_devices == 0,
+            f"{field} = {size} does not divide among {num_devices} devices; "
+            f"use a multiple of {num_devices}, such as {-(-size // num_devices) * num_devices}.",
+        )
+    log_every = config.train.log_every
+    for field in ("train.save_every", "train.eval_every"):
+        every = _get(config, field)
+        _require(
+            log_every > 0 and every % log_every == 0,
+            f"{field} = {every} is not a multiple of train.log_every = {log_every}; "
+            "a resumed run could then not log the same averages as an unbroken one.",
+        )
+    overlap = config.eval.window_overlap
+    _require(0 <= overlap < 1, f"eval.window_overlap = {overlap} is not in [0, 1).")
+
+
+def _check_grid(config: ConfigDict) -> None:
+    frames, stride, bins = config.data.num_frames, config.model.stride, config.model.num_bins
+    _require(
+        frames > 0 and frames % ENCODER_STRIDE == 0,
+        f"data.num_frames = {frames} is not divisible by {ENCODER_STRIDE}, the encoder's stride; "
+        f"use {_round_up(frames, ENCODER_STRIDE)}.",
+    )
+    _require(
+        stride > 0 and frames % stride == 0,
+        f"data.num_frames = {frames} is not divisible by model.stride = {stride}; use a stride "
+        f"that divides it, or {_round_up(frames, stride) if stride > 0 else frames} frames.",
+    )
+    _require(bins > 0 and bins % 4 == 0, f"model.num_bins = {bins} is not divisible by 4.")
+    _require(
+        config.model.decoder_stride in (1, 4),
+        f"model.decoder_stride = {config.model.decoder_stride}; it can be 1 or 4.",
+    )
+    snippets, k = frames // ENCODER_STRIDE, config.model.snippet_neighbours
+    _require(
+        0 < k < snippets,
+        f"model.snippet_neighbours = {k} needs more than {k} encoded snippets; {frames} frames "
+        f"give {snippets}.",
+    )
+    cells, k = frames // stride, config.model.proposal_neighbours
+    m = cells * (cells + 1) // 2  # Eq. 8
+    _require(
+        k > 0 and m > k * k + 2 * k,
+        f"{frames} frames at stride {stride} give {m} proposals; model.proposal_neighbours = {k} "
+        f"needs more than {k * k + 2 * k}: use more frames or a smaller stride.",
+    )
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Lines `field: ours, theirs` for every flattened field in which two configs differ."""
+    missing = "(absent)"
+    return [
+        f"{field}: {ours.get(field, missing)!r} here, {theirs.get(field, missing)!r} there"
+        for field in sorted(set(ours) | set(theirs))
+        if ours.get(field, missing) != theirs.get(field, missing)
+    ]
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """`{"model.width": 256, ...}` in JSON's types (tuples as lists)."""
+    flat = {}
+    for group, value in config.to_dict().items():
+        fields = {f"{group}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {}
+        flat.update(fields or {group: value})
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
+
+
+def _get(config: ConfigDict, field: str) -> Any:
+    group, name = field.split(".")
+    return config[group][name]
+
+
+def _require(condition: object, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return max(-(-value // multiple), 1) * multiple

@@ -1,0 +1,1 @@
+"""Recordings: from signals and annotations to TFRecord shards to batches."""

@@ -1,0 +1,203 @@
+"""A data set of TFRecord shards, open for random access: any record by its byte offset.
+
+Shards are written by `builder.py`, or by any TFDS builder with the features of `records.py`.
+Reading needs no TensorFlow, whose import costs seconds and half a gigabyte.
+"""
+
+import dataclasses
+import json
+import struct
+import uuid
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+from jaxtyping import Float, Int
+
+INDEX = "recordings.json"
+# A TFRecord is its length and a checksum of that, the contents, and a checksum of them.
+HEADER = struct.Struct("<QI")
+LENGTH_BYTES = 8
+FOOTER_BYTES = 4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recording:
+    """What is known of a recording without reading its features."""
+
+    video: str
+    num_frames: int  # F
+    rate: float  # frames per second
+    duration: float  # seconds
+    segments: Float[np.ndarray, "n 2"]  # seconds, end exclusive
+    labels: Int[np.ndarray, " n"]  # 1..D
+    shard: str  # file name
+    offset: int  # of the record in it, bytes
+    size: int  # of the serialised example, bytes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """An opened data set. Recordings of a split are in order of their ids."""
+
+    directory: epath.Path
+    name: str
+    classes: tuple[str, ...]  # of the labels 1..D
+    num_channels: int  # C
+    splits: dict[str, tuple[Recording, ...]]
+    feature_spec: tfds.features.FeaturesDict
+
+    def features(self, recording: Recording) -> Float[np.ndarray, "F C"]:
+        """All features of one recording, float32.
+
+        Raises:
+          ValueError: the shard is not what the index says.
+        """
+        path = self.directory / recording.shard
+        with path.open("rb") as file:
+            file.seek(recording.offset)
+            payload = _read_record(file, path)
+        if payload is None or len(payload) != recording.size:
+            raise ValueError(
+                f"{path}: the record at byte {recording.offset} is not that of video "
+                f"{recording.video}, which has {recording.size} bytes. The shard was replaced: "
+                f"delete {self.directory / INDEX}."
+            )
+        return self.feature_spec.deserialize_example_np(payload)["features"].astype(np.float32)
+
+    def recordings(self, split: str) -> tuple[Recording, ...]:
+        """Of a split.
+
+        Raises:
+          ValueError: there is no such split; says which there are.
+        """
+        if split not in self.splits:
+            raise ValueError(
+                f"no split '{split}' in {self.directory}; it has {', '.join(sorted(self.splits))}"
+            )
+        return self.splits[split]
+
+
+def open_dataset(directory: epath.PathLike) -> Dataset:
+    """Opens a folder with dataset_info.json, features.json and shards.
+
+    Without the index that `write_index` leaves, all records are read once to find where they are.
+
+    Raises:
+      FileNotFoundError: no data set there.
+      ValueError: its records are not those of `records.feature_spec`.
+    """
+    directory = epath.Path(directory)
+    if not exists(directory):
+        raise FileNotFoundError(
+            f"no data set in {directory}: it has no dataset_info.json. Expected the folder that "
+            "holds this file, usually .../NAME/VERSION."
+        )
+    info = tfds.builder_from_directory(directory).info
+    spec = info.features
+    expected = {"video", "features", "rate", "duration", "segments", "labels"}
+    if missing := expected - set(spec):
+        raise ValueError(
+            f"{directory / 'features.json'}: records have no {', '.join(sorted(missing))}; "
+            f"expected {', '.join(sorted(expected))}"
+        )
+    index = directory / INDEX
+    rows = json.loads(index.read_text())["recordings"] if index.exists() else _scan(info)
+    return Dataset(
+        directory=directory,
+        name=info.name,
+        classes=tuple(spec["labels"].feature.names),
+        num_channels=spec["features"].shape[1],
+        splits={split: _recordings(rows, split) for split in info.splits},
+        feature_spec=spec,
+    )
+
+
+def exists(directory: epath.PathLike) -> bool:
+    """Whether a data set is there; builders rename a folder into place only when it is whole."""
+    return (epath.Path(directory) / "dataset_info.json").exists()
+
+
+def write_index(directory: epath.PathLike) -> None:
+    """Writes all of every record but its features, and where it is, to recordings.json."""
+    directory = epath.Path(directory)
+    rows = list(_scan(tfds.builder_from_directory(directory).info))
+    temporary = directory / f"{INDEX}.{uuid.uuid4().hex}"
+    temporary.write_text(json.dumps({"recordings": rows}))
+    temporary.rename(directory / INDEX)
+
+
+def _recordings(rows: list[dict[str, Any]], split: str) -> tuple[Recording, ...]:
+    recordings = [
+        Recording(
+            segments=np.asarray(row["segments"], np.float64).reshape(-1, 2),
+            labels=np.asarray(row["labels"], np.int32),
+            **{key: row[key] for key in row if key not in ("split", "segments", "labels")},
+        )
+        for row in rows
+        if row["split"] == split
+    ]
+    return tuple(sorted(recordings, key=lambda recording: recording.video))
+
+
+def _scan(info: tfds.core.DatasetInfo) -> list[dict[str, Any]]:
+    """The rows of the index, from the shards themselves."""
+    return [
+        _row(info.features.deserialize_example_np(payload))
+        | {"split": split, "shard": shard.name, "offset": offset, "size": len(payload)}
+        for split, split_info in info.splits.items()
+        for shard in split_info.filepaths
+        for offset, payload in _records(shard)
+    ]
+
+
+def _row(example: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "video": example["video"].decode(),
+        "num_frames": len(example["features"]),
+        "rate": float(example["rate"]),
+        "duration": float(example["duration"]),
+        "segments": np.asarray(example["segments"], np.float64).tolist(),
+        "labels": [int(label) + 1 for label in example["labels"]],  # 0 is background
+    }
+
+
+def _records(path: epath.Path) -> Iterator[tuple[int, bytes]]:
+    """All (offset, serialised example) of a shard."""
+    offset = 0
+    with path.open("rb") as file:
+        while (payload := _read_record(file, path)) is not None:
+            yield offset, payload
+            offset = file.tell()
+
+
+def _read_record(file: BinaryIO, path: epath.Path) -> bytes | None:
+    """The record at the file's position, None at its end.
+
+    The checksum of the contents is left out: in Python it would take longer than all the rest, and
+    the features, nearly all of a record, carry zlib's own.
+    """
+    offset = file.tell()
+    header = file.read(HEADER.size)
+    if not header:
+        return None
+    if len(header) == HEADER.size:
+        size, checksum = HEADER.unpack(header)
+        if checksum == _masked_crc32c(header[:LENGTH_BYTES]):
+            payload = file.read(size + FOOTER_BYTES)
+            if len(payload) == size + FOOTER_BYTES:
+                return payload[:-FOOTER_BYTES]
+    raise ValueError(f"{path}: no whole record at byte {offset}; the file is damaged or cut short")
+
+
+def _masked_crc32c(data: bytes) -> int:
+    """The checksum of TFRecord: CRC-32C, rotated and shifted by a constant."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

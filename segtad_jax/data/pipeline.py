@@ -1,0 +1,247 @@
+"""Windows of recordings -> batches: what a step reads is a function of (seed, step) alone.
+
+A batch is a dict of arrays: B windows of T frames, N the largest number of actions of a recording.
+
+    features    [B, T, C]  float32  zero beyond the recording
+    segments    [B, N, 2]  float32  from the window's start, in units of T frames: inside is 0..1;
+                                    an action cut by the window keeps its true start < 0 or end > 1
+    labels      [B, N]     int32    1..D, 0 where not valid
+    valid       [B, N]     bool
+    num_frames  [B]        int32    real ones, T or less
+    mask        [B]        bool     False: it only fills the batch
+    position    [B]        int32    training: position in the global batch
+    window      [B]        int32    inference: index in the list of windows, -1 where mask is False
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import SupportsIndex
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from segtad_jax.data.dataset import Dataset, Recording
+
+Batch = dict[str, np.ndarray]
+
+READERS = 2  # threads
+PREFETCH = 4  # batches made ahead
+CACHE_BYTES = 1 << 30  # recordings that take less than this altogether stay in memory
+NEARBY_RECORDINGS = 8  # kept otherwise: windows of a recording follow one another in inference
+MIN_OVERLAP = 1e-4  # frames; an action that shares less with the window is not in it
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A cut of a recording, for inference."""
+
+    recording: int  # index in the list of recordings
+    offset: int  # first frame
+    num_frames: int  # real ones; T or less
+
+
+def training_batches(
+    dataset: Dataset,
+    recordings: Sequence[Recording],
+    *,
+    window: int,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Batches of the steps first_step..last_step - 1, made ahead by threads.
+
+    Args:
+      dataset: where the features are.
+      recordings: to train on.
+      window: T, frames.
+      batch_size: of all processes together.
+      seed: of the run.
+      first_step: to start with; a resumed run gets what an unbroken one would.
+      last_step: exclusive.
+      process_index: which contiguous part of the global batch this process reads.
+      process_count: how many parts there are.
+
+    Raises:
+      ValueError: no recordings, or a batch size that the number of processes does not divide.
+    """
+    positions = _share(batch_size, process_index, process_count)
+    if not recordings:
+        raise ValueError("there are no recordings to train on")
+    lengths = np.array([recording.num_frames for recording in recordings])
+    num_actions = _most_actions(recordings)
+    read = _reader(dataset, recordings)
+
+    def batch(step: int) -> Batch:
+        chosen, starts = draw_windows(seed, step, batch_size, lengths, window)
+        result = _blank(len(positions), window, dataset.num_channels, num_actions)
+        result["position"] = positions.astype(np.int32)
+        for row, position in enumerate(positions):
+            index = chosen[position]
+            _fill(result, row, recordings[index], read(index), int(starts[position]))
+        return result
+
+    return _prefetched(batch, range(first_step, last_step))
+
+
+def draw_windows(
+    seed: int, step: int, batch_size: int, num_frames: Int[np.ndarray, " n"], window: int
+) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
+    """Which windows a step trains on: (recordings, first frames) of the global batch.
+
+    If every recording fits into one window, all are seen once in an epoch, in an order of its own.
+    Otherwise recordings are drawn in proportion to max(F, T) - T/2 and cut at a random frame.
+    """
+    if num_frames.max() <= window:
+        epochs, within = np.divmod(step * batch_size + np.arange(batch_size), len(num_frames))
+        orders = {
+            epoch: np.random.default_rng([seed, epoch]).permutation(len(num_frames))
+            for epoch in np.unique(epochs)
+        }
+        chosen = np.array([orders[e][i] for e, i in zip(epochs, within, strict=True)])
+        return chosen, np.zeros(batch_size, int)
+    first, second = np.random.default_rng([seed, step]).random((2, batch_size))
+    cumulative = np.cumsum(np.maximum(num_frames, window) - window / 2)
+    chosen = np.searchsorted(cumulative, first * cumulative[-1], side="right")
+    starts = second * (np.maximum(num_frames[chosen] - window, 0) + 1)
+    return chosen, starts.astype(int)
+
+
+def inference_windows(recordings: Sequence[Recording], window: int, overlap: float) -> list[Window]:
+    """Windows at fixed steps of `window` * (1 - overlap) frames that cover every recording.
+
+    The last one of a recording ends with it and may have fewer frames.
+
+    Raises:
+      ValueError: an overlap outside of [0, 1).
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"windows overlap by {overlap} of their length; it must be in [0, 1)")
+    step = max(round(window * (1 - overlap)), 1)
+    return [
+        Window(index, offset, min(window, recording.num_frames - offset))
+        for index, recording in enumerate(recordings)
+        for offset in range(0, max(recording.num_frames - window, 0) + step, step)
+    ]
+
+
+def inference_batches(
+    dataset: Dataset,
+    recordings: Sequence[Recording],
+    windows: Sequence[Window],
+    *,
+    window: int,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Every window exactly once over all processes, each of which gets as many batches.
+
+    Args:
+      dataset: where the features are.
+      recordings: that the windows refer to.
+      windows: of `inference_windows`.
+      window: T, frames.
+      batch_size: of all processes together.
+      process_index: which contiguous part of every global batch this process reads.
+      process_count: how many parts there are.
+
+    Raises:
+      ValueError: a batch size that the number of processes does not divide.
+    """
+    positions = _share(batch_size, process_index, process_count)
+    num_actions = _most_actions(recordings)
+    read = _reader(dataset, recordings)
+
+    def batch(number: int) -> Batch:
+        indices = number * batch_size + positions
+        indices = np.where(indices < len(windows), indices, -1)
+        result = _blank(len(positions), window, dataset.num_channels, num_actions)
+        result["window"] = indices.astype(np.int32)
+        for row in np.flatnonzero(indices >= 0):
+            cut = windows[indices[row]]
+            _fill(result, row, recordings[cut.recording], read(cut.recording), cut.offset)
+        return result
+
+    return _prefetched(batch, range(-(-len(windows) // batch_size)))
+
+
+def _share(batch_size: int, process_index: int, process_count: int) -> Int[np.ndarray, " b"]:
+    """The positions of the global batch that a process reads."""
+    if batch_size % process_count:
+        raise ValueError(
+            f"a batch of {batch_size} windows does not divide among {process_count} processes; "
+            f"use a multiple of {process_count}"
+        )
+    share = batch_size // process_count
+    return process_index * share + np.arange(share)
+
+
+def _most_actions(recordings: Sequence[Recording]) -> int:
+    return max((len(recording.labels) for recording in recordings), default=0)
+
+
+def _reader(
+    dataset: Dataset, recordings: Sequence[Recording]
+) -> Callable[[int], Float[np.ndarray, "F C"]]:
+    """Features of a recording by its index, remembered where that takes little memory."""
+    frames = sum(recording.num_frames for recording in recordings)
+    size = frames * dataset.num_channels * np.dtype(np.float32).itemsize
+    maxsize = None if size <= CACHE_BYTES else NEARBY_RECORDINGS
+    return functools.lru_cache(maxsize)(lambda index: dataset.features(recordings[index]))
+
+
+def _blank(size: int, window: int, num_channels: int, num_actions: int) -> Batch:
+    """A batch of nothing but padding."""
+    return {
+        "features": np.zeros((size, window, num_channels), np.float32),
+        "segments": np.zeros((size, num_actions, 2), np.float32),
+        "labels": np.zeros((size, num_actions), np.int32),
+        "valid": np.zeros((size, num_actions), bool),
+        "num_frames": np.zeros(size, np.int32),
+        "mask": np.zeros(size, bool),
+    }
+
+
+def _fill(
+    batch: Batch,
+    row: SupportsIndex,
+    recording: Recording,
+    features: Float[np.ndarray, "F C"],
+    start: int,
+) -> None:
+    """Writes the window of a recording that begins at frame `start` into a row of the batch."""
+    window = batch["features"].shape[1]
+    frames = features[start : start + window]
+    segments = recording.segments * recording.rate - start  # in frames of the window
+    inside = np.minimum(segments[:, 1], len(frames)) - np.maximum(segments[:, 0], 0)
+    kept = inside > MIN_OVERLAP
+    actions = np.count_nonzero(kept)
+    batch["features"][row, : len(frames)] = frames
+    batch["segments"][row, :actions] = segments[kept] / window
+    batch["labels"][row, :actions] = recording.labels[kept]
+    batch["valid"][row, :actions] = True
+    batch["num_frames"][row] = len(frames)
+    batch["mask"][row] = True
+
+
+def _prefetched(batch: Callable[[int], Batch], numbers: Iterable[int]) -> Iterator[Batch]:
+    """Batches of these numbers in order; threads work ahead, and end with the iterator."""
+    with concurrent.futures.ThreadPoolExecutor(READERS, "batches") as pool:
+        pending: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
+        try:
+            for number in numbers:
+                pending.append(pool.submit(batch, number))
+                if len(pending) > PREFETCH:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,148 @@
+"""Smartwatch recordings composed of seglearn's trials: real signals, composed joins.
+
+The PyPI package seglearn (BSD licence; Burns et al., arXiv 1802.01489) carries 140 trials of
+shoulder exercises, one exercise each and no rest between. A recording here is a chain of excerpts
+of one person's and side's trials, two exercises standing for background.
+"""
+
+import dataclasses
+import hashlib
+import importlib.util
+import io
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from segtad_jax.data.records import Record
+from segtad_jax.data.signals import Normalisation, window_statistics, with_context
+
+SIZE = 18_118_091  # bytes of the one file this is written for, of seglearn 1.2.5
+SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"
+
+SAMPLE_RATE = 50.0  # Hz
+SAMPLES_PER_FRAME = 10
+FRAME_RATE = SAMPLE_RATE / SAMPLES_PER_FRAME
+CLASSES = ("ABD", "ER", "FEL", "IR", "PEN")  # sorted; the other two exercises are background
+NUM_CHANNELS = 162  # 3 statistics of 6 axes at 9 offsets
+
+PERSONS = range(1, 11)
+LAST_TRAINING_PERSON = 7
+SIDES = (0, 1)
+REPETITIONS = 4
+EXCERPTS = 16
+BACKGROUND_PROBABILITY = 0.45
+FIRST_BACKGROUND_EXERCISE = 5  # of seglearn's numbers 0..6
+SHORTEST, LONGEST = 2, 12  # seconds of an excerpt
+
+DESCRIPTION = (
+    "Smartwatch recordings of shoulder exercises: signals of seglearn's load_watch (real), joined "
+    "at random into continuous recordings of one person and side (composed). 6 axes at 50 Hz, as "
+    "windowed statistics at 5 Hz in their temporal context, normalised by the training recordings."
+)
+CITATION = (
+    "D. M. Burns, N. Leung, M. Hardisty, C. M. Whyne, P. Henry, S. McLachlin. Shoulder "
+    "physiotherapy exercise recognition: machine learning the inertial signals from a smartwatch. "
+    "Physiological Measurement 39 (2018). arXiv:1802.01489"
+)
+
+
+def records(split: str) -> Iterator[Record]:
+    """Recordings of 'training' (persons 1..7) or 'validation' (8..10), with normalised features.
+
+    Raises:
+      ModuleNotFoundError: seglearn is not installed.
+      ValueError: its file is not the expected one.
+    """
+    composed: dict[str, list[Record]] = {"training": [], "validation": []}
+    for person, record in compose(load_trials(find_trials())):
+        composed["training" if person <= LAST_TRAINING_PERSON else "validation"].append(record)
+    normalise = Normalisation.fit(record.features for record in composed["training"])
+    for record in composed[split]:
+        yield dataclasses.replace(record, features=normalise(record.features))
+
+
+def find_trials() -> pathlib.Path:
+    """The file of the installed seglearn, which is not imported: it needs an undeclared pandas.
+
+    Raises:
+      ModuleNotFoundError: seglearn is not installed.
+    """
+    spec = importlib.util.find_spec("seglearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            "the watch data set is made from signals in the package seglearn, which is not "
+            "installed: pip install 'segtad-jax[demo]' (or: pip install seglearn==1.2.5 --no-deps)"
+        )
+    return pathlib.Path(spec.submodule_search_locations[0]) / "data" / "watch_dataset.npy"
+
+
+def load_trials(path: pathlib.Path) -> dict[str, Any]:
+    """Seglearn's dictionary: X (signals [n, 6]), y (exercise), subject, side, y_labels.
+
+    The file is a pickle, which runs code when it is loaded: so only this very file is.
+
+    Raises:
+      ValueError: another file than expected.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    found = hashlib.sha256(content).hexdigest()
+    if found != SHA256:
+        raise ValueError(
+            f"{path} has {len(content)} bytes and SHA-256 {found}; expected {SIZE} bytes and "
+            f"{SHA256}, the file of seglearn 1.2.5. It is a pickle and was not loaded. "
+            "Install that version: pip install seglearn==1.2.5 --no-deps"
+        )
+    return np.load(io.BytesIO(content), allow_pickle=True).item()
+
+
+def compose(trials: dict[str, Any]) -> Iterator[tuple[int, Record]]:
+    """(person, recording) in one order and from one random state, so always the same 80."""
+    random = np.random.RandomState(0)
+    for person in PERSONS:
+        for side in SIDES:
+            own = np.flatnonzero((trials["subject"] == person) & (trials["side"] == side))
+            for repetition in range(REPETITIONS):
+                signal, segments, labels = _chain(trials, own, random)
+                yield (
+                    person,
+                    Record(
+                        video=f"s{person:02d}_{side}_{repetition}",
+                        features=with_context(window_statistics(signal, SAMPLES_PER_FRAME)),
+                        rate=FRAME_RATE,
+                        duration=len(signal) / SAMPLE_RATE,
+                        segments=segments,
+                        labels=labels,
+                    ),
+                )
+
+
+def _chain(
+    trials: dict[str, Any],
+    own: np.ndarray,
+    random: np.random.RandomState,
+) -> tuple[Float[np.ndarray, "n 6"], Float[np.ndarray, "actions 2"], tuple[str, ...]]:
+    """Signal, segments in seconds and labels of one recording, of the trials of these indices.
+
+    The order of the random draws is part of the definition.
+    """
+    background = trials["y"][own] >= FIRST_BACKGROUND_EXERCISE
+    excerpts, segments, labels = [], [], []
+    position, previous = 0, None
+    for _ in range(EXCERPTS):
+        rest = random.rand() < BACKGROUND_PROBABILITY
+        candidates = own[background] if rest else own[~background & (own != previous)]
+        previous = candidates[random.randint(len(candidates))]
+        trial = trials["X"][previous]
+        length = int(SAMPLE_RATE * random.uniform(SHORTEST, LONGEST))
+        start = random.randint(max(1, len(trial) - length))
+        excerpt = trial[start : start + length]
+        stop = position + len(excerpt)
+        if not rest:
+            segments.append((position / SAMPLE_RATE, stop / SAMPLE_RATE))
+            labels.append(trials["y_labels"][trials["y"][previous]])
+        excerpts.append(excerpt)
+        position = stop
+    return np.concatenate(excerpts), np.array(segments).reshape(-1, 2), tuple(labels)

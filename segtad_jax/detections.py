@@ -1,0 +1,147 @@
+"""Scores of proposals and frames -> detections: classes, soft-NMS, seconds, and the result file.
+
+The first half runs on the device, one window at a time (the caller vmaps); the second pools the
+windows of a recording on the host, where soft-NMS runs once per recording.
+"""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jaxtyping import Array, Bool, Float, Int
+from ml_collections import ConfigDict
+
+from segtad_jax.ops.nms import soft_nms
+
+
+class Candidates(NamedTuple):
+    """The best proposals of every class: score (-inf: none) and row of the grid."""
+
+    scores: Float[Array, "*b D n"]
+    rows: Int[Array, "*b D n"]
+
+
+class Detection(NamedTuple):
+    """One detected action; start and end in seconds."""
+
+    start: float
+    end: float
+    label: str
+    score: float
+
+
+def frame_class_scores(
+    frame_logits: Float[Array, "T K"], segments: Int[Array | np.ndarray, "M 2"], renormalise: bool
+) -> Float[Array, "M D"]:
+    """C of every proposal and class: the mean of the frames' softmax over [start, end), K = D + 1.
+
+    Args:
+        frame_logits: class 0 is the background.
+        segments: in frames.
+        renormalise: divide by the classes' sum, so that c does not say how much is action.
+    """
+    probabilities = jax.nn.softmax(frame_logits.astype(jnp.float32))[:, 1:]
+    sums = jnp.cumsum(jnp.pad(probabilities, ((1, 0), (0, 0))), axis=0)  # [T + 1, D]
+    start, end = jnp.asarray(segments).T
+    scores = (sums[end] - sums[start]) / (end - start)[:, None]
+    if renormalise:
+        # A background that is certain leaves 0 / 0.
+        scores /= jnp.maximum(jnp.sum(scores, axis=1, keepdims=True), 1e-12)
+    return scores
+
+
+def candidates(
+    outputs: Mapping[str, Array],
+    segments: Int[np.ndarray, "M 2"],
+    num_frames: Int[Array, ""],
+    cut: Bool[Array, "2"],
+    settings: ConfigDict,
+) -> Candidates:
+    """The candidates of one window for soft-NMS.
+
+    Args:
+        outputs: of SegTAD for all M proposals of this window.
+        segments: the grid, frames.
+        num_frames: real frames of the window.
+        cut: whether the recording goes on before and after the window: proposals that touch such
+            an edge are dropped, a neighbouring window sees the action whole.
+        settings: `config.eval`.
+    """
+    s1, s2 = jax.nn.sigmoid(outputs["proposal_logits"].astype(jnp.float32)).T
+    classes = frame_class_scores(outputs["frame_logits"], segments, settings.renormalise)
+    scores = (s1 * s2)[:, None] * classes  # [M, D]; s = s1 * s2 is section 3.4
+    if settings.fusion == "sqrt":
+        scores = jnp.sqrt(scores)
+    start, end = jnp.asarray(segments).T
+    whole = ~(cut[0] & (start == 0)) & ~(cut[1] & (end == outputs["frame_logits"].shape[0]))
+    kept = ((end <= num_frames) & whole)[:, None] & (scores > settings.min_score)
+    scores = jnp.where(kept, scores, -jnp.inf)
+    return Candidates(*jax.lax.top_k(scores.T, min(settings.candidates, len(segments))))
+
+
+def recording_detections(
+    scores: Float[np.ndarray, "w D n"],
+    segments: Float[np.ndarray, "w D n 2"],
+    classes: Sequence[str],
+    rate: float,
+    duration: float,
+    settings: ConfigDict,
+) -> list[Detection]:
+    """Pools the candidates of a recording's windows, runs soft-NMS per class, keeps the best.
+
+    Args:
+        scores: of the candidates of w windows, -inf where there is none.
+        segments: of the candidates, in frames of the recording.
+        classes: names of the D classes.
+        rate: frames per second.
+        duration: seconds, to which the segments are clipped.
+        settings: `config.eval`.
+
+    Returns:
+        At most `max_detections`, best first.
+    """
+    pooled_scores = np.concatenate(scores, axis=1)  # [D, w * n]
+    pooled = np.concatenate(segments, axis=1)
+    best = np.argsort(-pooled_scores, axis=1, kind="stable")[:, : scores.shape[2]]
+    pooled_scores = np.take_along_axis(pooled_scores, best, axis=1)
+    pooled = np.take_along_axis(pooled, best[..., None], axis=1)
+    rounds = min(settings.max_detections, best.shape[1])
+    index, kept = jax.device_get(_soft_nms(pooled, pooled_scores, settings.sigma, rounds))
+
+    label, slot = np.nonzero(index >= 0)
+    order = np.argsort(-kept[label, slot], kind="stable")[: settings.max_detections]
+    label, slot = label[order], slot[order]
+    seconds = np.clip(pooled[label, index[label, slot]] / rate, 0.0, duration)
+    return [
+        Detection(float(start), float(end), classes[d], float(score))
+        for (start, end), d, score in zip(seconds, label, kept[label, slot], strict=True)
+        if end > start
+    ]
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _soft_nms(segments: Array, scores: Array, sigma: float, rounds: int) -> tuple[Array, Array]:
+    return jax.vmap(soft_nms, in_axes=(0, 0, None, None))(segments, scores, sigma, rounds)
+
+
+def write_detections(path: epath.PathLike, detections: Mapping[str, Sequence[Detection]]) -> None:
+    """Writes the official result file: ids as in the annotations, all three keys."""
+    results = {
+        video: [{"score": d.score, "segment": [d.start, d.end], "label": d.label} for d in detected]
+        for video, detected in detections.items()
+    }
+    content = {"version": "VERSION 1.3", "results": results, "external_data": {}}
+    write_json(path, content)
+
+
+def write_json(path: epath.PathLike, content: object) -> None:
+    """Writes a whole file or none: under a temporary name, then renamed."""
+    path = epath.Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    temporary.rename(path)

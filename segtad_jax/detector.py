@@ -1,0 +1,131 @@
+"""A trained model over recordings: windows -> candidates on the devices -> detections."""
+
+import collections
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from segtad_jax import detections, parallel
+from segtad_jax.data import pipeline
+from segtad_jax.data.dataset import Dataset, Recording
+from segtad_jax.detections import Candidates, Detection
+from segtad_jax.evaluation.average_precision import detection_map
+from segtad_jax.models.segtad import SegTAD, grid
+
+TIOU_THRESHOLDS = tuple(np.arange(50, 100, 5) / 100)  # the official ones, section 4.1
+
+
+class Detector:
+    """Detects actions in recordings, each exactly once on any number of devices."""
+
+    def __init__(self, config: ConfigDict, classes: Sequence[str]) -> None:
+        """Compiles nothing yet; `config` is checked by the caller.
+
+        Args:
+            config: the model's.
+            classes: names in the order of the model's labels 1..D.
+        """
+        self._config, self._classes = config, tuple(classes)
+        self._segments = grid(config).segments
+        model = SegTAD(config, len(classes))
+        settings = config.eval
+
+        def predict_step(variables: Any, batch: dict[str, jax.Array]) -> Candidates:
+            outputs = model.apply(variables, batch["features"], batch["num_frames"])
+
+            def one(out: dict, num_frames: jax.Array, cut: jax.Array) -> Candidates:
+                return detections.candidates(out, self._segments, num_frames, cut, settings)
+
+            return jax.vmap(one)(outputs, batch["num_frames"], batch["cut"])
+
+        self._predict = parallel.data_parallel(predict_step, replicated_output=False)
+
+    def detect(
+        self, variables: Any, dataset: Dataset, recordings: Sequence[Recording]
+    ) -> dict[str, list[Detection]]:
+        """Detections of every recording, best first.
+
+        Args:
+            variables: {"params", "batch_stats"} of SegTAD.
+            dataset: where the recordings' features are.
+            recordings: of that data set.
+
+        Raises:
+            RuntimeError: if a window was not seen exactly once.
+        """
+        frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
+        windows = pipeline.inference_windows(recordings, frames, overlap)
+        waiting = collections.Counter(window.recording for window in windows)
+        parts: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = collections.defaultdict(list)
+        found: dict[str, list[Detection]] = {}
+        for index, scores, rows in self._candidates(variables, dataset, recordings, windows):
+            window = windows[index]
+            segments = self._segments[rows] + window.offset  # [D, n, 2] frames of the recording
+            parts[window.recording].append((window.offset, scores, segments))
+            waiting[window.recording] -= 1
+            if not waiting[window.recording]:
+                recording = recordings[window.recording]
+                _, pooled, pooled_segments = zip(
+                    *sorted(parts.pop(window.recording), key=lambda part: part[0]), strict=True
+                )
+                found[recording.video] = detections.recording_detections(
+                    np.stack(pooled),
+                    np.stack(pooled_segments).astype(np.float32),
+                    self._classes,
+                    recording.rate,
+                    recording.duration,
+                    self._config.eval,
+                )
+        unseen = [recordings[r].video for r, count in waiting.items() if count]
+        if unseen:
+            raise RuntimeError(f"not every window was seen exactly once, in: {unseen[:10]}")
+        return {recording.video: found[recording.video] for recording in recordings}
+
+    def _candidates(
+        self,
+        variables: Any,
+        dataset: Dataset,
+        recordings: Sequence[Recording],
+        windows: Sequence[pipeline.Window],
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(index of the window, scores [D, n], rows [D, n]) of every window."""
+        frames = self._config.data.num_frames
+        variables = parallel.replicate(variables)
+        cut = np.array(
+            [
+                (w.offset > 0, w.offset + frames < recordings[w.recording].num_frames)
+                for w in windows
+            ]
+            + [(False, False)]  # window -1: padding of the batch
+        )
+        for batch in pipeline.inference_batches(
+            dataset, recordings, windows, window=frames, batch_size=self._config.eval.batch_size
+        ):
+            index = batch["window"]
+            inputs = {k: batch[k] for k in ("features", "num_frames")} | {"cut": cut[index]}
+            found = parallel.merge(self._predict(variables, parallel.shard_batch(inputs)))
+            for i in np.flatnonzero(batch["mask"]):
+                yield int(index[i]), found.scores[i], found.rows[i]
+
+
+def evaluate(
+    found: dict[str, list[Detection]], recordings: Sequence[Recording], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Scores detections against the recordings' annotations: the content of metrics.json."""
+    truth = {
+        r.video: [
+            (float(start), float(end), classes[label - 1])
+            for (start, end), label in zip(r.segments, r.labels, strict=True)
+        ]
+        for r in recordings
+    }
+    result = detection_map(truth, found, TIOU_THRESHOLDS)
+    return {
+        "map": result["per_tiou"] | {"average": result["average"]},
+        "per_class": result["per_class"],
+        "counts": result["counts"],
+        "missing_videos": sorted(video for video, detected in found.items() if not detected),
+    }

@@ -1,0 +1,1 @@
+"""Scoring of detections: mAP, AR@AN, diagnosis. Needs NumPy alone."""

@@ -1,0 +1,146 @@
+"""Score result files: python -m segtad_jax.evaluation --ground_truth=... --predictions=...
+
+Exit status: 0 scored, 1 a file is refused (the reason is on stderr), 2 wrong command line.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segtad_jax.evaluation.annotations import Annotations, read_blocked, read_ground_truth
+from segtad_jax.evaluation.average_precision import threshold_keys
+from segtad_jax.evaluation.json_files import InputError
+from segtad_jax.evaluation.results import read_predictions
+from segtad_jax.evaluation.scope import predictions_in_scope
+from segtad_jax.evaluation.scoring import METRICS, PROTOCOLS, evaluate
+from segtad_jax.evaluation.tables import summary
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    flags = _parser().parse_args(arguments)
+    try:
+        _run(flags)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(flags: argparse.Namespace) -> None:
+    blocked = read_blocked(flags.blocked) if flags.blocked else []
+    annotations = read_ground_truth(
+        flags.ground_truth, flags.subset, blocked=blocked, lenient=flags.lenient
+    )
+    predictions, result = _score(flags, annotations, flags.predictions)
+    print(summary(result))
+    if flags.output:
+        _write_json(flags.output, result)
+    if flags.report or flags.figures:
+        _write_report(flags, annotations, predictions, result)
+
+
+def _score(
+    flags: argparse.Namespace, annotations: Annotations, path: Path
+) -> tuple[dict[str, list[tuple]], dict]:
+    labelled = flags.metrics != ["ar"]
+    predictions, notes = read_predictions(path, labelled=labelled, lenient=flags.lenient)
+    predictions, scope = predictions_in_scope(annotations, predictions, lenient=flags.lenient)
+    scored = evaluate(
+        annotations.ground_truth,
+        predictions,
+        tiou_thresholds=flags.tiou,
+        metrics=flags.metrics,
+        protocol=flags.protocol,
+        durations=annotations.durations,
+    )
+    scope["notes"] = [*annotations.notes, *notes, *scope["notes"]]
+    files = {"ground_truth": annotations.path, "predictions": str(path)}
+    return predictions, {**files, "subset": annotations.subset, **scored, **scope}
+
+
+def _write_report(
+    flags: argparse.Namespace,
+    annotations: Annotations,
+    predictions: dict[str, list[tuple]],
+    result: dict,
+) -> None:
+    try:  # here, so that scoring needs NumPy alone
+        from segtad_jax.report import figures, page
+    except ImportError as error:
+        raise InputError(
+            f"--report and --figures need {error.name}: install segtad_jax with its dependencies"
+        ) from error
+    other = _score(flags, annotations, flags.compare)[1] if flags.compare else None
+    if flags.report:
+        page.write_report(
+            flags.report,
+            annotations.ground_truth,
+            predictions,
+            result,
+            durations=annotations.durations,
+            compare=other,
+        )
+    if flags.figures:
+        figures.write_figures(
+            flags.figures, annotations.ground_truth, predictions, result, compare=other
+        )
+
+
+def _write_json(path: Path, result: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def _thresholds(text: str) -> np.ndarray:
+    """`start:step:stop` (both included) or a list with commas."""
+    try:
+        if ":" in text:
+            start, step, stop = (float(part) for part in text.split(":"))
+            thresholds = np.linspace(start, stop, round((stop - start) / step) + 1)
+        else:
+            thresholds = np.array([float(part) for part in text.split(",")])
+        threshold_keys(thresholds)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+    return thresholds
+
+
+def _metrics(text: str) -> list[str]:
+    names = text.split(",")
+    if set(names) - set(METRICS):
+        raise argparse.ArgumentTypeError(f"{text!r} must be of {','.join(METRICS)}")
+    return names
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m segtad_jax.evaluation",
+        description="Score temporal action detections: mAP, AR@AN and the DETAD diagnosis.",
+        epilog="Exit status: 0 scored, 1 a file is refused, 2 wrong command line.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--ground_truth", type=Path, required=True, help="JSON, THUMOS14 csv or folder of txt")
+    add("--predictions", type=Path, required=True, help="JSON with version, results, external_data")
+    add("--subset", default="validation", help="what is scored (default: %(default)s)")
+    add("--tiou", type=_thresholds, metavar="START:STEP:STOP", help="default: the protocol's")
+    add("--metrics", type=_metrics, default=list(METRICS), help="some of map,ar,diagnosis")
+    add("--protocol", choices=list(PROTOCOLS), default="activitynet")
+    add("--blocked", type=Path, metavar="FILE", help="ids of videos to leave out")
+    add("--lenient", action="store_true", help="leave out what is unknown or broken, and say so")
+    add("--output", type=Path, metavar="FILE", help="write metrics.json")
+    add("--report", type=Path, metavar="FILE", help="write one HTML page")
+    add("--figures", type=Path, metavar="DIR", help="write figures as png, svg and pdf")
+    add("--compare", type=Path, metavar="FILE", help="a second result file, for the report")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Why a detector loses mAP: the diagnosis of DETAD (Alwassel et al., ECCV 2018), at one tIoU.
+
+Everything is computed from plain annotations. Unlike in DETAD's script, truths of zero length or
+longer than their video stay in, as in the mAP; and of equally overlapping truths the prediction's
+own class is looked at first.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, SupportsFloat
+
+import numpy as np
+
+from segtad_jax.evaluation.average_precision import average_precision, match, precision_at_hits
+from segtad_jax.evaluation.instances import (
+    GroundTruth,
+    Predictions,
+    Table,
+    overlapping_pairs,
+    tabulate,
+)
+
+OUTCOMES = (
+    "true_positive",
+    "double_detection",  # tIoU reached with a truth of its class that is taken
+    "wrong_label",  # tIoU reached, but with a truth of another class
+    "localization",  # a truth of its class, tIoU from 0.1 to the threshold
+    "confusion",  # a truth of another class, tIoU from 0.1 to the threshold
+    "background",  # tIoU below 0.1 with every truth
+)
+_BACKGROUND_TIOU = 0.1
+_TOP = 10  # of each class, its best 10 * (number of truths) predictions are looked at
+_MIN_PRECISION = 0.05  # a truth found only below this normalised precision counts as missed
+
+
+class _Scale(NamedTuple):
+    """Upper edges of the bins (the last is open) and what they are called."""
+
+    edges: tuple[float, ...]
+    ranges: tuple[str, ...]
+
+
+_NAMES = ("XS", "S", "M", "L", "XL")
+# DETAD's bins: those of ActivityNet, then those of THUMOS14, whose actions are short and many.
+_SCALES = {
+    "coverage": (
+        _Scale((0.2, 0.4, 0.6, 0.8), ("to 0.2", "0.2-0.4", "0.4-0.6", "0.6-0.8", "over 0.8")),
+        _Scale(
+            (0.02, 0.04, 0.06, 0.08),
+            ("to 0.02", "0.02-0.04", "0.04-0.06", "0.06-0.08", "over 0.08"),
+        ),
+    ),
+    "length": (
+        _Scale((30, 60, 120, 180), ("to 30 s", "30-60 s", "60-120 s", "120-180 s", "over 180 s")),
+        _Scale((3, 6, 12, 18), ("to 3 s", "3-6 s", "6-12 s", "12-18 s", "over 18 s")),
+    ),
+    "instances": (
+        _Scale((1, 4, 8), ("1", "2-4", "5-8", "over 8")),
+        _Scale((1, 40, 80), ("1", "2-40", "41-80", "over 80")),
+    ),
+}
+_CROWDED = 0.9  # ActivityNet's bins, unless one of them holds more than this share of the truths
+
+
+def diagnose(
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    durations: Mapping[str, SupportsFloat] | None = None,
+    tiou: float = 0.5,
+) -> dict:
+    """Error types, sensitivity and misses.
+
+    Args:
+      ground_truth: {video: [(start, end, label), ...]} in seconds.
+      predictions: {video: [(start, end, label, score), ...]}.
+      durations: {video: seconds}; without the duration of every video there is no coverage.
+      tiou: the threshold of a hit.
+
+    Returns:
+      "tiou"; "map_n", the mAP normalised to the mean number of truths of a class;
+      "outcomes", of the best 10 G predictions of each class, G its number of truths: "share" of
+      each outcome, "by_rank" the same for the first G, the second G, ...; "gain" in map_n if
+      the errors of a type were removed;
+      "sensitivity" {"coverage" | "length" | "instances": [{"bin", "range", "actions", "map_n",
+      "missed"}]}: map_n on the truths of a bin alone and the share of them that is missed, None in
+      an empty bin. Instances are the truths of the same class in the same video.
+    """
+    table = tabulate(ground_truth, predictions)
+    outcome, taken = outcomes(table, tiou)
+    return {
+        "tiou": float(tiou),
+        "map_n": _normalized_map(table, taken >= 0),
+        "outcomes": _outcome_shares(table, outcome),
+        "sensitivity": _sensitivity(table, taken, durations or {}),
+    }
+
+
+def outcomes(table: Table, tiou: float) -> tuple[np.ndarray, np.ndarray]:
+    """What became of each prediction.
+
+    Returns:
+      [predictions] int64 index in OUTCOMES, and [predictions] int64 the truth taken or -1.
+    """
+    predictions, truths = table.predictions, table.truths
+    pairs = overlapping_pairs(predictions, truths, tiou)
+    taken = match(pairs, predictions.size, truths.size)
+
+    near = overlapping_pairs(predictions, truths, min(_BACKGROUND_TIOU, tiou), same_label=False)
+    other = truths.label[near.truth] != predictions.label[near.prediction]
+    order = np.lexsort((other, -near.tiou, near.prediction))
+    best = order[np.append(True, np.diff(near.prediction[order]) > 0)] if order.size else order
+    outcome = np.full(predictions.size, OUTCOMES.index("background"))
+    # double detection, wrong label, localization, confusion are 1, 2, 3, 4
+    outcome[near.prediction[best]] = 1 + other[best] + 2 * (near.tiou[best] < tiou)
+    outcome[taken >= 0] = OUTCOMES.index("true_positive")
+    return outcome, taken
+
+
+def _classes(table: Table) -> Iterator[tuple[int, slice, int]]:
+    """(class, its rows of the predictions, its number of truths)."""
+    numbers = np.arange(len(table.classes) + 1)
+    bounds = np.searchsorted(table.predictions.label, numbers)
+    actions = np.bincount(table.truths.label, minlength=len(table.classes))
+    for index in numbers[:-1]:
+        yield index, slice(bounds[index], bounds[index + 1]), int(actions[index])
+
+
+def _normalizer(table: Table) -> float:
+    return table.truths.size / max(len(table.classes), 1)
+
+
+def _normalized_map(table: Table, hit: np.ndarray, rows: np.ndarray | None = None) -> float:
+    """Mean over classes; `rows` [predictions] bool restricts it to some predictions."""
+    values = []
+    for _, own, actions in _classes(table):
+        hits = hit[own] if rows is None else hit[own][rows[own]]
+        values.append(average_precision(hits, actions, _normalizer(table)))
+    return float(np.mean(values)) if values else 0.0
+
+
+def _outcome_shares(table: Table, outcome: np.ndarray) -> dict:
+    rank = np.zeros(outcome.size, np.int64)  # which multiple of G a prediction falls into
+    for _, own, actions in _classes(table):
+        rank[own] = np.arange(own.stop - own.start) // actions
+    top = rank < _TOP
+    hit = outcome == 0
+    base = _normalized_map(table, hit, top)
+
+    def shares(rows: np.ndarray) -> dict[str, float]:
+        counts = np.bincount(outcome[rows], minlength=len(OUTCOMES))
+        return dict(zip(OUTCOMES, (counts / max(counts.sum(), 1)).tolist(), strict=True))
+
+    return {
+        "share": shares(top),
+        "by_rank": [shares(rank == index) for index in range(_TOP)],
+        "gain": {
+            name: _normalized_map(table, hit, top & (outcome != code)) - base
+            for code, name in enumerate(OUTCOMES)
+            if code
+        },
+    }
+
+
+def _sensitivity(table: Table, taken: np.ndarray, durations: Mapping[str, SupportsFloat]) -> dict:
+    found = np.zeros(table.truths.size, bool)
+    for _, own, actions in _classes(table):
+        matched = taken[own][taken[own] >= 0]
+        precision = precision_at_hits(taken[own] >= 0, actions, _normalizer(table))
+        found[matched[precision > _MIN_PRECISION]] = True
+    return {
+        name: [
+            {
+                "bin": label,
+                "range": text,
+                "actions": int(inside.sum()),
+                "map_n": _map_of_truths(table, taken, inside),
+                "missed": float(1 - found[inside].mean()) if inside.any() else None,
+            }
+            for label, text, inside in _bins(name, value)
+        ]
+        for name, value in _characteristics(table, durations).items()
+    }
+
+
+def _map_of_truths(table: Table, taken: np.ndarray, inside: np.ndarray) -> float | None:
+    """Normalised mAP if the truths outside, and what hit them, did not exist."""
+    values = []
+    actions = np.bincount(table.truths.label[inside], minlength=len(table.classes))
+    for index, own, _ in _classes(table):
+        if actions[index]:
+            truth = taken[own]
+            kept = truth[(truth < 0) | inside[truth]]
+            values.append(average_precision(kept >= 0, actions[index], _normalizer(table)))
+    return float(np.mean(values)) if values else None
+
+
+def _characteristics(table: Table, durations: Mapping[str, SupportsFloat]) -> dict:
+    """{name: [truths] float64}."""
+    truths = table.truths
+    length = truths.end - truths.start
+    group = truths.label * len(table.videos) + truths.video
+    _, inverse, count = np.unique(group, return_inverse=True, return_counts=True)
+    values = {"length": length, "instances": count[inverse].astype(float)}
+    seconds = np.array([float(durations.get(video, 0)) for video in table.videos])
+    if truths.size and (seconds[truths.video] > 0).all():
+        values = {"coverage": length / seconds[truths.video], **values}
+    return values
+
+
+def _bins(name: str, value: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(bin, its range, [truths] bool which truths fall in it)."""
+    for scale in _SCALES[name]:
+        index = np.searchsorted(scale.edges, value, side="left")  # an edge belongs to the bin below
+        counts = np.bincount(index, minlength=len(scale.ranges))
+        if counts.max() <= _CROWDED * value.size:
+            break
+    for number, text in enumerate(scale.ranges):
+        yield _NAMES[number], text, index == number

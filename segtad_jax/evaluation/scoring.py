@@ -1,0 +1,90 @@
+"""All metrics of one set of predictions, in the form of metrics.json."""
+
+from collections.abc import Collection, Mapping
+from typing import SupportsFloat
+
+import numpy as np
+
+from segtad_jax.evaluation.average_precision import detection_map
+from segtad_jax.evaluation.diagnosis import diagnose
+from segtad_jax.evaluation.instances import GroundTruth, Predictions, Thresholds
+from segtad_jax.evaluation.recall import average_recall
+from segtad_jax.evaluation.thumos14 import AMBIGUOUS, thumos14_map
+
+METRICS = ("map", "ar", "diagnosis")
+PROTOCOLS = {  # with their usual tIoU thresholds
+    "activitynet": np.linspace(0.5, 0.95, 10),
+    "thumos14": np.linspace(0.3, 0.7, 5),
+}
+
+
+def evaluate(
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    *,
+    tiou_thresholds: Thresholds | None = None,
+    metrics: Collection[str] = METRICS,
+    protocol: str = "activitynet",
+    durations: Mapping[str, SupportsFloat] | None = None,
+) -> dict:
+    """Scores predictions.
+
+    Args:
+      ground_truth: {video: [(start, end, label), ...]} in seconds, all videos of the subset.
+      predictions: {video: [(start, end, label, score), ...]}.
+      tiou_thresholds: by default those of the protocol.
+      metrics: some of METRICS.
+      protocol: "activitynet" or "thumos14"; it decides how mAP is computed.
+      durations: {video: seconds}, for the diagnosis by coverage.
+
+    Returns:
+      {"protocol", "map": {"0.50": mAP, ..., "average"}, "per_class": see `detection_map`,
+       "ar": see `average_recall`, "diagnosis": see `diagnose` (at tIoU 0.5),
+       "counts": {"videos", "actions", "classes", "predictions"},
+       "missing_videos": [ids of the subset without a prediction],
+       "zero_length": {"actions", "videos", "treatment"}}; fractions, not percent.
+    """
+    unknown = set(metrics) - set(METRICS)
+    if unknown or protocol not in PROTOCOLS:
+        raise ValueError(
+            f"metrics {sorted(metrics)} must be of {METRICS}, protocol {protocol!r} of "
+            f"{tuple(PROTOCOLS)}"
+        )
+    thresholds = PROTOCOLS[protocol] if tiou_thresholds is None else tiou_thresholds
+    # Ambiguous segments are no actions: only THUMOS14's own mAP may see them.
+    actions = {
+        video: [row for row in rows if row[2] != AMBIGUOUS] for video, rows in ground_truth.items()
+    }
+    result: dict = {"protocol": protocol}
+    if "map" in metrics:
+        if protocol == "thumos14":
+            scored = thumos14_map(ground_truth, predictions, thresholds)
+        else:
+            scored = detection_map(actions, predictions, thresholds)
+        result["map"] = {**scored["per_tiou"], "average": scored["average"]}
+        result["per_class"] = scored["per_class"]
+    if "ar" in metrics:
+        result["ar"] = average_recall(actions, predictions, thresholds)
+    if "diagnosis" in metrics:
+        result["diagnosis"] = diagnose(actions, predictions, durations)
+    result["counts"] = _counts(actions, predictions)
+    result["missing_videos"] = sorted(v for v in ground_truth if not predictions.get(v))
+    empty = [video for video, rows in actions.items() for row in rows if row[0] == row[1]]
+    result["zero_length"] = {
+        "actions": len(empty),
+        "videos": sorted(set(empty)),
+        "treatment": "counted as actions; no prediction can match them",
+    }
+    return result
+
+
+def _counts(actions: GroundTruth, predictions: Predictions) -> dict[str, int]:
+    classes = {row[2] for rows in actions.values() for row in rows}
+    return {
+        "videos": len(actions),
+        "actions": sum(map(len, actions.values())),
+        "classes": len(classes),
+        "predictions": sum(
+            row[2] is None or row[2] in classes for rows in predictions.values() for row in rows
+        ),
+    }

@@ -1,0 +1,1 @@
+"""The network: SSN (segmentation), PDN (proposals), SegTAD (both)."""

@@ -1,0 +1,1 @@
+"""Array operations for one video: arrays in, arrays out; the caller vmaps."""

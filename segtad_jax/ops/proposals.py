@@ -1,0 +1,210 @@
+"""The grid of proposals (Eq. 8) and what is constant about it: built once, on the host."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Int32, Real
+
+SIMILARITIES = ("tiou", "center")
+_CHUNK = 1 << 21  # entries of a temporary array: bounds the memory at any M
+
+
+def proposal_grid(num_frames: int, stride: int) -> Int32[np.ndarray, "M 2"]:
+    """All segments [start, end) of whole cells of `stride` frames (Eq. 8), by start, then length.
+
+    Args:
+        num_frames: T; a segment may end at T itself.
+        stride: eta, frames.
+
+    Returns:
+        Segments in frames, M = n (n + 1) / 2 for n = T / eta cells.
+
+    Raises:
+        ValueError: where `stride` does not divide `num_frames`.
+    """
+    if stride < 1 or num_frames < stride or num_frames % stride:
+        raise ValueError(
+            f"num_frames={num_frames} is not a positive multiple of the proposal stride={stride}: "
+            "choose a stride that divides num_frames"
+        )
+    start, end = np.triu_indices(num_frames // stride + 1, 1)
+    return stride * np.stack([start, end], axis=1).astype(np.int32)
+
+
+def neighbour_table(
+    segments: Real[np.ndarray, "M 2"], k: int, similarity: str = "tiou"
+) -> Int32[np.ndarray, "M {k}"]:
+    """The `k` proposals most similar to each proposal, best first, never itself.
+
+    Args:
+        segments: [start, end) in any unit. A full `proposal_grid` takes O(M), others O(M^2) time.
+        k: number of neighbours, fewer than M.
+        similarity: 'tiou', ties to the lower index; or 'center' (Table 8), minus the distance of
+            the centres, ties to the higher tIoU, then to the lower index.
+
+    Returns:
+        Rows of `segments`. All comparisons are made in float64.
+
+    Raises:
+        ValueError: on an unknown similarity or k outside 1..M-1.
+    """
+    if similarity not in SIMILARITIES:
+        raise ValueError(f"similarity={similarity!r} is unknown: use one of {SIMILARITIES}")
+    if not 1 <= k < len(segments):
+        raise ValueError(
+            f"k={k} neighbours among M={len(segments)} proposals: k must lie in 1..M-1; "
+            "use a smaller k, a smaller stride or more frames"
+        )
+    num_cells = _cells_of_full_grid(segments)
+    if num_cells > k:
+        return _grid_table(num_cells, k, similarity)
+    return _brute_force_table(segments, k, similarity)
+
+
+def neighbourhoods(
+    segments: Real[np.ndarray, "M 2"], k: int, similarity: str = "tiou"
+) -> tuple[Int32[np.ndarray, "M n"], Int32[np.ndarray, "M n {k}"]]:
+    """What is sampled in training around each proposal as a seed (section 3.3, after SAGE).
+
+    Args:
+        segments: [start, end) in any unit.
+        k: neighbours per proposal.
+        similarity: as in `neighbour_table`.
+
+    Returns:
+        members: n = 1 + k + k*k rows of `segments` for each seed: the seed; its k neighbours; then
+            for each of these in turn its top k among the proposals that are neither the seed nor in
+            the first hop. Second hops may repeat a proposal.
+        edges: for each member the positions, 0..n-1, of its k most similar other proposals among
+            the members: never a copy of itself, nor two copies of one proposal, which is stood for
+            by its first; ties to the lower proposal index. So the seed and its first hop keep their
+            true neighbours.
+
+    Raises:
+        ValueError: where M is not above k*k + 2k, or as `neighbour_table`.
+    """
+    num_proposals = len(segments)
+    if num_proposals <= k * k + 2 * k:
+        raise ValueError(
+            f"M={num_proposals} proposals are too few for neighbourhoods of k={k}: more than "
+            f"k*k + 2k = {k * k + 2 * k} are needed; use more frames, a smaller stride or fewer "
+            "neighbours"
+        )
+    size = 1 + k + k * k
+    # A neighbour's own list loses at most the seed and k - 1 of the first hop.
+    table = neighbour_table(segments, 2 * k, similarity)
+    members = np.empty((num_proposals, size), np.int32)
+    edges = np.empty((num_proposals, size, k), np.int32)
+    seeds = np.arange(num_proposals, dtype=np.int32)
+    for rows in _chunks(num_proposals, size * size):
+        members[rows] = _two_hops(seeds[rows], table, k)
+        edges[rows] = _edges_within(members[rows], segments, k, similarity)
+    return members, edges
+
+
+def _two_hops(
+    seeds: Int32[np.ndarray, " S"], table: Int32[np.ndarray, "M {2*k}"], k: int
+) -> Int32[np.ndarray, "S n"]:
+    first = table[seeds, :k]
+    inner = np.concatenate([seeds[:, None], first], axis=1)
+    candidates = table[first]  # [S, k, 2k]
+    taken = (candidates[..., None] == inner[:, None, None, :]).any(-1)
+    second = _first_true(~taken.reshape(-1, 2 * k), k).reshape(*candidates.shape[:2], k)
+    second = np.take_along_axis(candidates, second, axis=-1)
+    return np.concatenate([inner, second.reshape(len(seeds), -1)], axis=1)
+
+
+def _edges_within(
+    members: Int32[np.ndarray, "S n"], segments: Real[np.ndarray, "M 2"], k: int, similarity: str
+) -> Int[np.ndarray, "S n {k}"]:
+    # Columns in order of the proposal make a stable sort break ties as it should, and put copies
+    # behind the first of them.
+    order = np.argsort(members, axis=1, kind="stable")
+    columns = np.take_along_axis(members, order, axis=1)
+    keys = _sort_keys(segments[members][:, :, None], segments[columns][:, None], similarity)
+    repeated = np.diff(columns, axis=1, prepend=-1) == 0
+    excluded = (members[:, :, None] == columns[:, None]) | repeated[:, None]
+    best = np.lexsort((*keys, excluded))[..., :k]
+    return np.take_along_axis(order[:, None], best, axis=-1)
+
+
+def _sort_keys(
+    a: Real[np.ndarray, "*#batch 2"], b: Real[np.ndarray, "*#batch 2"], similarity: str
+) -> tuple[Float[np.ndarray, "*batch"], ...]:
+    """Keys for np.lexsort, the smallest the most similar."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    overlap = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
+    intersection = np.maximum(overlap, 0.0)
+    union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - intersection
+    tiou = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    if similarity == "tiou":
+        return (-tiou,)
+    return -tiou, np.abs(a.sum(-1) - b.sum(-1))
+
+
+def _brute_force_table(
+    segments: Real[np.ndarray, "M 2"], k: int, similarity: str
+) -> Int32[np.ndarray, "M {k}"]:
+    indices = np.arange(len(segments))
+    table = np.empty((len(segments), k), np.int32)
+    for rows in _chunks(len(segments), len(segments)):
+        keys = _sort_keys(segments[rows, None], segments[None], similarity)
+        itself = indices[rows, None] == indices
+        table[rows] = np.lexsort((*keys, itself))[:, :k]
+    return table
+
+
+def _grid_table(num_cells: int, k: int, similarity: str) -> Int32[np.ndarray, "M {k}"]:
+    """The table of a full grid of more than k cells, from nearby proposals only.
+
+    A step of one boundary towards a proposal it overlaps is a step to another proposal of the grid
+    with a higher tIoU. So what is more than k steps away has k better ones on its way, and every
+    proposal overlaps at least num_cells - 1 >= k others. For 'center', likewise, by steps of both
+    boundaries to or from each other and by steps of the centre: no shift of a boundary or of
+    their sum exceeds k.
+    """
+    shift = np.mgrid[-k : k + 1, -k : k + 1].reshape(2, -1).T  # in order of the proposals' index
+    distance = np.abs(shift)
+    near = distance.sum(1) <= k if similarity == "tiou" else np.abs(shift.sum(1)) <= k
+    shift = shift[near & (distance.sum(1) > 0)]
+
+    # Similarity depends on the length and the shifts alone: one order for all of one length.
+    by_length = np.stack([np.zeros(num_cells, int), np.arange(1, num_cells + 1)], axis=1)
+    shifted = by_length[:, None] + shift
+    order = np.lexsort(_sort_keys(by_length[:, None], shifted, similarity))
+
+    cells = proposal_grid(num_cells, 1)
+    table = np.empty((len(cells), k), np.int32)
+    for rows in _chunks(len(cells), len(shift)):
+        start, end = cells[rows].T
+        ordered = shift[order[end - start - 1]]  # [rows, shifts, 2]
+        near_start, near_end = start[:, None] + ordered[..., 0], end[:, None] + ordered[..., 1]
+        exists = (near_start >= 0) & (near_start < near_end) & (near_end <= num_cells)
+        chosen = _first_true(exists, k)
+        s = np.take_along_axis(near_start, chosen, axis=1)
+        e = np.take_along_axis(near_end, chosen, axis=1)
+        table[rows] = s * num_cells - s * (s - 1) // 2 + (e - s - 1)
+    return table
+
+
+def _cells_of_full_grid(segments: Real[np.ndarray, "M 2"]) -> int:
+    """Number of cells where `segments` is a whole `proposal_grid`, else 0."""
+    num_frames, stride = segments[:, 1].max(), segments[0, 1] - segments[0, 0]
+    if stride < 1 or stride % 1 or num_frames % stride:
+        return 0
+    num_cells = int(num_frames // stride)
+    if len(segments) != num_cells * (num_cells + 1) // 2:
+        return 0
+    grid = proposal_grid(int(num_frames), int(stride))
+    return num_cells if np.array_equal(segments, grid) else 0
+
+
+def _first_true(mask: Bool[np.ndarray, "rows columns"], k: int) -> Int[np.ndarray, "rows {k}"]:
+    """Columns of the first k True values of each row, all of which have at least k."""
+    first = mask & (np.cumsum(mask, axis=1, dtype=np.int32) <= k)
+    return np.nonzero(first)[1].reshape(-1, k)
+
+
+def _chunks(num_rows: int, row_size: int) -> Iterator[slice]:
+    step = max(1, _CHUNK // row_size)
+    return (slice(first, first + step) for first in range(0, num_rows, step))

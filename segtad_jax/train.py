@@ -1,0 +1,287 @@
+"""Training, from top to bottom: state, loss, step, loop, and what a run leaves behind."""
+
+import fnmatch
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from segtad_jax import losses, optim, parallel, targets
+from segtad_jax.data import pipeline
+from segtad_jax.data.dataset import Dataset, Recording
+from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.ops import sampling
+
+Batch = dict[str, Array]
+Metrics = dict[str, Float[Array, ""]]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes, and all that a checkpoint holds."""
+
+    step: Any  # int32, how many are done
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What SegTAD.apply takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create_state(
+    config: ConfigDict, model: SegTAD, optimizer: optax.GradientTransformation, num_channels: int
+) -> TrainState:
+    """A new state from the config's seed; `num_channels` is C of the features."""
+    features = jnp.zeros((1, config.data.num_frames, num_channels))
+    num_frames = jnp.full(1, config.data.num_frames)
+    variables = jax.jit(model.init)(jax.random.key(config.seed), features, num_frames)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+    )
+
+
+def boundary_bias(config: ConfigDict, recordings: Sequence[Recording]) -> float:
+    """First logit of the start and end heads: 0 for a balanced loss, else of the base rate."""
+    if config.loss.balance_boundaries:
+        return 0.0
+    positives = sum(len(r.labels) for r in recordings) * (2 * config.loss.boundary_radius + 1)
+    rate = np.clip(positives / sum(r.num_frames for r in recordings), 1e-4, 0.5)
+    return float(np.log(rate / (1 - rate)))
+
+
+def loss_terms(
+    config: ConfigDict, model: SegTAD, variables: dict[str, Any], batch: Batch, key: Array
+) -> tuple[dict[str, losses.Term], Any]:
+    """The terms of Eq. 11, added over the videos of a batch, and the new BatchNorm statistics.
+
+    Args:
+        config: as checked.
+        model: SegTAD.
+        variables: its parameters and statistics.
+        batch: as `data.pipeline.training_batches` gives.
+        key: of this step; each video folds in its position in the global batch, so that draws do
+            not depend on the number of devices.
+    """
+    segments = grid(config).segments
+    total = config.data.num_frames
+    label = functools.partial(
+        targets.video_targets,
+        proposals=jnp.asarray(segments),
+        num_frames=total,
+        boundary_radius=config.loss.boundary_radius,
+    )
+    truth = jax.vmap(label)(batch["segments"], batch["labels"], batch["valid"])
+    positive = truth.tiou > config.loss.positive_tiou  # h_cls, [b, M]
+    real = jnp.asarray(segments)[:, 1] <= batch["num_frames"][:, None]  # [b, M]
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["position"])
+    draw = functools.partial(sampling.draw_seeds, num_seeds=config.sampling.seeds)
+    seeds, seed_weights = jax.vmap(draw)(keys, positive, real)
+
+    out, updates = model.apply(
+        variables, batch["features"], batch["num_frames"], seeds, train=True, mutable="batch_stats"
+    )
+
+    def video_terms(
+        out: Batch, truth: targets.Targets, num_frames: Array, weights: Array
+    ) -> dict[str, losses.Term]:
+        frames = (jnp.arange(total) < num_frames).astype(jnp.float32)
+        rows = out["rows"]
+        regress, classify = out["proposal_logits"].T
+        tiou = truth.tiou[rows]
+        weights = jnp.repeat(weights, len(rows) // len(weights)) * (
+            jnp.asarray(segments)[rows, 1] <= num_frames
+        )
+        boundary = functools.partial(
+            losses.binary_cross_entropy, weights=frames, balanced=config.loss.balance_boundaries
+        )
+        return {
+            "segmentation": losses.cross_entropy(out["frame_logits"], truth.frame_classes, frames),
+            "start": boundary(out["start_logits"], truth.starts),
+            "end": boundary(out["end_logits"], truth.ends),
+            "regression": losses.squared_error(regress, tiou, weights),
+            "classification": losses.binary_cross_entropy(
+                classify,
+                (tiou > config.loss.positive_tiou).astype(jnp.float32),
+                weights,
+                config.loss.balance_proposals,
+            ),
+        }
+
+    terms = jax.vmap(video_terms)(out, truth, batch["num_frames"], seed_weights)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), terms), updates["batch_stats"]
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    config: ConfigDict,
+    model: SegTAD,
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Metrics]:
+    """One step on this device's part of the batch; equal results on all devices of `axis_name`."""
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    lambdas = {"start": config.loss.boundary, "end": config.loss.boundary}
+    lambdas |= {"regression": config.loss.detection, "classification": config.loss.detection}
+
+    def loss(params: Any) -> tuple[Array, tuple[Metrics, Any]]:
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        terms, batch_stats = loss_terms(config, model, variables, batch, key)
+        if axis_name is not None:  # sums over devices first, then the quotient: exact
+            terms = jax.lax.psum(terms, axis_name)
+        values = {name: losses.mean(term) for name, term in terms.items()}
+        total = sum(lambdas.get(name, 1.0) * value for name, value in values.items())
+        return total, (values, batch_stats)
+
+    (total, (values, batch_stats)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+    if axis_name is not None:
+        gradients = jax.lax.pmean(gradients, axis_name)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    kernels = jax.tree.map(
+        lambda p, kernel: p if kernel else jnp.zeros(()),
+        state.params,
+        optim.is_kernel(state.params),
+    )
+    l2 = 0.5 * config.loss.l2 * optax.tree.norm(kernels, squared=True)
+    metrics = {f"loss/{name}": value for name, value in values.items()} | {
+        "loss/l2": l2,
+        "loss/total": total + l2,
+        "learning_rate": optim.learning_rate(config)(state.step),
+        "norm/gradients": optax.tree.norm(gradients),
+        "norm/parameters": optax.tree.norm(state.params),
+    }
+    state = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    return state, metrics
+
+
+def split_holdout(
+    recordings: Sequence[Recording], holdout: str
+) -> tuple[list[Recording], list[Recording]]:
+    """Training recordings without, and with only, those that `data.holdout` names.
+
+    Raises:
+        ValueError: a pattern that names no recording, or if nothing is left to train on.
+    """
+    patterns = [part.strip() for part in holdout.split(",") if part.strip()]
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(r.video, pattern) for r in recordings):
+            raise ValueError(
+                f"data.holdout: '{pattern}' names none of the {len(recordings)} training "
+                f"recordings, such as '{recordings[0].video}'."
+            )
+    held = [r for r in recordings if any(fnmatch.fnmatchcase(r.video, p) for p in patterns)]
+    rest = [r for r in recordings if r not in held]
+    if not rest:
+        raise ValueError(f"data.holdout = '{holdout}' leaves no recording to train on.")
+    return rest, held
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss was NaN or infinite."""
+
+
+def run_steps(
+    state: TrainState,
+    *,
+    config: ConfigDict,
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    dataset: Dataset,
+    recordings: Sequence[Recording],
+    write: Callable[[int, dict[str, float]], None],
+    pauses: Callable[[int], bool],
+    pause: Callable[[int, TrainState], None],
+) -> TrainState:
+    """The loop: from the state's step to `train.steps`.
+
+    The batch of a step is a function of (seed, step) alone, so going on from a checkpoint is
+    arithmetic. Nothing waits for the device but a pause: metrics are fetched while the next step
+    runs.
+
+    Args:
+        state: replicated on the devices.
+        config: as checked.
+        step: the compiled step on a sharded batch.
+        dataset: features of the recordings.
+        recordings: to train on.
+        write: takes the averages of each `log_every` steps.
+        pauses: whether to stop after a step; true for the last.
+        pause: evaluates and saves; all numbers up to this step are written by then.
+
+    Raises:
+        NonFiniteLossError: names the terms, the first step and the interval.
+    """
+    last, every = config.train.steps, config.train.log_every
+    batches = pipeline.training_batches(
+        dataset,
+        recordings,
+        window=config.data.num_frames,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        first_step=int(state.step),
+        last_step=last,
+    )
+    started = time.monotonic()
+
+    def flush(number: int, interval: list[Metrics]) -> None:
+        nonlocal started
+        if interval:
+            average = interval_average(jax.device_get(interval), number)
+            videos = len(interval) * config.train.batch_size
+            speed = {"timing/videos_per_second": videos / (time.monotonic() - started)}
+            write(number, average | speed)
+            started = time.monotonic()
+
+    done: list[Metrics] = []
+    interval: list[Metrics] = []
+    for number, batch in enumerate(batches, start=int(state.step) + 1):
+        state, metrics = step(state, parallel.shard_batch(batch))
+        flush(number - 1, done)
+        interval.append(metrics)
+        complete = number % every == 0 or number == last
+        done, interval = (interval, []) if complete else ([], interval)
+        if pauses(number):
+            flush(number, done)
+            done, before = [], time.monotonic()
+            pause(number, state)
+            started += time.monotonic() - before
+    return state
+
+
+def interval_average(
+    interval: Sequence[Mapping[str, np.ndarray | np.generic]], last: int
+) -> dict[str, float]:
+    """Mean of the metrics of consecutive steps up to `last`.
+
+    Raises:
+        NonFiniteLossError: names the terms, the first step and the interval.
+    """
+    for number, metrics in enumerate(interval, start=last - len(interval) + 1):
+        bad = [name for name, value in metrics.items() if not np.isfinite(value)]
+        if bad:
+            raise NonFiniteLossError(
+                f"{', '.join(bad)} not finite at step {number} "
+                f"(steps {last - len(interval) + 1} to {last}). Look for NaN or huge values in the "
+                "features, or lower optim.learning_rate; the checkpoints before this step are good."
+            )
+    return {name: float(np.mean([m[name] for m in interval])) for name in interval[0]}

@@ -1,0 +1,96 @@
+"""What every test stands on: CPU devices, checked annotations, real data, no quiet skips."""
+
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import hypothesis
+import jaxtyping
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI") == "true"
+
+# All of this is read when jax, TensorFlow or matplotlib is first imported, here or in a subprocess.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4"]
+).strip()
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # hides GPUs from TensorFlow without importing it
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["MPLBACKEND"] = "agg"
+
+# Shapes and types in signatures are checked in every call, if this precedes the first import.
+jaxtyping.install_import_hook("segtad_jax", "beartype.beartype")
+
+# Compiling dominates the time of an example, so there is no deadline.
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if IN_CI else "dev")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Compiled programs are shared by the workers, by subprocesses and by the next session; the
+    # least of them are not kept, since hypothesis makes thousands.
+    cache = config.cache.mkdir("jax")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    if IN_CI and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SkipList(config.rootpath / ".ci" / "allowed_skips.txt"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data: SEGTAD_TEST_DATA, or ../shared/data beside the repository."""
+    folder = Path(os.environ.get("SEGTAD_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not a folder; set SEGTAD_TEST_DATA to one")
+    return folder
+
+
+class SkipList:
+    """Fails a run with a skip that the list does not name, and a run in which no test ran."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.patterns = read_skip_list(path)
+        self.skipped: dict[str, str] = {}
+        self.ran = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.ran += report.when == "call" and not report.skipped
+        if not hasattr(report, "wasxfail"):
+            self.note_skip(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.note_skip(report)
+
+    def note_skip(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped and not any(fnmatchcase(report.nodeid, p) for p in self.patterns):
+            self.skipped[report.nodeid] = report.longrepr[-1]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if session.exitstatus == pytest.ExitCode.OK and (self.skipped or not self.ran):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.skipped:
+            terminalreporter.section(f"skips that {self.path.name} does not name", red=True)
+            for test, reason in self.skipped.items():
+                terminalreporter.line(f"{test}: {reason}")
+        if not self.ran:
+            terminalreporter.section("no test ran", red=True)
+
+
+def read_skip_list(path: Path) -> list[str]:
+    """Patterns for fnmatch from lines of the form `test id  # reason`."""
+    patterns = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        pattern, _, reason = line.partition("  #")
+        if not reason.strip():
+            raise pytest.UsageError(f"{path}:{number}: give a reason: `{line.strip()}  # why`")
+        patterns.append(pattern.strip().replace("[", "[[]"))  # ids of parametrised tests have them
+    return patterns

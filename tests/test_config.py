@@ -1,0 +1,80 @@
+"""Defaults, arguments and the check's messages."""
+
+import importlib.util
+import pathlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from segtad_jax.config import PAPER, check, default, differences, flatten, with_arguments
+
+CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+
+
+def load(path: pathlib.Path, argument: str = "") -> ConfigDict:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("argument", ["", "paper", "runlocal", "paper,runlocal"])
+def test_every_config_file_can_be_run(path: pathlib.Path, argument: str) -> None:
+    check(load(path, argument))
+
+
+def test_paper_selects_every_literal_reading() -> None:
+    config = with_arguments(default(), "paper")
+    assert flatten(config).items() >= PAPER.items()
+    assert config.model.aggregate == "sum"
+    assert config.model.interpolation == "linear"
+    assert config.sampling.edges == "list"
+    assert config.loss.boundary_radius == 0
+    assert not config.loss.balance_boundaries
+    assert not config.model.global_convolution
+
+
+def test_unknown_argument_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"'papr' in ':papr,runlocal'.*mean 'paper'.*runlocal"):
+        with_arguments(default(), "papr,runlocal")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("data.num_frames", 100, r"num_frames = 100 is not divisible by 8.*use 104"),
+        ("model.stride", 7, r"num_frames = 1000 is not divisible by model.stride = 7.*1001"),
+        ("model.num_bins", 30, r"num_bins = 30 is not divisible by 4"),
+        ("model.aggregate", "median", r"aggregate is 'median'; it can be: sum, mean, max"),
+        ("model.branches", ("graph", "atrus"), r"branches is \('graph', 'atrus'\)"),
+        ("model.branches", (), r"name at least one of"),
+        ("model.decoder_stride", 2, r"decoder_stride = 2; it can be 1 or 4"),
+        ("model.snippet_neighbours", 125, r"1000 frames give 125"),
+        ("model.stride", 200, r"stride 200 give 15 proposals.*needs more than 24"),
+        ("train.batch_size", 6, r"train.batch_size = 6 does not divide among 4 devices.*8"),
+        ("eval.batch_size", 3, r"eval.batch_size = 3 does not divide among 4 devices.*4"),
+        ("train.save_every", 15, r"save_every = 15 is not a multiple of train.log_every = 10"),
+        ("train.steps", 0, r"train.steps is 0"),
+        ("eval.window_overlap", 1.0, r"window_overlap = 1.0 is not in \[0, 1\)"),
+    ],
+)
+def test_check_names_the_numbers(field: str, value: object, message: str) -> None:
+    config = default()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=message):
+        check(config, num_devices=4)
+
+
+def test_unknown_field_is_refused_with_a_hint() -> None:
+    config = default()
+    with pytest.raises(AttributeError, match=r"Did you mean.*width"):
+        config.lock().model.widht = 3
+
+
+def test_differences_name_both_values() -> None:
+    ours, theirs = {"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}
+    assert differences(ours, theirs) == [
+        "b: 2 here, 3 there",
+        "c: '(absent)' here, 4 there",
+    ]

@@ -1,0 +1,201 @@
+"""Random access to shards: without TensorFlow, with or without an index, and damage is found."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from segtad_jax.data.builder import build
+from segtad_jax.data.dataset import INDEX, open_dataset
+from segtad_jax.data.records import Record
+
+
+def record(index):
+    random = np.random.default_rng(index)
+    num_actions = index % 3
+    starts = random.uniform(0, 5, num_actions)
+    return Record(
+        video=f"v{index:02d}",
+        features=random.normal(size=(10 + index, 4)).astype(np.float32),
+        rate=2.0,
+        duration=10.0,
+        segments=np.stack([starts, starts + random.uniform(0, 5, num_actions)], axis=1),
+        labels=("b", "a")[:num_actions],
+    )
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return build(
+        tmp_path,
+        name="small",
+        classes=("a", "b"),
+        num_channels=4,
+        splits={
+            "training": lambda: map(record, range(8)),
+            "validation": lambda: map(record, range(8, 11)),
+        },
+        description="For a test.",
+    )
+
+
+def assert_equal_recordings(first, second):
+    assert first.splits.keys() == second.splits.keys()
+    for split, recordings in first.splits.items():
+        for a, b in zip(recordings, second.splits[split], strict=True):
+            for field in ("video", "num_frames", "rate", "duration", "shard", "offset", "size"):
+                assert getattr(a, field) == getattr(b, field)
+            np.testing.assert_array_equal(a.segments, b.segments)
+            np.testing.assert_array_equal(a.labels, b.labels)
+
+
+def test_every_record_is_read_at_its_place_in_any_order(directory):
+    dataset = open_dataset(directory)
+    assert [r.video for r in dataset.recordings("training")] == [f"v{i:02d}" for i in range(8)]
+    for recording in reversed(dataset.recordings("training") + dataset.recordings("validation")):
+        original = record(int(recording.video[1:]))
+        assert recording.num_frames == len(original.features)
+        np.testing.assert_array_equal(dataset.features(recording), original.features)
+        np.testing.assert_array_equal(recording.segments, original.segments)
+        assert tuple(dataset.classes[label - 1] for label in recording.labels) == original.labels
+
+
+def test_without_an_index_the_shards_are_scanned(directory):
+    indexed = open_dataset(directory)
+    (directory / INDEX).unlink()
+    assert_equal_recordings(indexed, open_dataset(directory))
+    assert not (directory / INDEX).exists()
+
+
+def test_the_index_is_what_is_read(directory):
+    """So that opening a large data set takes no scan."""
+    index = directory / INDEX
+    index.write_text(index.read_text().replace("v03", "renamed"))
+    assert "renamed" in [r.video for r in open_dataset(directory).recordings("training")]
+
+
+def test_reading_imports_no_tensorflow(directory):
+    code = (
+        "import sys; from segtad_jax.data import pipeline; "
+        "from segtad_jax.data.dataset import open_dataset; "
+        f"dataset = open_dataset({str(directory)!r}); "
+        "print(dataset.features(dataset.recordings('training')[0]).shape, "
+        "'tensorflow' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert run.stdout == "(10, 4) False\n"
+
+
+class Elsewhere(tfds.core.GeneratorBasedBuilder):
+    """As another tool might write them: other encodings and integers, several shards."""
+
+    VERSION = tfds.core.Version("2.1.0")
+    code_path = None
+
+    def _info(self):
+        classes = tfds.features.ClassLabel(names=["b", "a"])
+        spec = {
+            "video": tfds.features.Text(),
+            "features": tfds.features.Tensor(shape=(None, 4), dtype=np.float64),
+            "rate": np.float32,
+            "duration": np.float64,
+            "segments": tfds.features.Tensor(shape=(None, 2), dtype=np.float32),
+            "labels": tfds.features.Sequence(classes),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(spec))
+
+    def _split_generators(self, dl_manager):
+        return {"training": self._generate_examples()}
+
+    def _generate_examples(self):
+        for r in map(record, range(8)):
+            yield (
+                r.video,
+                {
+                    "video": r.video,
+                    "features": r.features.astype(np.float64),
+                    "rate": np.float32(r.rate),
+                    "duration": np.float64(r.duration),
+                    "segments": r.segments.astype(np.float32),
+                    "labels": list(r.labels),
+                },
+            )
+
+
+def test_a_data_set_made_elsewhere_is_read(tmp_path):
+    builder = Elsewhere(data_dir=tmp_path)
+    config = tfds.download.DownloadConfig(num_shards=3)
+    builder.download_and_prepare(file_format="tfrecord", download_config=config)
+    dataset = open_dataset(builder.data_dir)
+    assert dataset.name == "elsewhere"
+    assert dataset.classes == ("b", "a")
+    recordings = dataset.recordings("training")
+    assert len({recording.shard for recording in recordings}) == 3
+    for recording, original in zip(recordings, map(record, range(8)), strict=True):
+        np.testing.assert_array_equal(dataset.features(recording), original.features)
+        np.testing.assert_allclose(recording.segments, original.segments, rtol=1e-6)
+        assert recording.rate == original.rate
+        assert [dataset.classes[label - 1] for label in recording.labels] == list(original.labels)
+
+
+def shard_of(directory):
+    dataset = open_dataset(directory)
+    recording = dataset.recordings("training")[-1]
+    return dataset, recording, directory / recording.shard
+
+
+def test_a_damaged_shard_is_named(directory):
+    dataset, recording, shard = shard_of(directory)
+    content = shard.read_bytes()
+    damaged = re.escape(f"{shard}: no whole record at byte {recording.offset}")
+
+    end = recording.offset + 12 + recording.size + 4
+    for length in (end - 1, recording.offset + 5):
+        shard.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=damaged):
+            dataset.features(recording)
+
+    # A wrong length is noticed before that much is read.
+    wrong = bytearray(content)
+    wrong[recording.offset + 7] = 0x7F
+    shard.write_bytes(wrong)
+    with pytest.raises(ValueError, match=damaged):
+        dataset.features(recording)
+    (directory / INDEX).unlink()
+    with pytest.raises(ValueError, match=damaged):
+        open_dataset(directory)
+
+
+def test_a_replaced_shard_is_named(directory):
+    dataset, _, shard = shard_of(directory)
+    first = min(dataset.recordings("training"), key=lambda recording: recording.offset)
+    other = directory / dataset.recordings("validation")[0].shard
+    for content in (b"", other.read_bytes()):
+        shard.write_bytes(content)
+        message = f"the record at byte 0 is not that of video {first.video}.*delete .*{INDEX}"
+        with pytest.raises(ValueError, match=message):
+            dataset.features(first)
+
+
+def test_a_folder_without_a_data_set_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no data set in {re.escape(str(tmp_path))}"):
+        open_dataset(tmp_path)
+
+
+def test_an_unknown_split_is_answered_with_those_there_are(directory):
+    with pytest.raises(ValueError, match=r"no split 'test' in .*; it has training, validation"):
+        open_dataset(directory).recordings("test")
+
+
+def test_records_of_another_kind_are_named(directory):
+    features = directory / "features.json"
+    features.write_text(features.read_text().replace('"rate"', '"fps"'))
+    with pytest.raises(ValueError, match=r"features\.json: records have no rate; expected"):
+        open_dataset(directory)

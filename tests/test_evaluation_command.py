@@ -1,0 +1,431 @@
+"""The command: results, messages, exit statuses, limits; and that it needs NumPy alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segtad_jax.evaluation.__main__ import main
+from segtad_jax.evaluation.annotations import read_blocked, read_ground_truth
+from segtad_jax.evaluation.json_files import InputError
+from segtad_jax.evaluation.results import read_predictions
+from segtad_jax.evaluation.scope import predictions_in_scope
+from segtad_jax.evaluation.scoring import evaluate
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TRUTH = {
+    "version": "1",
+    "database": {
+        "a": {
+            "subset": "validation",
+            "duration": 100.0,
+            "annotations": [{"segment": [0, 10], "label": "run"}],
+        },
+        "b": {
+            "subset": "validation",
+            "duration": "100.0",
+            "annotations": [
+                {"segment": ["20", "30.5"], "label": "jump"},
+                {"segment": [40, 40], "label": "run"},
+            ],
+        },
+        "c": {"subset": "validation", "duration": 100.0, "annotations": []},
+        "t": {
+            "subset": "training",
+            "duration": 100.0,
+            "annotations": [{"segment": [0, 10], "label": "swim"}],
+        },
+    },
+}
+
+
+def row(start=0.0, end=10.0, label="run", score=0.5):
+    return {"segment": [start, end], "label": label, "score": score}
+
+
+def results(**videos):
+    return {"version": "VERSION 1.3", "results": videos, "external_data": {}}
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Writes both files, runs the command: exit status, metrics or None, stdout, stderr."""
+
+    def run(predictions, *flags, truth=TRUTH):
+        for name, content in (("gt.json", truth), ("p.json", predictions)):
+            text = content if isinstance(content, str) else json.dumps(content)
+            (tmp_path / name).write_text(text)
+        output = tmp_path / "out" / "metrics.json"
+        output.unlink(missing_ok=True)
+        status = main(
+            [
+                f"--ground_truth={tmp_path / 'gt.json'}",
+                f"--predictions={tmp_path / 'p.json'}",
+                f"--output={output}",
+                *flags,
+            ]
+        )
+        captured = capsys.readouterr()
+        metrics = json.loads(output.read_text()) if output.exists() else None
+        return status, metrics, captured.out, captured.err
+
+    return run
+
+
+def test_what_was_scored_is_always_said(run) -> None:
+    predictions = results(a=[row()], b=[row(label="swim"), row(60, 70)], t=[row()])
+    status, metrics, out, err = run(predictions)
+    assert (status, err) == (0, "")
+    assert metrics["counts"] == {"videos": 3, "actions": 3, "classes": 2, "predictions": 3}
+    assert metrics["missing_videos"] == ["c"]
+    assert metrics["outside_subset"] == {"videos": 1, "predictions": 1}
+    assert metrics["left_out"]["labels_without_truth"] == {"swim": 1}
+    assert metrics["zero_length"]["actions"] == 1
+    assert metrics["zero_length"]["videos"] == ["b"]
+    assert "3 videos, 3 actions, 2 classes, 3 predictions" in out
+    assert "videos without a prediction: 1 (c)" in out
+    assert "counted as false positives: 1 in 1 videos" in out
+    assert "left out, labels without truth: 1 (swim)" in out
+    assert "actions of zero length: 1 in b: counted as actions; no prediction can match" in out
+
+
+def test_the_numbers_are_those_of_the_functions(run) -> None:
+    _, metrics, out, _ = run(results(a=[row()], b=[row(20, 28, "jump", 0.9), row(60, 70)]))
+    ground_truth = {
+        "a": [(0.0, 10.0, "run")],
+        "b": [(20.0, 30.5, "jump"), (40.0, 40.0, "run")],
+        "c": [],
+    }
+    predictions = {
+        "a": [(0.0, 10.0, "run", 0.5)],
+        "b": [(20, 28, "jump", 0.9), (60, 70, "run", 0.5)],
+    }
+    durations = dict.fromkeys("abc", 100.0)
+    expected = json.loads(json.dumps(evaluate(ground_truth, predictions, durations=durations)))
+    assert {key: metrics[key] for key in expected} == expected
+    assert metrics["map"]["0.50"] == pytest.approx((1 + 0.5) / 2)
+    assert metrics["map"]["0.80"] == pytest.approx((0 + 0.5) / 2)
+    assert f"{100 * metrics['map']['average']:.2f}" in out
+    assert len(metrics["diagnosis"]["sensitivity"]["coverage"]) == 5
+
+
+def test_flags(run, tmp_path) -> None:
+    predictions = results(a=[row()], b=[row(20, 30.5, "jump")])
+    _, metrics, _, _ = run(predictions, "--metrics=map", "--tiou=0.3:0.1:0.7")
+    assert list(metrics["map"]) == ["0.30", "0.40", "0.50", "0.60", "0.70", "average"]
+    assert not {"ar", "diagnosis"} & set(metrics)
+    _, metrics, _, _ = run(predictions, "--metrics=ar", "--tiou=0.5,0.75")
+    assert list(metrics["ar"]["per_tiou"]) == ["0.50", "0.75"]
+    assert "map" not in metrics
+    _, metrics, _, _ = run(results(t=[row(label="swim")]), "--subset=training")
+    assert metrics["map"]["average"] == 1.0
+    (tmp_path / "blocked.txt").write_text("b\nelsewhere\n")
+    _, metrics, out, _ = run(predictions, f"--blocked={tmp_path / 'blocked.txt'}")
+    assert metrics["counts"] == {"videos": 2, "actions": 1, "classes": 1, "predictions": 1}
+    assert metrics["left_out"]["blocked_videos"] == ["b"]
+    assert "left out, blocked videos: 1 (b)" in out
+
+
+def test_blocked_as_json(tmp_path) -> None:
+    path = tmp_path / "blocked.json"
+    path.write_text('["a", "b"]')
+    assert read_blocked(path) == ["a", "b"]
+    path.write_text('{"a": 1}')
+    with pytest.raises(InputError, match="must be a JSON list of video ids"):
+        read_blocked(path)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--tiou=0.5:0:0.9", "--tiou=x", "--tiou=1.5", "--metrics=f1", "--protocol=x", "--what"],
+)
+def test_wrong_command_lines(run, flag) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(results(), flag)
+    assert exit_.value.code == 2
+
+
+def test_proposals_without_labels(run) -> None:
+    proposals = [{"segment": [start, start + 10], "score": 1} for start in (0, 20)]
+    predictions = results(a=proposals[:1], b=proposals[1:])
+    status, metrics, _, _ = run(predictions, "--metrics=ar")
+    assert status == 0
+    assert metrics["ar"]["per_tiou"]["0.50"] == pytest.approx(2 / 3)
+    status, _, _, err = run(predictions)
+    assert status == 1
+    assert "video 'a', detection 0: has no 'label'; proposals without labels" in err
+
+
+@pytest.mark.parametrize(
+    ("predictions", "message"),
+    [
+        ("{'results': {}}", r"p.json: not JSON (line 1, column 2"),
+        ('{"version": "1", "results": {}', r"p.json: not JSON (line 1"),
+        ([1], r"p.json: must be an object with 'results'"),
+        ({"detections": {}}, r"p.json: has no 'results'; its keys are 'detections'"),
+        ({"results": {}, "external_data": {}}, r"p.json: has no 'version', which the official"),
+        ({"results": {}}, r"p.json: has no 'version' and no 'external_data'"),
+        ({"results": [], "version": "", "external_data": ""}, r"'results' must be an object"),
+        (results(a={}), r"p.json: video 'a': must be a list of detections"),
+        (results(a=[row(), row(9, 3)]), r"video 'a', detection 1: segment [9, 3] ends before it"),
+        (results(a=[row(float("nan"))]), r"video 'a', detection 0: segment: nan is not a finite"),
+        (results(a=[row("1")]), r"video 'a', detection 0: segment: '1' is text; write a number"),
+        (results(a=[row(score="0.9")]), r"video 'a', detection 0: score: '0.9' is text; write a"),
+        (results(a=[row(score=None)]), r"score: None is not a finite number"),
+        (results(a=[row(score=float("inf"))]), r"score: inf is not a finite number"),
+        (results(a=[row(score=True)]), r"score: True is not a finite number"),
+        (results(a=[{"segment": [1], "score": 1, "label": "run"}]), r"segment [1] must be [start"),
+        (results(a=[{"start": 1, "label": "run"}]), r"has no 'segment'; its keys are ['label', 's"),
+        (results(a=[[0, 1, "run"]]), r"detection 0: [0, 1, 'run'] must be an object"),
+        (results(a=[row(label=7)]), r"label 7 must be the name of the class, not its id"),
+        (results(a=[row(label="7")]), r"gt.json: '7'; write names of classes, not their ids"),
+        (results(a=[row(label="hop")]), r"1 of 1 labels are not in"),
+        (results(z=[row()]), r"1 of 1 videos are not in"),
+        (results(v_a=[row()]), r"'v_a'; ids must be written as there, with or without 'v_'"),
+        (
+            results(a=[row(0, 250), row(25, 3000)], b=[row(50, 60)]),
+            "2 of 3 predictions end after their video: are the times in frames? They must be sec",
+        ),
+        (
+            '{"version": "", "external_data": {}, "results": {"a": [], "a": []}}',
+            r"p.json: the key 'a' occurs twice in one object; remove one",
+        ),
+        (
+            '{"version": "", "external_data": {}, "results": {"a": [{"score": 1, "score": 2}]}}',
+            r"p.json: the key 'score' occurs twice",
+        ),
+    ],
+)
+def test_bad_predictions(run, predictions, message) -> None:
+    status, metrics, out, err = run(predictions)
+    assert (status, metrics, out) == (1, None, "")
+    assert err.startswith("error: ")
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        ("nothing", r"gt.json: not JSON (line 1"),
+        ({"results": {}}, r"gt.json: has no 'database'; its keys are 'results'"),
+        ({"database": []}, r"'database' must be an object"),
+        ({"database": {"a": {}}}, r"video 'a': must be an object with 'subset' and 'annotations'"),
+        (
+            {"database": {"a": {"subset": "x"}}},
+            r"no video of the subset 'validation'; it has: x (1)",
+        ),
+        ({"database": {"a": {"subset": "validation"}}}, r"'validation' has no annotated action"),
+    ],
+)
+def test_bad_ground_truth(run, truth, message) -> None:
+    status, _, _, err = run(results(a=[row()]), truth=truth)
+    assert status == 1
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("segment", [], r"gt.json: video 'a', annotation 0: {'segment': [], 'label': 'run'} must"),
+        ("segment", [9, 3], r"annotation 0: segment [9.0, 3.0] must be finite and end after it"),
+        ("segment", [0, "NaN"], r"annotation 0: segment [0.0, nan] must be finite"),
+        ("segment", [0, "x"], r"video 'a', annotation 0: 'x' is no time in seconds"),
+        ("label", 3, r"video 'a', annotation 0: label 3 must be the name of the class"),
+    ],
+)
+def test_bad_actions(run, field, value, message) -> None:
+    truth = json.loads(json.dumps(TRUTH))
+    truth["database"]["a"]["annotations"][0][field] = value
+    status, _, _, err = run(results(a=[row()]), truth=truth)
+    assert status == 1
+    assert message in err
+
+
+def test_missing_files(run, tmp_path, capsys) -> None:
+    assert main(["--ground_truth=nowhere.json", "--predictions=nowhere.json"]) == 1
+    assert "nowhere.json: there is no such file" in capsys.readouterr().err
+    (tmp_path / "latin.json").write_bytes(b'{"results": "\xe9"}')
+    with pytest.raises(InputError, match=r"latin.json: not UTF-8 text"):
+        read_predictions(tmp_path / "latin.json")
+    with pytest.raises(InputError, match=r"is a folder, not a file"):
+        read_predictions(tmp_path)
+
+
+def test_lenient_leaves_out_and_says_so(run) -> None:
+    predictions = {
+        "results": {
+            "a": [row(), row(9, 3), row(score="1"), row(label="hop")],
+            "z": [row()],
+        }
+    }
+    truth = json.loads(json.dumps(TRUTH))
+    truth["database"]["b"]["annotations"][0]["segment"] = [9, 3]
+    status, metrics, out, _ = run(predictions, "--lenient", truth=truth)
+    assert status == 0
+    assert metrics["counts"] == {"videos": 3, "actions": 2, "classes": 1, "predictions": 1}
+    assert metrics["left_out"]["unknown_videos"] == {"z": 1}
+    assert metrics["left_out"]["unknown_labels"] == {"hop": 1}
+    for line in (
+        "1 broken actions left out",
+        "has no 'version' and no 'external_data'",
+        "2 broken predictions left out",
+        "left out, unknown videos: 1 (z)",
+        "left out, unknown labels: 1 (hop)",
+    ):
+        assert line in out
+
+
+def test_lenient_does_not_score_nothing_as_zero(run) -> None:
+    status, _, _, err = run(results(z=[row()]), "--lenient")
+    assert status == 1
+    assert "no prediction is left to score: 1 of 1 videos are not in" in err
+
+
+def test_lenient_warns_of_frames(run) -> None:
+    status, _, out, _ = run(results(a=[row(0, 3000)]), "--lenient")
+    assert status == 0
+    assert "are the times in frames?" in out
+
+
+def test_activitynet_truth_by_command(run, shared_data) -> None:
+    """Three segments of zero length keep two classes below 1, and are named."""
+    path = shared_data / "activitynet13" / "sample_detection_prediction.json"
+    database = {
+        video: {
+            "subset": "validation",
+            "annotations": [{"segment": r["segment"], "label": r["label"]} for r in rows],
+        }
+        for video, rows in json.loads(path.read_text())["results"].items()
+    }
+    _, metrics, out, _ = run(path.read_text(), truth={"database": database})
+    assert metrics["counts"]["videos"] == 4926
+    assert metrics["zero_length"]["actions"] == 3
+    assert metrics["missing_videos"] == []
+    below = [label for label, values in metrics["per_class"].items() if values["average"] < 1]
+    assert 1 <= len(below) <= 3
+    assert "4,926 videos, 7,654 actions, 200 classes, 7,654 predictions" in out
+
+
+@pytest.mark.parametrize(
+    ("file", "subset", "protocol", "videos", "actions"),
+    [
+        ("thumos_gt.json", "test", "activitynet", 210, 3311),
+        ("test_Annotation.csv", "test", "activitynet", 213, 3358),
+        ("val_Annotation.csv", "validation", "thumos14", 200, 3007),
+        ("official_txt", "test", "thumos14", 213, 3358),
+    ],
+)
+def test_thumos_forms(shared_data, tmp_path, file, subset, protocol, videos, actions) -> None:
+    path = shared_data / "thumos14" / file
+    annotations = read_ground_truth(path, subset)
+    truth = annotations.ground_truth
+    rows = {
+        video: [
+            {"segment": [start, end], "label": label, "score": 1.0}
+            for start, end, label in own
+            if label != "Ambiguous"
+        ]
+        for video, own in truth.items()
+    }
+    (tmp_path / "p.json").write_text(json.dumps(results(**rows)))
+    output = tmp_path / "m.json"
+    flags = [f"--ground_truth={path}", f"--predictions={tmp_path / 'p.json'}", f"--output={output}"]
+    assert main([*flags, f"--subset={subset}", f"--protocol={protocol}"]) == 0
+    metrics = json.loads(output.read_text())
+    assert metrics["counts"]["videos"] == videos
+    assert metrics["counts"]["actions"] == actions
+    assert metrics["counts"]["classes"] == 20
+    assert metrics["map"]["average"] > 0.999
+    assert ("0.30" in metrics["map"]) == (protocol == "thumos14")
+
+
+def test_wrong_csv_and_txt(tmp_path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("video-name,t-init,t-end,label-idx\nx,0,1,3\n")
+    with pytest.raises(
+        InputError, match=r"first line must name end, start, type, video; it has vid"
+    ):
+        read_ground_truth(path, "test")
+    path.write_text("video,type,start,end\nvideo_test_0000001,Diving,0,x\n")
+    with pytest.raises(InputError, match=r"line 2, video 'video_test_0000001': 'x' is no time"):
+        read_ground_truth(path, "test")
+    (tmp_path / "Diving_test.txt").write_text("video_test_0000001 0.0\n")
+    with pytest.raises(InputError, match=r"Diving_test.txt, line 1: .* must be `video start end`"):
+        read_ground_truth(tmp_path, "test")
+
+
+def test_scope_leaves_the_input_as_it_is(tmp_path) -> None:
+    (tmp_path / "gt.json").write_text(json.dumps(TRUTH))
+    annotations = read_ground_truth(tmp_path / "gt.json", "validation")
+    predictions = {"a": [(0.0, 1.0, "run", 0.5), (0.0, 1.0, "swim", 0.5)]}
+    kept, _ = predictions_in_scope(annotations, predictions)
+    assert kept == {"a": [(0.0, 1.0, "run", 0.5)]}
+    assert len(predictions["a"]) == 2
+
+
+@pytest.mark.slow
+def test_numpy_alone_is_enough(tmp_path) -> None:
+    """A new environment with NumPy and this package without its dependencies scores a file."""
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, f"numpy=={np.__version__}"], check=True)
+    subprocess.run([*pip, "--no-deps", ROOT], check=True)
+    (tmp_path / "gt.json").write_text(json.dumps(TRUTH))
+    (tmp_path / "p.json").write_text(json.dumps(results(a=[row()])))
+    command = [python, "-m", "segtad_jax.evaluation", "--ground_truth=gt.json"]
+    command += ["--predictions=p.json", "--output=metrics.json"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    assert json.loads((tmp_path / "metrics.json").read_text())["map"]["average"] == 0.25
+    report = subprocess.run(
+        [*command, "--report=page.html"],
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert report.returncode == 1
+    assert "--report and --figures need" in report.stderr
+    assert "install segtad_jax with its dependencies" in report.stderr
+
+
+MEASURE = """
+import resource, sys
+from segtad_jax.evaluation.results import read_predictions
+predictions, _ = read_predictions(sys.argv[1])
+print(sum(map(len, predictions.values())))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+def test_a_file_of_a_gigabyte(tmp_path) -> None:
+    """Read whole within 6 GB of memory."""
+    path = tmp_path / "large.json"
+    videos = size = 0
+    rng = np.random.default_rng(0)
+    with path.open("w") as file:
+        file.write('{"version": "", "external_data": {}, "results": {')
+        while size < 2**30:
+            numbers = rng.random((1000, 3)).tolist()
+            rows = [row(a * 100, 100 + b * 100, "run", score) for a, b, score in numbers]
+            size += file.write(f'{", " if videos else ""}"v{videos}": {json.dumps(rows)}')
+            videos += 1
+        file.write("}}")
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURE, path],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    count, gigabytes = measured.stdout.split()
+    assert int(count) == 1000 * videos
+    assert float(gigabytes) < 6

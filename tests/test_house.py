@@ -1,0 +1,198 @@
+"""The rules of the house: who may import whom, which libraries where, names and paths of files."""
+
+import ast
+import fnmatch
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "segtad_jax"
+
+# What each part of the package may import of the package. A part is a folder, or a file in or
+# beside the folders that has rules of its own.
+PARTS = {
+    "__init__": set(),
+    "main": {"run"},
+    "run": {
+        "config", "train", "models", "optim", "detector", "detections", "data", "parallel",
+        "checkpoint", "metric_logger", "report",
+    },
+    "train": {"models", "ops", "losses", "targets", "optim", "data", "parallel"},
+    "detector": {"models", "detections", "evaluation", "data", "parallel"},
+    "prepare": {"data"},
+    "models": {"ops"},
+    "losses": {"ops"},
+    "targets": {"ops"},
+    "detections": {"ops"},
+    "report": {"evaluation"},
+    "config": set(),
+    "parallel": set(),
+    "checkpoint": set(),
+    "optim": set(),
+    "metric_logger": set(),
+    "data": set(),
+    "ops": set(),
+    "evaluation": set(),
+    "evaluation/__main__": {"report"},  # late, where a page is asked for: scores need NumPy alone
+}  # fmt: skip
+
+# The only files that may import a library (patterns, relative to the package).
+COMMANDS = ["main.py", "prepare.py"]
+LIBRARIES = {
+    "tensorflow": ["data/*", "prepare.py", "main.py"],  # main hides the accelerators from it
+    "tensorflow_datasets": ["data/*", "prepare.py"],
+    "apache_beam": ["data/*", "prepare.py"],
+    "absl.app": COMMANDS,
+    "absl.flags": COMMANDS,
+    "orbax": ["checkpoint.py"],
+    "jax.pmap": ["parallel.py"],
+    "jax.distributed": ["parallel.py"],
+}
+
+# Folders that import nothing but the standard library and these.
+MINIMAL = {"ops": {"jax", "numpy", "jaxtyping"}, "evaluation": {"numpy"}}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, full name) of everything that a file imports, `from a import b` being a.b."""
+    for node in ast.walk(ast.parse(path.read_text(), path)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports out in full"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def attributes(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, a.b.c) of every dotted name that a file uses."""
+    for node in ast.walk(ast.parse(path.read_text(), path)):
+        if isinstance(node, ast.Attribute):
+            yield node.lineno, ast.unparse(node)
+
+
+def belongs(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
+
+
+def breaches(root: Path) -> list[str]:
+    """Every breach of the import rules in the package and the configs under a root."""
+    files = sorted((root / PACKAGE).rglob("*.py"))
+    configs = sorted((root / "configs").rglob("*.py"))
+    found = []
+    for path in files:
+        file = path.relative_to(root / PACKAGE)
+        found += [*part_breaches(path, file), *library_breaches(path, file)]
+    return found + [breach for path in configs for breach in config_breaches(path)]
+
+
+def part_breaches(path: Path, file: Path) -> Iterator[str]:
+    part = file.parts[0].removesuffix(".py")
+    rules = PARTS.get(str(file.with_suffix("")), PARTS.get(part))
+    if rules is None:
+        yield f"{file}: say in PARTS of tests/test_house.py what {part} may import"
+        return
+    own = {part, "__version__", *rules}
+    for line, name in imports(path):
+        top, *rest = name.split(".")
+        if top == PACKAGE and rest and rest[0] not in own:
+            yield f"{file}:{line}: {part} may not import {rest[0]}"
+        elif top in {"configs", "tests", "benchmarks"}:
+            yield f"{file}:{line}: the package may not import {top}"
+        elif part in MINIMAL and top not in {PACKAGE, *MINIMAL[part], *sys.stdlib_module_names}:
+            yield f"{file}:{line}: {part} may not import {top}"
+
+
+def library_breaches(path: Path, file: Path) -> Iterator[str]:
+    for line, name in [*imports(path), *attributes(path)]:
+        for library, files in LIBRARIES.items():
+            if belongs(name, library) and not any(fnmatch.fnmatch(str(file), f) for f in files):
+                yield f"{file}:{line}: {library} belongs in {', '.join(files)}"
+
+
+def config_breaches(path: Path) -> Iterator[str]:
+    for line, name in imports(path):
+        if not belongs(name, f"{PACKAGE}.config") and not belongs(name, "ml_collections"):
+            yield f"configs/{path.name}:{line}: a config may not import {name}"
+
+
+def written_files() -> list[Path]:
+    """Every file of the project that a person wrote."""
+    folders = [".ci", "benchmarks", "configs", "docs", "launch", PACKAGE, "tests"]
+    files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()]
+    top = [p for p in ROOT.iterdir() if p.is_file()]
+    return [p for p in [*files, *top] if "__pycache__" not in p.parts]
+
+
+def test_imports():
+    assert not breaches(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "breach"),
+    [
+        ("ops/nms.py", "import scipy.signal", "ops may not import scipy"),
+        ("ops/nms.py", "from segtad_jax import targets", "ops may not import targets"),
+        ("models/ssn.py", "import segtad_jax.losses", "models may not import losses"),
+        ("evaluation/recall.py", "import jax", "evaluation may not import jax"),
+        ("train.py", "from configs import watch", "the package may not import configs"),
+        ("train.py", "def f():\n    import tensorflow as tf", "tensorflow belongs in data/*"),
+        ("train.py", "from absl import flags", "absl.flags belongs in main.py"),
+        (
+            "train.py",
+            "import jax\nstep = jax.pmap(f)",
+            "train.py:2: jax.pmap belongs in parallel.py",
+        ),
+        ("train.py", "from jax import pmap", "jax.pmap belongs in parallel.py"),
+        ("train.py", "import orbax.checkpoint as ocp", "orbax belongs in checkpoint.py"),
+        ("helpers.py", "", "helpers.py: say in PARTS"),
+    ],
+)
+def test_breach_is_found(tmp_path, file, code, breach):
+    path = tmp_path / PACKAGE / file
+    path.parent.mkdir(parents=True)
+    path.write_text(code)
+    assert [b for b in breaches(tmp_path) if breach in b]
+
+
+def test_breach_by_a_config_is_found(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "x.py").write_text("import jax\nfrom segtad_jax import config\n")
+    assert breaches(tmp_path) == ["configs/x.py:1: a config may not import jax"]
+
+
+def test_no_file_is_called_utils():
+    assert not [p for p in written_files() if re.fullmatch(r"utils?|helpers?|misc", p.stem)]
+
+
+def test_no_paths_of_one_machine():
+    path = re.compile(r"(?<![\w.~}])/(?:work|tmp|root|home/\w+)/")
+    found = [
+        f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
+        for file in written_files()
+        if b"\0" not in file.read_bytes()[:1024]
+        for number, line in enumerate(file.read_text(errors="replace").splitlines(), start=1)
+        if path.search(line)
+    ]
+    assert not found
+
+
+def test_package_imports_nothing_by_itself():
+    code = "import sys, segtad_jax; print(*sys.modules)"
+    modules = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
+    assert "segtad_jax" in modules
+    assert not {"jax", "numpy", "tensorflow"} & set(modules)
+
+
+def test_shell_scripts_are_clean():
+    if not shutil.which("shellcheck"):
+        pytest.skip("no shellcheck here")
+    scripts = [p for p in written_files() if p.read_bytes()[:32].startswith(b"#!/usr/bin/env bash")]
+    assert ROOT / ".ci" / "run" in scripts
+    checked = subprocess.run(["shellcheck", *scripts], check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout

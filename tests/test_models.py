@@ -1,0 +1,196 @@
+"""The network: shapes, padding rules, gradients, devices' statistics, every field."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from segtad_jax.config import check, default, with_arguments
+from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.models.ssn import MaskedBatchNorm, _upsample
+
+CHANNELS, CLASSES = 6, 3
+
+
+def small_config(argument: str = "", **fields: object) -> ConfigDict:
+    config = default()
+    config.data.num_frames = 64
+    config.model.width = 8
+    config.model.num_bins = 8
+    config.model.dilations = (1, 2)
+    config.model.stride = 4
+    config = with_arguments(config, argument)
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+    check(config)
+    return config
+
+
+def random_batch(frames: int, batch: int = 2) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(batch, frames, CHANNELS)).astype(np.float32)
+
+
+def build(config: ConfigDict) -> tuple[SegTAD, dict]:
+    model = SegTAD(config, CLASSES)
+    frames = config.data.num_frames
+    variables = jax.jit(model.init)(
+        jax.random.key(0), jnp.zeros((1, frames, CHANNELS)), jnp.full(1, frames)
+    )
+    # Statistics and biases of a trained model are not the initial ones.
+    noise = iter(jax.random.split(jax.random.key(1), 100))
+    return model, jax.tree.map(
+        lambda x: x + 0.1 * jax.random.uniform(next(noise), x.shape), variables
+    )
+
+
+VARIANTS = [
+    {},
+    {"argument": "paper"},
+    {"model__aggregate": "max"},
+    {"model__decoder_stride": 4},
+    {"model__similarity": "center"},
+    {"model__branches": ("atrous",)},
+    {"sampling__edges": "list", "model__similarity": "center"},
+    {"model__dtype": "bfloat16"},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_shapes_and_jit(variant: dict) -> None:
+    config = small_config(**variant)
+    model, variables = build(config)
+    features, num_frames = random_batch(64), np.array([64, 40])
+    m = len(grid(config).segments)
+    assert m == 16 * 17 // 2
+    out = model.apply(variables, features, num_frames)
+    assert {k: v.shape for k, v in out.items()} == {
+        "frame_logits": (2, 64, CLASSES + 1),
+        "start_logits": (2, 64),
+        "end_logits": (2, 64),
+        "proposal_logits": (2, m, 2),
+        "rows": (2, m),
+    }
+    compiled = jax.jit(model.apply)(variables, features, num_frames)
+    tolerance = 0.1 if config.model.dtype == "bfloat16" else 1e-4
+    for name in out:
+        np.testing.assert_allclose(
+            out[name], compiled[name], atol=tolerance, rtol=tolerance, err_msg=name
+        )
+    seeds = np.array([[0, 5, 100], [3, 3, 7]])
+    sampled = model.apply(variables, features, num_frames, seeds)
+    assert sampled["proposal_logits"].shape == (2, 3 * 21, 2)
+    np.testing.assert_array_equal(sampled["rows"][:, ::21], seeds)
+
+
+@pytest.mark.parametrize("argument", ["", "paper"])
+@pytest.mark.parametrize("train", [False, True])
+def test_padding_changes_nothing_on_real_frames(argument: str, train: bool) -> None:
+    """num_frames divisible by 8: the 1D-SSN gives exactly what it gives unpadded."""
+    short, long = small_config(argument), small_config(argument, data__num_frames=128)
+    model, variables = build(short)
+    padded_model = SegTAD(long, CLASSES)
+    features = random_batch(64)
+    garbage = np.random.default_rng(1).normal(size=features.shape).astype(np.float32)
+    padded = np.concatenate([features, garbage], axis=1)  # what lies beyond must not matter
+
+    seeds = np.zeros((2, 1), int)
+    plain, stats = model.apply(
+        variables, features, np.full(2, 64), seeds, train=train, mutable="batch_stats"
+    )
+    other, padded_stats = padded_model.apply(
+        variables, padded, np.full(2, 64), seeds, train=train, mutable="batch_stats"
+    )
+    for name in ("frame_logits", "start_logits", "end_logits"):
+        np.testing.assert_allclose(other[name][:, :64], plain[name], atol=1e-5, err_msg=name)
+        assert not other[name][:, 64:].any()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), stats, padded_stats)
+
+
+def test_padding_reaches_proposals_only_through_their_neighbours() -> None:
+    short, long = small_config(), small_config(data__num_frames=128)
+    model, variables = build(short)
+    features = random_batch(64)
+    padded = np.concatenate([features, np.ones_like(features)], axis=1)
+    plain = model.apply(variables, features, np.full(2, 64))["proposal_logits"]
+    other = SegTAD(long, CLASSES).apply(variables, padded, np.full(2, 64))["proposal_logits"]
+
+    a, b = grid(short), grid(long)
+    row = {tuple(segment): i for i, segment in enumerate(b.segments.tolist())}
+    same = np.array([row[tuple(segment)] for segment in a.segments.tolist()])
+    settled = np.array(
+        [
+            set(map(tuple, a.segments[x].tolist())) == set(map(tuple, b.segments[y].tolist()))
+            for x, y in zip(a.neighbours, b.neighbours[same], strict=True)
+        ]
+    )
+    for _ in range(short.model.proposal_layers - 1):  # each layer looks one hop further
+        settled &= settled[a.neighbours].all(axis=1)
+    assert 20 < settled.sum() < len(settled)
+    np.testing.assert_allclose(other[:, same[settled]], plain[:, settled], atol=1e-4)
+
+
+def test_sampled_and_full_graphs_agree_for_seeds_through_two_layers() -> None:
+    config = small_config(model__proposal_layers=2)
+    model, variables = build(config)
+    features, num_frames = random_batch(64), np.full(2, 64)
+    full = model.apply(variables, features, num_frames)["proposal_logits"]
+    seeds = np.array([np.arange(0, 135, 9), np.arange(1, 136, 9)])
+    sampled = model.apply(variables, features, num_frames, seeds)["proposal_logits"][:, ::21]
+    expected = np.take_along_axis(np.asarray(full), seeds[..., None], axis=1)
+    np.testing.assert_allclose(sampled, expected, atol=1e-5)
+
+
+def test_gradients_reach_every_parameter_and_are_finite_on_a_zero_video() -> None:
+    config = small_config()
+    model, variables = build(config)
+    seeds = np.array([[0, 5, 100], [3, 3, 7]])
+
+    def loss(params: dict, features: np.ndarray) -> jax.Array:
+        out, _ = model.apply(
+            {"params": params, "batch_stats": variables["batch_stats"]},
+            features,
+            np.array([64, 40]),
+            seeds,
+            train=True,
+            mutable="batch_stats",
+        )
+        return sum(jnp.sum(v**2) for k, v in out.items() if k != "rows")
+
+    gradients = jax.grad(loss)(variables["params"], random_batch(64))
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.isfinite(gradient).all(), path
+        assert np.abs(gradient).max() > 0, path
+    for gradient in jax.tree.leaves(jax.grad(loss)(variables["params"], 0 * random_batch(64))):
+        assert np.isfinite(gradient).all()
+
+
+def test_mean_pooling_ignores_padding_and_batch_norm_counts_valid_nodes() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype(np.float32)
+    valid = np.arange(5) < np.array([[5], [2], [0]])
+    x, valid = jnp.asarray(x), jnp.asarray(valid)
+    norm = MaskedBatchNorm(None)
+    variables = norm.init(jax.random.key(0), x, valid, False)
+    y, updates = norm.apply(variables, x, valid, True, mutable="batch_stats")
+    real = np.asarray(x, np.float64)[np.asarray(valid)]
+    expected = (real - real.mean(0)) / np.sqrt(real.var(0) + 1e-5)
+    np.testing.assert_allclose(y[valid], expected, atol=1e-5)
+    np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * real.mean(0), atol=1e-6)
+    np.testing.assert_allclose(updates["batch_stats"]["var"], 0.9 + 0.1 * real.var(0), atol=1e-6)
+
+
+def test_upsampling_interpolates_and_clamps_at_the_last_real_node() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
+    count = np.array([6, 4])
+    valid = np.arange(6) < count[:, None]
+    found = _upsample(jnp.asarray(x), 8, jnp.asarray(valid))
+    for video in range(2):
+        for t in range(count[video] * 8):
+            at = min(t / 8, count[video] - 1)
+            low, part = int(at), at - int(at)
+            high = min(low + 1, count[video] - 1)
+            expected = (1 - part) * x[video, low] + part * x[video, high]
+            np.testing.assert_allclose(found[video, t], expected, atol=1e-6)
+
+
+def test_equal_grids_are_built_once() -> None:
+    assert grid(small_config()) is grid(small_config(model__width=16))

@@ -1,0 +1,179 @@
+import time
+import tracemalloc
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from segtad_jax.ops.proposals import neighbour_table, neighbourhoods, proposal_grid
+
+SIMILARITIES = ("tiou", "center")
+
+
+def similarity_key(a, b, similarity):
+    """The larger the more similar, exact: compared as (first key, second key)."""
+    (s, e), (u, v) = (tuple(map(int, a)), tuple(map(int, b)))
+    both = max(0, min(e, v) - max(s, u))
+    either = (e - s) + (v - u) - both
+    tiou = Fraction(both, either) if either else Fraction(0)
+    return (tiou,) if similarity == "tiou" else (-abs(s + e - u - v), tiou)
+
+
+def slow_order(segments, m, similarity, candidates=None):
+    """Others by falling similarity to proposal m, ties to the lower index (sort is stable)."""
+    candidates = range(len(segments)) if candidates is None else sorted(candidates)
+    keys = {c: similarity_key(segments[m], segments[c], similarity) for c in candidates if c != m}
+    return stable_descending(keys)
+
+
+def stable_descending(keys):
+    return sorted(keys, key=lambda c: tuple(-k for k in keys[c]))
+
+
+def test_grid_is_equation_8_in_order_of_start_then_length():
+    expected = [
+        (i, i + j) for i in range(0, 24, 4) for j in range(4, 25, 4) if i + j <= 24
+    ]  # i % 4 == 0, j % 4 == 0, j >= 4, i + j <= T
+    grid = proposal_grid(24, 4)
+    assert grid.dtype == np.int32
+    np.testing.assert_array_equal(grid, expected)
+
+
+@pytest.mark.parametrize(("num_frames", "size"), [(1000, 7875), (400, 1275), (8, 1)])
+def test_size_of_the_grid(num_frames, size):
+    assert proposal_grid(num_frames, 8).shape == (size, 2)
+
+
+@pytest.mark.parametrize(("num_frames", "stride"), [(1001, 8), (4, 8), (8, 0), (0, 8)])
+def test_grid_names_the_numbers_that_do_not_fit(num_frames, stride):
+    with pytest.raises(ValueError, match=rf"num_frames={num_frames} .* stride={stride}: choose"):
+        proposal_grid(num_frames, stride)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("num_cells", [2, 3, 4, 5, 7, 10])
+def test_table_of_a_grid_is_the_true_top_k(num_cells, similarity):
+    segments = proposal_grid(num_cells * 3, 3)
+    order = np.array([slow_order(segments, m, similarity) for m in range(len(segments))])
+    for k in range(1, min(10, len(segments) - 1) + 1):
+        table = neighbour_table(segments, k, similarity)
+        assert table.dtype == np.int32
+        np.testing.assert_array_equal(table, order[:, :k], err_msg=f"k={k}")
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_table_of_a_long_grid_is_that_of_the_search_through_all(similarity):
+    segments = proposal_grid(320, 8)
+    # The same proposals in another place are not a grid, so all pairs are compared.
+    for k in (4, 8, 10):
+        np.testing.assert_array_equal(
+            neighbour_table(segments, k, similarity),
+            neighbour_table(segments + 1, k, similarity),
+        )
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_table_of_the_papers_grid_on_sampled_rows(similarity):
+    segments = proposal_grid(1000, 8)
+    table = neighbour_table(segments, 8, similarity)
+    rng = np.random.default_rng(0)
+    edge_cases = [0, 124, len(segments) - 1]  # shortest at the start, whole video, shortest at end
+    for m in (*edge_cases, *rng.integers(0, len(segments), 12)):
+        assert table[m].tolist() == slow_order(segments, m, similarity)[:8]
+
+
+def test_ties_go_to_the_lower_index():
+    # [0, 8) shares a half with its two extensions alike, whichever comes first in the list.
+    segments = np.array([[0, 16], [8, 16], [8, 24], [0, 4], [4, 12]])
+    assert neighbour_table(segments, 4)[1].tolist() == [0, 2, 4, 3]
+    assert neighbour_table(segments[::-1].copy(), 4)[3].tolist() == [2, 4, 0, 1]
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_table_of_any_segments(similarity):
+    rng = np.random.default_rng(1)
+    segments = np.sort(rng.integers(0, 12, (40, 2)), axis=1)  # with copies and without length
+    expected = [slow_order(segments, m, similarity)[:6] for m in range(len(segments))]
+    np.testing.assert_array_equal(neighbour_table(segments, 6, similarity), expected)
+    halves = neighbour_table(segments / 2 - 3, 6, similarity)
+    np.testing.assert_array_equal(halves, expected)
+
+
+def test_part_of_a_grid_is_not_taken_for_the_grid():
+    segments = np.delete(proposal_grid(40, 4), [3, 17], axis=0)
+    expected = [slow_order(segments, m, "tiou")[:4] for m in range(len(segments))]
+    np.testing.assert_array_equal(neighbour_table(segments, 4), expected)
+
+
+def test_table_names_what_does_not_fit():
+    segments = proposal_grid(24, 8)
+    with pytest.raises(ValueError, match=r"similarity='iou' is unknown: use one of .*'tiou'"):
+        neighbour_table(segments, 4, "iou")
+    with pytest.raises(ValueError, match=r"k=6 neighbours among M=6 proposals.*use a smaller k"):
+        neighbour_table(segments, 6)
+    with pytest.raises(ValueError, match="k=0 neighbours"):
+        neighbour_table(segments, 0)
+
+
+def check_neighbourhood(segments, seed, members, edges, k, similarity):
+    members, edges = members.tolist(), edges.tolist()
+    first = slow_order(segments, seed, similarity)[:k]
+    assert members[: 1 + k] == [seed, *first]
+    for h, hop in enumerate(first):
+        second = [c for c in slow_order(segments, hop, similarity) if c not in (seed, *first)][:k]
+        assert members[1 + k + h * k : 1 + k + (h + 1) * k] == second
+    for position, m in enumerate(members):
+        others = [p for p, c in enumerate(members) if c != m and c not in members[:p]]
+        others.sort(key=lambda p: (members[p], p))
+        keys = {p: similarity_key(segments[m], segments[members[p]], similarity) for p in others}
+        assert edges[position] == stable_descending(keys)[:k]
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize(("num_cells", "k"), [(7, 4), (9, 4), (4, 2), (2, 1), (8, 3)])
+def test_neighbourhoods_of_every_seed(num_cells, k, similarity):
+    segments = proposal_grid(num_cells * 8, 8)
+    if len(segments) <= k * k + 2 * k:
+        segments = proposal_grid((num_cells + 1) * 8, 8)
+    members, edges = neighbourhoods(segments, k, similarity)
+    assert members.shape == (len(segments), 1 + k + k * k)
+    assert edges.shape == (len(segments), 1 + k + k * k, k)
+    assert members.dtype == edges.dtype == np.int32
+    for seed in range(len(segments)):
+        check_neighbourhood(segments, seed, members[seed], edges[seed], k, similarity)
+
+
+def test_neighbourhoods_of_the_papers_grid():
+    segments = proposal_grid(1000, 8)
+    members, edges = neighbourhoods(segments, 4)
+    table = neighbour_table(segments, 4)
+    for seed in np.random.default_rng(0).integers(0, len(segments), 4):
+        check_neighbourhood(segments, seed, members[seed], edges[seed], 4, "tiou")
+    # The seed and its first hop keep their true neighbours; no edge leads to a copy.
+    pointed = np.take_along_axis(members[:, :, None], edges.reshape(len(edges), -1, 1), axis=1)
+    pointed = pointed.reshape(edges.shape)
+    np.testing.assert_array_equal(pointed[:, :5], table[members[:, :5]])
+    assert (pointed != members[:, :, None]).all()
+    complete = (np.sort(pointed[:, 5:]) == np.sort(table[members[:, 5:]])).all(-1).mean()
+    assert round(complete, 2) == 0.08  # of the leaves keep all of theirs
+
+
+def test_neighbourhoods_need_enough_proposals():
+    with pytest.raises(ValueError, match=r"M=21 .* k=4: more than k\*k \+ 2k = 24 are needed"):
+        neighbourhoods(proposal_grid(48, 8), 4)
+    assert neighbourhoods(proposal_grid(56, 8), 4)[0].shape == (28, 21)
+    with pytest.raises(ValueError, match="similarity='x' is unknown"):
+        neighbourhoods(proposal_grid(56, 8), 4, "x")
+
+
+def test_a_long_recordings_table_stays_small():
+    segments = proposal_grid(4000, 8)  # 125,250 proposals: the full matrix would be 125 GB
+    tracemalloc.start()
+    started = time.monotonic()
+    table = neighbour_table(segments, 8)
+    seconds = time.monotonic() - started
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert table.shape == (125_250, 8)
+    assert peak < 500e6
+    assert seconds < 30

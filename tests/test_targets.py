@@ -1,0 +1,104 @@
+"""Targets against the definitions of design, frame by frame."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segtad_jax import targets
+from segtad_jax.ops.proposals import proposal_grid
+
+T = 40
+
+
+def segments_and_labels():
+    """Segments that may reach beyond the window, at least partly inside it."""
+    start = st.floats(-0.5, 0.97)
+    length = st.floats(0.01, 1.0)
+    segment = st.tuples(start, length).map(lambda x: (x[0], x[0] + x[1]))
+    inside = segment.filter(lambda s: s[1] > 0.01)
+    return st.lists(st.tuples(inside, st.integers(1, 3), st.booleans()), max_size=5)
+
+
+def arrays(actions):
+    segments = np.array([a[0] for a in actions], np.float32).reshape(-1, 2)
+    labels = np.array([a[1] for a in actions], np.int32)
+    valid = np.array([a[2] for a in actions], bool)
+    return segments, labels, valid
+
+
+def slow_frames(start: float, end: float) -> tuple[int, int]:
+    first = int(np.clip(np.floor(start * T + 1e-4), 0, T - 1))
+    return first, int(np.clip(np.floor(end * T + 1e-4), first + 1, T))
+
+
+@given(segments_and_labels(), st.integers(0, 2))
+def test_labels_of_frames_against_a_loop(actions, radius) -> None:
+    segments, labels, valid = arrays(actions)
+    classes, starts, ends = np.zeros(T, int), np.zeros(T), np.zeros(T)
+    for (start, end), label, counts in zip(segments, labels, valid, strict=True):
+        if not counts:
+            continue
+        first, stop = slow_frames(start, end)
+        classes[first:stop] = label  # later in file order overwrites
+        for t in range(T):
+            if start * T + 1e-4 >= 0 and abs(t - first) <= radius:
+                starts[t] = 1
+            if np.floor(end * T + 1e-4) <= T and abs(t - (stop - 1)) <= radius:
+                ends[t] = 1
+    np.testing.assert_array_equal(
+        targets.frame_classes(jnp.array(segments), jnp.array(labels), jnp.array(valid), T), classes
+    )
+    found = targets.boundary_labels(jnp.array(segments), jnp.array(valid), T, radius)
+    np.testing.assert_array_equal(found[0], starts)
+    np.testing.assert_array_equal(found[1], ends)
+
+
+def test_a_third_of_the_way_is_that_frame_in_float32() -> None:
+    for t in range(1000):
+        segment = jnp.array([[t / 1000, (t + 1) / 1000]], jnp.float32)
+        classes = targets.frame_classes(segment, jnp.ones(1, jnp.int32), jnp.ones(1, bool), 1000)
+        assert np.flatnonzero(classes).tolist() == [t]
+
+
+def test_proposal_tiou_is_the_best_of_the_valid() -> None:
+    proposals = jnp.array([[0.0, 4.0], [4.0, 8.0], [20.0, 24.0]])
+    segments = jnp.array([[0.0, 2.0], [0.0, 4.0], [5.0, 9.0]])
+    valid = jnp.array([True, False, True])
+    np.testing.assert_allclose(
+        targets.proposal_tiou(proposals, segments, valid), [0.5, 3 / 5, 0.0], rtol=1e-6
+    )
+    none = targets.proposal_tiou(proposals, jnp.zeros((0, 2)), jnp.zeros(0, bool))
+    np.testing.assert_array_equal(none, 0.0)
+
+
+@pytest.mark.parametrize(("start", "counts"), [(-0.1, True), (-0.4, True), (-0.41, False)])
+def test_a_cut_action_counts_for_proposals_when_half_of_it_is_inside(start, counts) -> None:
+    segments = jnp.array([[start, start + 0.8]])
+    found = targets.video_targets(
+        segments, jnp.ones(1, jnp.int32), jnp.ones(1, bool), jnp.array(proposal_grid(T, 4)), T, 1
+    )
+    assert (found.tiou.max() > 0) == counts
+    assert found.frame_classes.any()  # frames are labelled all the same
+    assert not found.starts.any()  # but a start that is not in the window is no start
+    assert found.ends.any()
+
+
+def test_one_frame_and_nothing_but_action() -> None:
+    one = jnp.array([[0.5, 0.5]])
+    assert targets.frame_classes(one, jnp.ones(1, jnp.int32), jnp.ones(1, bool), T).sum() == 1
+    whole = jnp.array([[0.0, 1.0]])
+    starts, ends = targets.boundary_labels(whole, jnp.ones(1, bool), T, 0)
+    assert np.flatnonzero(starts).tolist() == [0]
+    assert np.flatnonzero(ends).tolist() == [T - 1]
+
+
+def test_jit_equals_no_jit() -> None:
+    segments = jnp.array([[0.1, 0.3], [-0.2, 0.25], [0.8, 1.4]])
+    arguments = (segments, jnp.array([1, 2, 3]), jnp.array([True, True, True]))
+    grid = jnp.array(proposal_grid(T, 4))
+    plain = targets.video_targets(*arguments, grid, T, 1)
+    compiled = jax.jit(targets.video_targets, static_argnums=(4, 5))(*arguments, grid, T, 1)
+    jax.tree.map(np.testing.assert_array_equal, plain, compiled)

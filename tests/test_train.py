@@ -1,0 +1,204 @@
+"""One step: equal on any number of devices, finite on any video, honest about NaN."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+from segtad_jax import parallel
+from segtad_jax.data.dataset import Recording
+from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.optim import is_kernel, learning_rate, optimizer
+from segtad_jax.train import (
+    NonFiniteLossError,
+    TrainState,
+    boundary_bias,
+    create_state,
+    interval_average,
+    split_holdout,
+    train_step,
+)
+from tests.test_models import CHANNELS, CLASSES, small_config
+
+BATCH, ACTIONS = 8, 5
+
+
+def batch_of(seed: int = 0) -> dict[str, np.ndarray]:
+    """Videos of different real lengths: devices then hold different weights."""
+    random = np.random.default_rng(seed)
+    num_frames = np.array([64, 64, 40, 64, 24, 64, 64, 16], np.int32)
+    start = random.random((BATCH, ACTIONS)) * num_frames[:, None] / 64 * 0.8
+    length = random.random((BATCH, ACTIONS)) * 0.2 + 0.02
+    features = random.normal(size=(BATCH, 64, CHANNELS)).astype(np.float32)
+    features *= (np.arange(64) < num_frames[:, None])[..., None]
+    valid = np.arange(ACTIONS) < random.integers(0, ACTIONS + 1, BATCH)[:, None]
+    return {
+        "features": features,
+        "segments": np.stack([start, start + length], axis=-1).astype(np.float32),
+        "labels": np.where(valid, random.integers(1, CLASSES + 1, valid.shape), 0).astype(np.int32),
+        "valid": valid,
+        "num_frames": num_frames,
+        "mask": np.ones(BATCH, bool),
+        "position": np.arange(BATCH, dtype=np.int32),
+    }
+
+
+def make(config, transform=None):
+    transform = transform or optimizer(config)
+    state = create_state(config, SegTAD(config, CLASSES), transform, CHANNELS)
+    step = functools.partial(train_step, config=config, optimizer=transform)
+    return state, step
+
+
+@pytest.mark.parametrize("argument", ["", "paper"])
+def test_four_devices_give_the_losses_and_sgd_gradients_of_one(argument: str) -> None:
+    assert jax.local_device_count() == 4
+    config = small_config(argument, sampling__seeds=6, loss__l2=0.0)
+    state, step = make(config, optax.sgd(1.0))  # Adam would hide a wrong scale
+    state = jax.device_get(state)  # on devices, pmap would take its buffers
+    batch = batch_of()
+    model = functools.partial(SegTAD, config, CLASSES)
+    one, metrics = jax.jit(functools.partial(step, model=model()))(state, batch)
+
+    sharded = functools.partial(step, model=model(axis_name=parallel.AXIS), axis_name=parallel.AXIS)
+    compiled = parallel.data_parallel(sharded, replicated_output=True)
+    four, four_metrics = compiled(parallel.replicate(state), parallel.shard_batch(batch))
+
+    mesh = Mesh(np.array(jax.devices()), (parallel.AXIS,))
+    specs = (PartitionSpec(), {k: PartitionSpec(parallel.AXIS) for k in batch})
+    mapped = jax.shard_map(
+        sharded, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False
+    )
+    other, other_metrics = jax.jit(mapped)(state, batch)
+
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    jax.tree.map(close, (one, metrics), (four, four_metrics))
+    jax.tree.map(close, (one, metrics), (other, other_metrics))
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params, one.params)
+    assert max(jax.tree.leaves(moved)) > 1e-3  # the comparison is of gradients, not of nothing
+
+
+@pytest.mark.parametrize("kind", ["no action", "one frame", "all action"])
+def test_any_video_gives_finite_losses_and_gradients(kind: str) -> None:
+    config = small_config(sampling__seeds=6)
+    state, step = make(config)
+    batch = batch_of()
+    segment = {"no action": (0, 0), "one frame": (0.5, 0.5 + 1 / 64), "all action": (0, 1)}[kind]
+    batch["segments"] = np.broadcast_to(np.float32(segment), (BATCH, ACTIONS, 2))
+    batch["valid"] = np.full((BATCH, ACTIONS), kind != "no action")
+    batch["labels"] = batch["valid"].astype(np.int32)
+    batch["num_frames"] = np.full(BATCH, 64, np.int32)
+    step = jax.jit(functools.partial(step, model=SegTAD(config, CLASSES)))
+    for _ in range(3):
+        state, metrics = step(state, batch)
+        assert all(np.isfinite(value) for value in metrics.values()), metrics
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    assert metrics["norm/gradients"] > 0
+
+
+def test_draws_depend_on_step_and_position_alone() -> None:
+    config = small_config(sampling__seeds=6)
+    state, step = make(config)
+    step = jax.jit(functools.partial(step, model=SegTAD(config, CLASSES)))
+    batch = batch_of()
+    loss = float(step(state, batch)[1]["loss/regression"])
+    assert loss == float(step(state, batch)[1]["loss/regression"])
+    assert loss != float(step(state.replace(step=state.step + 1), batch)[1]["loss/regression"])
+    moved = batch | {"position": batch["position"] + 8}
+    assert loss != float(step(state, moved)[1]["loss/regression"])
+
+
+def test_total_is_eq_11() -> None:
+    config = small_config(sampling__seeds=6, loss__detection=2.0, loss__boundary=3.0)
+    state, step = make(config)
+    _, metrics = jax.jit(functools.partial(step, model=SegTAD(config, CLASSES)))(state, batch_of())
+    kernels = [
+        p
+        for p, kernel in zip(
+            jax.tree.leaves(state.params), jax.tree.leaves(is_kernel(state.params)), strict=True
+        )
+        if kernel
+    ]
+    l2 = 0.5e-4 * sum(float(jnp.sum(p**2)) for p in kernels)
+    m = {k.removeprefix("loss/"): float(v) for k, v in metrics.items()}
+    assert m["l2"] == pytest.approx(l2, rel=1e-4)
+    detection, boundary = m["regression"] + m["classification"], m["start"] + m["end"]
+    expected = m["segmentation"] + 2 * detection + 3 * boundary + m["l2"]
+    assert m["total"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_l2_is_coupled_and_on_kernels_alone() -> None:
+    config = small_config(loss__l2=0.1, optim__learning_rate=1e-2)
+    transform = optimizer(config)
+    params = {
+        "kernel": jnp.full(3, 2.0),
+        "graph_kernel": jnp.full(2, 2.0),
+        "bias": jnp.full(3, 2.0),
+    }
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = transform.update(zeros, transform.init(params), params)
+    # Adam's first step has the size of the rate whatever the gradient: decay passed through it.
+    np.testing.assert_allclose(updates["kernel"], -1e-2, rtol=1e-4)
+    np.testing.assert_allclose(updates["graph_kernel"], -1e-2, rtol=1e-4)
+    np.testing.assert_array_equal(updates["bias"], 0.0)
+
+
+def test_schedules() -> None:
+    step = learning_rate(small_config(train__steps=150, optim__learning_rate=1e-3))
+    assert [float(step(s)) for s in (0, 69, 70, 149)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+    cosine = learning_rate(
+        small_config(
+            train__steps=100,
+            optim__schedule="cosine",
+            optim__learning_rate=1e-3,
+            optim__warmup_steps=20,
+        )
+    )
+    assert [float(cosine(s)) for s in (0, 10, 20, 60, 100)] == pytest.approx(
+        [0, 5e-4, 1e-3, 5e-4, 0], abs=1e-9
+    )
+
+
+def test_not_finite_is_named_with_term_and_step() -> None:
+    good = {"loss/start": np.float32(1), "loss/end": np.float32(2)}
+    bad = good | {"loss/end": np.float32(np.nan)}
+    assert interval_average([good, good], 20) == {"loss/start": 1.0, "loss/end": 2.0}
+    with pytest.raises(
+        NonFiniteLossError, match=r"^loss/end not finite at step 19 \(steps 18 to 20\)"
+    ):
+        interval_average([good, bad, bad], 20)
+
+
+def recording(video: str, num_frames: int = 100, actions: int = 1) -> Recording:
+    segments = np.tile([[1.0, 2.0]], (actions, 1))
+    labels = np.ones(actions, np.int32)
+    return Recording(video, num_frames, 5.0, num_frames / 5, segments, labels, "shard", 0, 1)
+
+
+def test_holdout_is_kept_aside_and_must_exist() -> None:
+    recordings = [recording(v) for v in ("s01_0", "s01_1", "s02_0")]
+    rest, held = split_holdout(recordings, "s01_*")
+    assert [r.video for r in held] == ["s01_0", "s01_1"]
+    assert [r.video for r in rest] == ["s02_0"]
+    assert split_holdout(recordings, "") == (recordings, [])
+    with pytest.raises(ValueError, match=r"'s09_\*' names none of the 3 training.*'s01_0'"):
+        split_holdout(recordings, "s01_*, s09_*")
+    with pytest.raises(ValueError, match="leaves no recording to train on"):
+        split_holdout(recordings, "*")
+
+
+def test_heads_start_at_the_base_rate_where_not_balanced() -> None:
+    recordings = [recording("a", 100, 2), recording("b", 300, 6)]
+    assert boundary_bias(small_config(), recordings) == 0.0
+    bias = boundary_bias(small_config("paper"), recordings)  # 8 starts in 400 frames
+    assert 1 / (1 + np.exp(-bias)) == pytest.approx(0.02)
+    config = small_config("paper")
+    model = SegTAD(config, CLASSES, bias)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 64, CHANNELS)), jnp.full(1, 64))["params"]
+    np.testing.assert_allclose(params["ssn"]["start"]["bias"], bias)
+    assert isinstance(make(config)[0], TrainState)
+    assert len(grid(config).segments) == 136

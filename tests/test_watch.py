@@ -1,0 +1,91 @@
+"""The composed smartwatch recordings: exactly the fixed ones, from exactly the expected file."""
+
+import hashlib
+import importlib.util
+import json
+import re
+
+import numpy as np
+import pytest
+
+from segtad_jax.data import watch
+
+
+@pytest.fixture(scope="module")
+def records():
+    if importlib.util.find_spec("seglearn") is None:
+        pytest.skip("seglearn is not installed (extra 'demo')")
+    return {split: list(watch.records(split)) for split in ("training", "validation")}
+
+
+def test_the_composition_is_the_fixed_one(records, shared_data):
+    expected = json.loads((shared_data / "watch" / "watch_gt.json").read_text())["database"]
+    found = {
+        record.video: {
+            "subset": split,
+            "duration": round(record.duration, 2),
+            "annotations": [
+                {"segment": [round(t, 2) for t in segment], "label": label}
+                for segment, label in zip(record.segments.tolist(), record.labels, strict=True)
+            ],
+        }
+        for split, members in records.items()
+        for record in members
+    }
+    assert found == expected
+
+
+def test_the_figures_of_the_composition(records):
+    everything = records["training"] + records["validation"]
+    assert {split: len(members) for split, members in records.items()} == {
+        "training": 56,
+        "validation": 24,
+    }
+    assert sum(len(record.labels) for record in everything) == 745
+    assert {label for record in everything for label in record.labels} == set(watch.CLASSES)
+    assert all(record.rate == 5.0 for record in everything)
+
+
+def test_features_are_normalised_by_training_alone(records):
+    training, validation = (
+        np.concatenate([record.features for record in records[split]]) for split in records
+    )
+    assert training.shape[1] == watch.NUM_CHANNELS
+    np.testing.assert_allclose(training.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(training.std(axis=0), 1, atol=1e-4)
+    assert np.abs(validation.mean(axis=0)).max() > 0.05
+
+
+def test_a_frame_every_tenth_sample(records):
+    for record in records["validation"]:
+        assert len(record.features) == int(record.duration * 50 + 1e-6) // 10
+
+
+def test_without_seglearn_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'segtad-jax\[demo\]'.*--no-deps"):
+        next(watch.records("training"))
+
+
+def test_another_file_is_named_and_never_unpickled(tmp_path):
+    ran = tmp_path / "ran"
+
+    class Malicious:
+        def __reduce__(self):
+            return (ran.touch, ())
+
+    path = tmp_path / "watch_dataset.npy"
+    np.save(path, np.array(Malicious(), object), allow_pickle=True)
+    content = path.read_bytes()
+    expected = (
+        f"{path} has {len(content)} bytes and SHA-256 {hashlib.sha256(content).hexdigest()}; "
+        "expected 18118091 bytes and eb122f23"
+    )
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        watch.load_trials(path)
+    assert not ran.exists()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'gone.npy'} has 0 bytes")):
+        watch.load_trials(tmp_path / "gone.npy")
