@@ -27,7 +27,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     # Our own lines alone: the libraries' would bury them.
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+    )
+    logging.getLogger("absl").setLevel(logging.WARNING)
     logging.getLogger("segtad_jax").setLevel(logging.INFO)
     try:
         if _MODE.value == "train":

@@ -17,9 +17,6 @@ from typing import Any
 import jax
 from etils import epath
 from ml_collections import ConfigDict
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from segtad_jax import config as config_lib
 from segtad_jax import parallel
@@ -248,17 +245,11 @@ def _finished(workdir: epath.Path, step: int) -> dict[str, Any] | None:
 
 def show(metrics: dict[str, Any]) -> None:
     """Prints mAP per tIoU and what was scored."""
-    table = Table(
-        title=f"Detection mAP at step {metrics['step']}, by tIoU", box=box.SIMPLE, padding=(0, 1)
-    )
-    for name in metrics["map"]:
-        table.add_column(name.replace("average", "mean"), justify="right")
-    table.add_row(*(f"{value:.3f}" for value in metrics["map"].values()))
     counts = ", ".join(f"{count} {name}" for name, count in metrics["counts"].items())
-    console = Console(soft_wrap=True)
-    console.print(table)
-    console.print(f"scored: {counts}", highlight=False)
+    names = (f"{name.replace('average', 'mean'):>6}" for name in metrics["map"])
+    values = (f"{value:6.3f}" for value in metrics["map"].values())
+    print(f"step {metrics['step']}: scored {counts}")
+    print("tIoU", *names, sep=" ")
+    print("mAP ", *values, sep=" ")
     if metrics["missing_videos"]:
-        console.print(
-            f"without any detection: {', '.join(metrics['missing_videos'])}", markup=False
-        )
+        print(f"without any detection: {', '.join(metrics['missing_videos'])}")

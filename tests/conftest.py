@@ -32,8 +32,8 @@ hypothesis.settings.load_profile("ci" if IN_CI else "dev")
 def pytest_configure(config: pytest.Config) -> None:
     # Compiled programs are shared by the workers, by subprocesses and by the next session; the
     # least of them are not kept, since hypothesis makes thousands.
-    cache = config.cache.mkdir("jax")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if IN_CI and not hasattr(config, "workerinput"):
         config.pluginmanager.register(SkipList(config.rootpath / ".ci" / "allowed_skips.txt"))

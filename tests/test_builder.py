@@ -130,7 +130,7 @@ def test_a_class_named_twice_is_refused(tmp_path):
 
 def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(tmp_path):
     def interrupted():
-        yield GOOD
+        yield dataclasses.replace(GOOD, video="v1")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -195,6 +195,8 @@ def test_no_two_synthetic_configs_share_a_folder(tmp_path):
         {"synthetic_channels": 4},
         {"synthetic_classes": 2},
         {"synthetic_noise": 0.25},
+        {"synthetic_noise": 1 + 1e-9},
+        {"synthetic_noise": 1e-9},
         {"synthetic_seed": 1},
     ]
     names = [open_or_build(synthetic_data(tmp_path, **change)).name for change in changes]

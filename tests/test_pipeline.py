@@ -21,9 +21,10 @@ RATE = 4.0
 def record(index):
     random = np.random.default_rng(index)
     frames = LENGTHS[index]
-    duration = frames / RATE
+    duration = frames / RATE + 0.2  # less than a frame over
     actions = 2 * index
     bounds = np.sort(random.uniform(0, duration, (actions, 2)), axis=1)
+    bounds[:1] = duration - 0.15, duration - 0.05  # after the last frame: in no window
     return Record(
         video=f"v{index}",
         features=random.normal(size=(frames, 3)).astype(np.float32),

@@ -187,7 +187,7 @@ def _synthetic(config: ConfigDict) -> dict[str, Any]:
         "f": config.synthetic_frames,
         "c": config.synthetic_channels,
         "k": config.synthetic_classes,
-        "n": f"{config.synthetic_noise:g}".replace(".", "p"),
+        "n": str(config.synthetic_noise).replace(".", "p").replace("-", "m"),
         "s": config.synthetic_seed,
     }
     world = synthetic.World(

@@ -235,13 +235,9 @@ def _prefetched(batch: Callable[[int], Batch], numbers: Iterable[int]) -> Iterat
     """Batches of these numbers in order; threads work ahead, and end with the iterator."""
     with concurrent.futures.ThreadPoolExecutor(READERS, "batches") as pool:
         pending: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
-        try:
-            for number in numbers:
-                pending.append(pool.submit(batch, number))
-                if len(pending) > PREFETCH:
-                    yield pending.popleft().result()
-            while pending:
+        for number in numbers:
+            pending.append(pool.submit(batch, number))
+            if len(pending) > PREFETCH:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield pending.popleft().result()

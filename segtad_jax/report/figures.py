@@ -68,6 +68,13 @@ def _few(thresholds: list[float]) -> list[float]:
     return sorted({thresholds[0], thresholds[len(thresholds) // 2], thresholds[-1]})
 
 
+def _compared(values: Any, compare: Any) -> list[tuple[str, Any, str]]:
+    """(beginning of its label, values, colour) of the result and, if there is one, the other."""
+    if compare is None:
+        return [("", values, style.ACCENT)]
+    return [("this: ", values, style.ACCENT), ("other: ", compare, style.MUTED)]
+
+
 def _percent_axis(axis: Any, top: float | None = None) -> None:
     axis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     if top is not None:
@@ -78,12 +85,9 @@ def map_figure(values: Mapping[str, float], compare: Mapping[str, float] | None 
     """MAP at each tIoU, with the average as a dashed line."""
     with style.axes(size=(5.2, 3.4)) as (figure, panels):
         panel = panels[0, 0]
-        rows = [("this result", values, style.ACCENT), ("compared with", compare, style.MUTED)]
-        for name, result, color in rows:
-            if result is None:
-                continue
+        for name, result, color in _compared(values, compare):
             points = {float(key): value for key, value in result.items() if key != "average"}
-            label = f"{name}: average {100 * result['average']:.2f}"
+            label = f"{name}average {100 * result['average']:.2f}"
             panel.plot(list(points), list(points.values()), "o-", color=color, label=label)
             panel.axhline(result["average"], color=color, linewidth=1, linestyle=(0, (4, 3)))
         panel.set_title("mAP by tIoU (%)")
@@ -118,11 +122,9 @@ def recall_figure(values: Mapping[str, Any], compare: Mapping[str, Any] | None =
     """Average recall against the average number of proposals a video."""
     with style.axes(size=(5.2, 3.4)) as (figure, panels):
         panel = panels[0, 0]
-        rows = [("this result", values, style.ACCENT), ("compared with", compare, style.MUTED)]
-        for name, result, color in rows:
-            if result is not None:
-                label = f"{name}: AUC {100 * result['auc']:.2f}"
-                panel.plot(np.arange(1, 101), result["curve"], color=color, label=label)
+        for name, result, color in _compared(values, compare):
+            label = f"{name}AUC {100 * result['auc']:.2f}"
+            panel.plot(np.arange(1, 101), result["curve"], color=color, label=label)
         panel.set_title("Average recall (%)")
         panel.set_xlabel("proposals per video, on average")
         _percent_axis(panel.yaxis, top=1.02)
@@ -157,7 +159,7 @@ def outcome_figure(diagnosis: Mapping[str, Any]) -> Figure:
             color=[OUTCOME_COLORS[name] for name in names],
         )
         impact.bar_label(bars, [f"+{100 * gains[name]:.1f}" for name in names], padding=4)
-        impact.set_title("mAP$_N$ gained if these errors were gone (points)")
+        impact.set_title("mAP$_N$ gained without them (points)")
         impact.grid(visible=False, axis="y")
         impact.margins(x=0.15)
         _percent_axis(impact.xaxis)
@@ -169,8 +171,8 @@ def sensitivity_figure(diagnosis: Mapping[str, Any]) -> Figure:
     sensitivity = diagnosis["sensitivity"]
     titles = {
         "coverage": "share of the video",
-        "length": "length",
-        "instances": "of its class there",
+        "length": "length (s)",
+        "instances": "actions of its class in the video",
     }
     with style.axes(2, len(sensitivity), size=(10.0, 4.6)) as (figure, panels):
         for column, (name, bins) in enumerate(sensitivity.items()):
@@ -180,8 +182,7 @@ def sensitivity_figure(diagnosis: Mapping[str, Any]) -> Figure:
             upper.axhline(diagnosis["map_n"], color=style.INK, linewidth=1, linestyle=(0, (4, 3)))
             upper.set_title(f"By {name}")
             _bars(lower, ranges, [row["missed"] for row in bins], "#d55e00")
-            unit = " (s)" if name == "length" else ""
-            lower.set_xlabel(f"{titles[name]}{unit}")
+            lower.set_xlabel(titles[name])
         panels[0, 0].set_ylabel("mAP$_N$ (%)")
         panels[1, 0].set_ylabel("missed (%)")
         return figure

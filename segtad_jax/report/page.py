@@ -1,0 +1,140 @@
+"""One HTML page of an evaluation that opens from disk without a network."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from os import PathLike
+from typing import Any, SupportsFloat
+
+import jinja2
+
+from segtad_jax.evaluation.diagnosis import OUTCOMES
+from segtad_jax.evaluation.instances import GroundTruth, Predictions
+from segtad_jax.evaluation.scoring import PROTOCOLS
+from segtad_jax.evaluation.thumos14 import AMBIGUOUS
+from segtad_jax.report import curves, figures, style
+from segtad_jax.report.videos import Segmentation, timelines
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run adds to the page; each part may be missing."""
+
+    metrics_jsonl: str | PathLike[str] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    segmentation: Mapping[str, Segmentation] = field(default_factory=dict)  # by video
+
+
+@dataclass(frozen=True)
+class Other:
+    """A second result to compare with: its predictions and their metrics."""
+
+    predictions: Predictions
+    metrics: Mapping[str, Any]
+
+
+def write_report(
+    path: str | PathLike[str],
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    metrics: Mapping[str, Any],
+    *,
+    durations: Mapping[str, SupportsFloat] | None = None,
+    compare: Other | None = None,
+    run: Run | None = None,
+    title: str = "Temporal action detection",
+) -> None:
+    """Writes the page.
+
+    Args:
+      path: an HTML file.
+      ground_truth: {video: [(start, end, label), ...]} in seconds.
+      predictions: {video: [(start, end, label, score), ...]}.
+      metrics: of these predictions, as `evaluate` gives them; what they lack, the page lacks. What
+        the command adds on the scope of the evaluation is shown too.
+      durations: {video: seconds}; else timelines end with the last segment.
+      compare: a second result on the same ground truth.
+      run: training curves, config and segmentation curves.
+      title: heading of the page.
+    """
+    run = run or Run()
+    actions = {
+        video: [row for row in rows if row[2] != AMBIGUOUS] for video, rows in ground_truth.items()
+    }
+    thresholds = [float(key) for key in metrics.get("map", {}) if key != "average"]
+    if not thresholds:
+        thresholds = PROTOCOLS["activitynet"].tolist()
+    tiou = metrics["diagnosis"]["tiou"] if "diagnosis" in metrics else thresholds[0]
+    data = timelines(
+        actions,
+        predictions,
+        tiou_thresholds=thresholds,
+        tiou=tiou,
+        durations=durations or {},
+        compare=compare and compare.predictions,
+        segmentation=run.segmentation,
+    )
+    images = figures.evaluation_figures(
+        actions, predictions, metrics, compare=compare and compare.metrics
+    )
+    if run.metrics_jsonl is not None:
+        images["training"] = curves.training_figure(curves.read_series(run.metrics_jsonl))
+    script = _resource("page.js")
+    page = _environment().get_template("page.html").render(
+        title=title,
+        metrics=metrics,
+        compared=compare and compare.metrics,
+        images={name: _data_url(style.encode(figure, "svg")) for name, figure in images.items()},
+        classes=_class_rows(metrics, compare and compare.metrics),
+        config=json.dumps(run.config, indent=2, default=str) if run.config else None,
+        data={
+            **data,
+            "tiou": tiou,
+            "outcomes": [name.replace("_", " ") for name in OUTCOMES],
+            "colors": list(figures.OUTCOME_COLORS.values()),
+        },
+        css=_resource("page.css"),
+        script=script,
+        # Nothing but this script may run, whatever ids and labels contain.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    style.write(path, page.encode())
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("segtad_jax.report", package_path=""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda value, digits=2: (
+        "–" if value is None else f"{100 * value:.{digits}f}"
+    )
+    environment.filters["points"] = lambda value: f"{100 * value:+.2f}"
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment
+
+
+def _class_rows(
+    metrics: Mapping[str, Any], other: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    rows = []
+    for label, values in metrics.get("per_class", {}).items():
+        row = {"label": str(label), **values}
+        if other is not None and label in other.get("per_class", {}):
+            row["change"] = values["average"] - other["per_class"][label]["average"]
+        rows.append(row)
+    return sorted(rows, key=lambda row: row["average"])
+
+
+def _resource(name: str) -> str:
+    return resources.files("segtad_jax.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _data_url(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
