@@ -69,8 +69,8 @@ class Checkpoints:
         return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
 
 
-def locate(checkpoint: str) -> tuple[epath.Path, int | None]:
-    """`RUN` or `RUN/STEP` -> the run's folder and the step (None: the latest).
+def locate(checkpoint: str) -> tuple[epath.Path, int]:
+    """`RUN` or `RUN/STEP` -> the run's folder and the step, by default the latest.
 
     Raises:
         FileNotFoundError: no such run, or it has no such checkpoint.

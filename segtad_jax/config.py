@@ -38,7 +38,7 @@ def default() -> ConfigDict:
     data.synthetic_frames = 64  # frames of a recording
     data.synthetic_channels = 16
     data.synthetic_classes = 3
-    data.synthetic_noise = 1.0  # standard deviation of the noise over the classes' unit prototypes
+    data.synthetic_noise = 1.0  # standard deviation in every channel; a prototype has length 2
     data.synthetic_seed = 0
 
     model = config.model = ConfigDict()

@@ -117,15 +117,18 @@ def recording_detections(
     order = np.argsort(-kept[label, slot], kind="stable")[: settings.max_detections]
     label, slot = label[order], slot[order]
     seconds = np.clip(pooled[label, index[label, slot]] / rate, 0.0, duration)
+    names = [classes[d] for d in label.tolist()]
     return [
-        Detection(float(start), float(end), classes[d], float(score))
-        for (start, end), d, score in zip(seconds, label, kept[label, slot], strict=True)
+        Detection(float(start), float(end), name, float(score))
+        for (start, end), name, score in zip(seconds, names, kept[label, slot], strict=True)
         if end > start
     ]
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _soft_nms(segments: Array, scores: Array, sigma: float, rounds: int) -> tuple[Array, Array]:
+def _soft_nms(
+    segments: Array, scores: Array, sigma: float | Array, rounds: int
+) -> tuple[Array, Array]:
     return jax.vmap(soft_nms, in_axes=(0, 0, None, None))(segments, scores, sigma, rounds)
 
 
@@ -144,4 +147,4 @@ def write_json(path: epath.PathLike, content: object) -> None:
     path = epath.Path(path)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    temporary.rename(path)
+    temporary.replace(path)

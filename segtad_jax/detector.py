@@ -12,10 +12,8 @@ from segtad_jax import detections, parallel
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.detections import Candidates, Detection
-from segtad_jax.evaluation.average_precision import detection_map
+from segtad_jax.evaluation import scoring
 from segtad_jax.models.segtad import SegTAD, grid
-
-TIOU_THRESHOLDS = tuple(np.arange(50, 100, 5) / 100)  # the official ones, section 4.1
 
 
 class Detector:
@@ -36,7 +34,7 @@ class Detector:
         def predict_step(variables: Any, batch: dict[str, jax.Array]) -> Candidates:
             outputs = model.apply(variables, batch["features"], batch["num_frames"])
 
-            def one(out: dict, num_frames: jax.Array, cut: jax.Array) -> Candidates:
+            def one(out: Any, num_frames: jax.Array, cut: jax.Array) -> Candidates:
                 return detections.candidates(out, self._segments, num_frames, cut, settings)
 
             return jax.vmap(one)(outputs, batch["num_frames"], batch["cut"])
@@ -111,21 +109,26 @@ class Detector:
                 yield int(index[i]), found.scores[i], found.rows[i]
 
 
-def evaluate(
-    found: dict[str, list[Detection]], recordings: Sequence[Recording], classes: Sequence[str]
-) -> dict[str, Any]:
-    """Scores detections against the recordings' annotations: the content of metrics.json."""
-    truth = {
+def annotations(
+    recordings: Sequence[Recording], classes: Sequence[str]
+) -> dict[str, list[tuple[float, float, str]]]:
+    """The recordings' actions as the evaluation takes them: {video: [(start, end, label)]}."""
+    return {
         r.video: [
             (float(start), float(end), classes[label - 1])
             for (start, end), label in zip(r.segments, r.labels, strict=True)
         ]
         for r in recordings
     }
-    result = detection_map(truth, found, TIOU_THRESHOLDS)
-    return {
-        "map": result["per_tiou"] | {"average": result["average"]},
-        "per_class": result["per_class"],
-        "counts": result["counts"],
-        "missing_videos": sorted(video for video, detected in found.items() if not detected),
-    }
+
+
+def evaluate(
+    found: dict[str, list[Detection]],
+    recordings: Sequence[Recording],
+    classes: Sequence[str],
+    metrics: Sequence[str] = scoring.METRICS,
+) -> dict[str, Any]:
+    """Scores detections against the recordings' annotations: see `evaluation.scoring.evaluate`."""
+    durations = {r.video: r.duration for r in recordings}
+    truth = annotations(recordings, classes)
+    return scoring.evaluate(truth, found, metrics=metrics, durations=durations)

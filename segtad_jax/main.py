@@ -4,6 +4,7 @@ Flags and one call; what it does can be imported from `segtad_jax.run`.
 """
 
 import logging
+import os
 import sys
 
 from absl import app, flags
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> None:
     """Trains or evaluates; a wrong use ends with a message and status 1, without a traceback."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes the shards, silently
     # Our own lines alone: the libraries' would bury them.
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True

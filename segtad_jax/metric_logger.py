@@ -24,12 +24,12 @@ class MetricLogger:
         self._path = epath.Path(workdir) / FILE
         self._first, self._last = first_step, last_step
         self._start = time.monotonic()
-        self._busy_elsewhere = 0.0
         lines = self._path.read_text().splitlines() if self._path.exists() else []
-        kept = [line for line in lines if _step(line) <= first_step]
+        kept = [record for record in map(_parse, lines) if record["step"] <= first_step]
+        self._written = {_key(record) for record in kept}
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        temporary.rename(self._path)
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary.replace(self._path)
         try:
             from tensorboardX import SummaryWriter
 
@@ -38,21 +38,24 @@ class MetricLogger:
             self._board = None
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Logs the numbers of a step; those under `timing/` may differ between equal runs."""
+        """Logs the numbers of a step, once; those under `timing/` differ between equal runs."""
         record = {"step": step, **{k: float(v) for k, v in metrics.items()}}
+        if _key(record) in self._written:  # by a run that was stopped after this line
+            return
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
         if self._board:
             for name, value in metrics.items():
                 self._board.add_scalar(name, float(value), step)
+        self._tell(step, metrics)
 
-    def progress(self, step: int) -> str:
-        """`step 120/500, 3 min left`, by the speed since the start."""
-        done, left = step - self._first, self._last - step
-        if not done:
-            return f"step {step}/{self._last}"
-        seconds = (time.monotonic() - self._start) / done * left
-        return f"step {step}/{self._last}, {duration(seconds)} left"
+    def _tell(self, step: int, metrics: Mapping[str, float]) -> None:
+        """`step 120/500, 3 min left, total 0.375`, by the speed since the start."""
+        told = ["loss/total", "eval/map_0.50", "eval/map_average", "timing/videos_per_second"]
+        numbers = [f"{k.partition('/')[2]} {metrics[k]:.3f}" for k in told if k in metrics]
+        seconds = (time.monotonic() - self._start) / (step - self._first) * (self._last - step)
+        place = f"step {step}/{self._last}, {duration(seconds)} left"
+        log.info("%s", ", ".join([place, *numbers]))
 
     def close(self) -> None:
         """Ends the TensorBoard log."""
@@ -70,9 +73,13 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def _step(line: str) -> float:
+def _parse(line: str) -> dict[str, int | float]:
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):  # cut off when the run was stopped
-        log.warning("metrics.jsonl: dropped an unreadable line: %.80s", line)
-        return math.inf
+        return json.loads(line)
+    except json.JSONDecodeError:  # cut off when the run was stopped
+        log.warning("%s: dropped a line that was cut off: %.80s", FILE, line)
+        return {"step": math.inf}
+
+
+def _key(record: Mapping[str, int | float]) -> tuple:
+    return (record["step"], *sorted(record))

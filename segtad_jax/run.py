@@ -1,17 +1,18 @@
-"""A run: its folder, a training that starts, goes on or is finished, and what it leaves behind.
+"""A run: training that starts, goes on or is finished, its evaluation, and what it leaves behind.
 
 WORKDIR/config.json       the config and the classes; another config is refused
 WORKDIR/checkpoints/STEP  the latest ones
 WORKDIR/metrics.jsonl     a line for each logged step
-WORKDIR/detections.json   of the evaluation split, official form
+WORKDIR/detections.json   of the evaluation split, in the official form
 WORKDIR/metrics.json      mAP and what was scored
 WORKDIR/curves.png        training curves
 """
 
+import dataclasses
 import functools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from segtad_jax import config as config_lib
-from segtad_jax import parallel
+from segtad_jax import parallel, workdir
 from segtad_jax.checkpoint import Checkpoints, abstract, locate
 from segtad_jax.data.builder import open_or_build
 from segtad_jax.data.dataset import Dataset
@@ -41,14 +42,9 @@ from segtad_jax.train import (
 
 log = logging.getLogger(__name__)
 
-# What a checkpoint must have in common with a config that evaluates it.
-MODEL_FIELDS = ("model", "data.num_frames", "classes", "channels")
-# Where the data lie and how much is kept may change between two starts of one run.
-FREE_FIELDS = ("data.dir", "train.keep", "eval.batch_size")
 
-
-def train(config: ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
-    """Trains, or goes on with, the run in `workdir`, and evaluates its last step.
+def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
+    """Trains, or goes on with, the run in `folder`, and evaluates its last step.
 
     Returns:
         The content of metrics.json.
@@ -57,82 +53,47 @@ def train(config: ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
         ValueError: the config cannot be run, or the folder holds a run of another one.
     """
     config_lib.check(config, jax.local_device_count())
-    workdir = epath.Path(workdir)
+    folder, last = epath.Path(folder), config.train.steps
     dataset = open_or_build(config.data)
-    claim(workdir, config, dataset)
+    workdir.claim(folder, config, dataset)
     recordings, held = split_holdout(
         dataset.recordings(config.data.train_split), config.data.holdout
     )
     judged = held or dataset.recordings(config.data.eval_split)
     detector = Detector(config, dataset.classes)
-    model = functools.partial(
-        SegTAD, config, len(dataset.classes), boundary_bias(config, recordings)
-    )
+    bias = boundary_bias(config, recordings)
+    model = SegTAD(config, len(dataset.classes), bias, axis_name=parallel.AXIS)
     transform = optimizer(config)
-    state = create_state(config, model(), transform, dataset.num_channels)
-    last = config.train.steps
+    state = create_state(config, model, transform, dataset.num_channels)
 
-    with Checkpoints(workdir, config.train.keep, keep_best=bool(held)) as checkpoints:
+    with Checkpoints(folder, config.train.keep, keep_best=bool(held)) as checkpoints:
         first = checkpoints.latest_step() or 0
         if first:
             state = checkpoints.restore(first, abstract(state))
-        if first == last and (finished := _finished(workdir, last)):
-            log.info("%s is finished: %d steps are trained and evaluated.", workdir, last)
+        if first == last and (finished := _finished(folder, last)):
+            log.info("%s is finished: %d steps are trained and evaluated.", folder, last)
             show(finished)
             return finished
         log.info(
-            "%s %s: %d recordings, %d classes, %d parameters, %d device(s), steps %d to %d",
-            "resuming" if first else "training",
-            workdir,
+            "%s: %s at step %d of %d; %d recordings, %d classes, %s parameters, %d device(s)",
+            folder,
+            "resuming" if first else "starting",
+            first,
+            last,
             len(recordings),
             len(dataset.classes),
-            sum(x.size for x in jax.tree.leaves(state.params)),
+            f"{sum(x.size for x in jax.tree.leaves(state.params)):,}",
             jax.local_device_count(),
-            first + 1,
-            last,
         )
-        logger = MetricLogger(workdir, first, last)
 
-        def write(step: int, metrics: dict[str, float]) -> None:
-            logger.write(step, metrics)
-            log.info(
-                "%s, loss %.3f, %.1f videos/s",
-                logger.progress(step),
-                metrics["loss/total"],
-                metrics["timing/videos_per_second"],
-            )
+        def judge(variables: dict[str, Any]) -> dict[str, float]:
+            found = detector.detect(variables, dataset, judged)
+            return evaluate(found, judged, dataset.classes, metrics=("map",))["map"]
 
-        def due(step: int, every: int) -> bool:
-            return every > 0 and step % every == 0
-
-        def pauses(step: int) -> bool:
-            train = config.train
-            return due(step, train.eval_every) or due(step, train.save_every) or step == last
-
-        def pause(step: int, state: TrainState) -> None:
-            score = None
-            if due(step, config.train.eval_every) and (held or step < last):
-                metrics = evaluate(
-                    detector.detect(state.variables, dataset, judged), judged, dataset.classes
-                )
-                score = metrics["map"]["average"]
-                found = {f"eval/map_{k}": metrics["map"][k] for k in ("0.50", "0.75", "average")}
-                logger.write(step, found)
-                log.info(
-                    "%s, mAP@0.5 %.3f, average %.3f",
-                    logger.progress(step),
-                    metrics["map"]["0.50"],
-                    score,
-                )
-            if due(step, config.train.save_every) or step == last:
-                checkpoints.save(step, state, score)
-
+        logger = MetricLogger(folder, first, last)
+        milestones = Milestones(config, logger, checkpoints, judge, judge_last=bool(held))
         step = functools.partial(
-            train_step,
-            config=config,
-            model=model(axis_name=parallel.AXIS),
-            optimizer=transform,
-            axis_name=parallel.AXIS,
+            train_step, config=config, model=model, optimizer=transform, axis_name=parallel.AXIS
         )
         state = run_steps(
             parallel.replicate(state),
@@ -140,105 +101,107 @@ def train(config: ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
             step=parallel.data_parallel(step, replicated_output=True),
             dataset=dataset,
             recordings=recordings,
-            write=write,
-            pauses=pauses,
-            pause=pause,
+            write=logger.write,
+            pauses=milestones.due,
+            pause=milestones.reach,
         )
-        logger.close()
-    return _conclude(config, workdir, dataset, detector, state.variables, last)
+    metrics = _conclude(
+        config, folder, dataset, detector, state.variables, last, None if held else logger
+    )
+    logger.close()
+    return metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Milestones:
+    """What happens between steps: evaluation, then a checkpoint, which says that both are done."""
+
+    config: ConfigDict
+    logger: MetricLogger
+    checkpoints: Checkpoints
+    judge: Callable[[dict[str, Any]], dict[str, float]]  # variables -> mAP per tIoU
+    judge_last: bool  # on a hold-out; else the final evaluation does the same
+
+    def due(self, step: int) -> bool:
+        """Whether there is anything to do after a step."""
+        return self._evaluates(step) or self._saves(step)
+
+    def reach(self, step: int, state: TrainState) -> None:
+        """Evaluates and saves, as due."""
+        score = None
+        if self._evaluates(step):
+            found = self.judge(state.variables)
+            self.logger.write(step, {f"eval/map_{tiou}": value for tiou, value in found.items()})
+            score = found["average"]
+        if self._saves(step):
+            self.checkpoints.save(step, state, score)
+
+    def _evaluates(self, step: int) -> bool:
+        every, last = self.config.train.eval_every, step == self.config.train.steps
+        return self.judge_last if last else every > 0 and step % every == 0
+
+    def _saves(self, step: int) -> bool:
+        train = self.config.train
+        return step == train.steps or (train.save_every > 0 and step % train.save_every == 0)
 
 
 def evaluate_checkpoint(
-    config: ConfigDict, workdir: epath.PathLike, checkpoint: str | None = None
+    config: ConfigDict, folder: epath.PathLike, checkpoint: str | None = None
 ) -> dict[str, Any]:
-    """Scores the evaluation split with a checkpoint, by default the latest of `workdir`.
+    """Scores the evaluation split with a checkpoint.
 
     Args:
         config: its model and data must be those of the run; `eval` may differ.
-        workdir: where detections.json and metrics.json are written.
-        checkpoint: RUN or RUN/STEP.
+        folder: where detections.json and metrics.json are written.
+        checkpoint: RUN or RUN/STEP; by default the latest of `folder`.
 
     Returns:
         The content of metrics.json.
+
+    Raises:
+        FileNotFoundError: no such checkpoint; says which there are.
+        ValueError: the config cannot be run, or its model is not the checkpoint's.
     """
     config_lib.check(config, jax.local_device_count())
-    source, step = locate(checkpoint or str(workdir))
+    source, step = locate(checkpoint or str(folder))
     dataset = open_or_build(config.data)
-    refuse_other(source, config, dataset, groups=MODEL_FIELDS)
+    workdir.refuse_other(source, config, dataset, workdir.MODEL_FIELDS)
     model, transform = SegTAD(config, len(dataset.classes)), optimizer(config)
     target = jax.eval_shape(lambda: create_state(config, model, transform, dataset.num_channels))
     with Checkpoints(source, config.train.keep) as checkpoints:
         state = checkpoints.restore(step, target)
     log.info("evaluating step %d of %s", step, source)
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     detector = Detector(config, dataset.classes)
-    workdir = epath.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    return _conclude(config, workdir, dataset, detector, state.variables, step)
+    return _conclude(config, folder, dataset, detector, state.variables, step)
 
 
 def _conclude(
     config: ConfigDict,
-    workdir: epath.Path,
+    folder: epath.Path,
     dataset: Dataset,
     detector: Detector,
     variables: dict[str, Any],
     step: int,
+    logger: MetricLogger | None = None,
 ) -> dict[str, Any]:
-    """Detects in the evaluation split, scores it, and writes and shows the results."""
+    """Detects in the evaluation split, scores it, writes and shows the results."""
     recordings = dataset.recordings(config.data.eval_split)
     found = detector.detect(variables, dataset, recordings)
     metrics = evaluate(found, recordings, dataset.classes) | {"step": step}
-    write_detections(workdir / "detections.json", found)
-    if (workdir / METRICS_LOG).exists():
-        draw_training_curves(workdir / METRICS_LOG, workdir / "curves.png")
-    write_json(workdir / "metrics.json", metrics)  # last: it says that the run is finished
+    write_detections(folder / "detections.json", found)
+    if logger:
+        logger.write(step, {f"eval/map_{tiou}": value for tiou, value in metrics["map"].items()})
+    if (folder / METRICS_LOG).exists():
+        draw_training_curves(folder / METRICS_LOG, folder / "curves.png")
+    write_json(folder / "metrics.json", metrics)  # last: it says that the run is finished
     show(metrics)
     return metrics
 
 
-def claim(workdir: epath.Path, config: ConfigDict, dataset: Dataset) -> None:
-    """Makes the folder a run of this config, or checks that it is one.
-
-    Raises:
-        ValueError: it is a run of another config; names every field that differs.
-    """
-    if (workdir / "config.json").exists():
-        refuse_other(workdir, config, dataset)
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / "config.json", _identity(config, dataset))
-
-
-def refuse_other(
-    workdir: epath.Path, config: ConfigDict, dataset: Dataset, groups: Sequence[str] = ("",)
-) -> None:
-    """Raises ValueError if the run in `workdir` differs in a field of these groups."""
-    try:
-        theirs = json.loads((workdir / "config.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{workdir} is not a run: config.json: {error}") from error
-    found = [
-        line
-        for line in config_lib.differences(_identity(config, dataset), theirs)
-        if line.startswith(tuple(groups)) and not line.startswith(FREE_FIELDS)
-    ]
-    if found:
-        lines = "\n  ".join(found)
-        raise ValueError(
-            f"{workdir} belongs to a run of another config:\n  {lines}\n"
-            "Use another --workdir, or the config of that run."
-        )
-
-
-def _identity(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
-    return config_lib.flatten(config) | {
-        "classes": list(dataset.classes),
-        "channels": dataset.num_channels,
-    }
-
-
-def _finished(workdir: epath.Path, step: int) -> dict[str, Any] | None:
-    path = workdir / "metrics.json"
+def _finished(folder: epath.Path, step: int) -> dict[str, Any] | None:
+    path = folder / "metrics.json"
     metrics = json.loads(path.read_text()) if path.exists() else {}
     return metrics if metrics.get("step") == step else None
 
@@ -249,7 +212,7 @@ def show(metrics: dict[str, Any]) -> None:
     names = (f"{name.replace('average', 'mean'):>6}" for name in metrics["map"])
     values = (f"{value:6.3f}" for value in metrics["map"].values())
     print(f"step {metrics['step']}: scored {counts}")
-    print("tIoU", *names, sep=" ")
-    print("mAP ", *values, sep=" ")
+    print("tIoU", *names)
+    print("mAP ", *values)
     if metrics["missing_videos"]:
         print(f"without any detection: {', '.join(metrics['missing_videos'])}")

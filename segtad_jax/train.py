@@ -20,7 +20,7 @@ from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.ops import sampling
 
-Batch = dict[str, Array]
+Batch = Mapping[str, Any]  # of data.pipeline, on the device
 Metrics = dict[str, Float[Array, ""]]
 
 

@@ -21,8 +21,9 @@ PARTS = {
     "main": {"run"},
     "run": {
         "config", "train", "models", "optim", "detector", "detections", "data", "parallel",
-        "checkpoint", "metric_logger", "report",
+        "checkpoint", "metric_logger", "report", "workdir",
     },
+    "workdir": {"config", "data", "detections"},
     "train": {"models", "ops", "losses", "targets", "optim", "data", "parallel"},
     "detector": {"models", "detections", "evaluation", "data", "parallel"},
     "prepare": {"data"},

@@ -126,7 +126,7 @@ def write_index(directory: epath.PathLike) -> None:
     rows = list(_scan(tfds.builder_from_directory(directory).info))
     temporary = directory / f"{INDEX}.{uuid.uuid4().hex}"
     temporary.write_text(json.dumps({"recordings": rows}))
-    temporary.rename(directory / INDEX)
+    temporary.replace(directory / INDEX)
 
 
 def _recordings(rows: list[dict[str, Any]], split: str) -> tuple[Recording, ...]:

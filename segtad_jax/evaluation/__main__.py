@@ -75,7 +75,9 @@ def _write_report(
         raise InputError(
             f"--report and --figures need {error.name}: install segtad_jax with its dependencies"
         ) from error
-    other = _score(flags, annotations, flags.compare)[1] if flags.compare else None
+    other = None
+    if flags.compare:
+        other = page.Other(*_score(flags, annotations, flags.compare))
     if flags.report:
         page.write_report(
             flags.report,
@@ -87,7 +89,11 @@ def _write_report(
         )
     if flags.figures:
         figures.write_figures(
-            flags.figures, annotations.ground_truth, predictions, result, compare=other
+            flags.figures,
+            annotations.ground_truth,
+            predictions,
+            result,
+            compare=other.metrics if other else None,
         )
 
 

@@ -46,7 +46,7 @@ def draw_training_curves(
 
 def training_figure(series: Series) -> Figure:
     """Two panels: `loss/...` on a logarithmic scale, `eval/map_...` as fractions."""
-    with style.axes(1, 2, size=(10.0, 3.8)) as (figure, panels):
+    with style.axes(1, 2, size=(11.0, 3.8)) as (figure, panels):
         losses, evaluation = panels[0]
         losses.set_title("Loss")
         _lines(losses, _named(series, "loss/"), strong="total")

@@ -53,7 +53,7 @@ def evaluation_figures(
         figures["map_by_tiou"] = map_figure(metrics["map"], compare and compare.get("map"))
         thresholds = [float(key) for key in metrics["map"] if key != "average"]
         figures["precision_recall"] = precision_recall_figure(
-            ground_truth, predictions, _few(thresholds)
+            ground_truth, predictions, telling(thresholds)
         )
     if "ar" in metrics:
         figures["average_recall"] = recall_figure(metrics["ar"], compare and compare.get("ar"))
@@ -63,7 +63,7 @@ def evaluation_figures(
     return figures
 
 
-def _few(thresholds: list[float]) -> list[float]:
+def telling(thresholds: list[float]) -> list[float]:
     """The lowest, middle and highest threshold."""
     return sorted({thresholds[0], thresholds[len(thresholds) // 2], thresholds[-1]})
 
@@ -83,7 +83,7 @@ def _percent_axis(axis: Any, top: float | None = None) -> None:
 
 def map_figure(values: Mapping[str, float], compare: Mapping[str, float] | None = None) -> Figure:
     """MAP at each tIoU, with the average as a dashed line."""
-    with style.axes(size=(5.2, 3.4)) as (figure, panels):
+    with style.axes(size=(4.4, 3.3)) as (figure, panels):
         panel = panels[0, 0]
         for name, result, color in _compared(values, compare):
             points = {float(key): value for key, value in result.items() if key != "average"}
@@ -103,12 +103,12 @@ def precision_recall_figure(
 ) -> Figure:
     """Precision against recall, mean over classes."""
     table = tabulate(ground_truth, predictions)
-    with style.axes(size=(5.2, 3.4)) as (figure, panels):
+    with style.axes(size=(4.4, 3.3)) as (figure, panels):
         panel = panels[0, 0]
         for threshold in thresholds:
             curve = mean_precision_recall(table, threshold, _RECALLS)
             panel.plot(_RECALLS, curve, label=f"tIoU {threshold:.2f}")
-        panel.set_title("Precision and recall, mean over classes (%)")
+        panel.set_title("Precision and recall, class mean (%)")
         panel.set_xlabel("recall")
         panel.set_ylabel("precision")
         _percent_axis(panel.xaxis)
@@ -120,7 +120,7 @@ def precision_recall_figure(
 
 def recall_figure(values: Mapping[str, Any], compare: Mapping[str, Any] | None = None) -> Figure:
     """Average recall against the average number of proposals a video."""
-    with style.axes(size=(5.2, 3.4)) as (figure, panels):
+    with style.axes(size=(4.4, 3.3)) as (figure, panels):
         panel = panels[0, 0]
         for name, result, color in _compared(values, compare):
             label = f"{name}AUC {100 * result['auc']:.2f}"
@@ -136,7 +136,7 @@ def recall_figure(values: Mapping[str, Any], compare: Mapping[str, Any] | None =
 def outcome_figure(diagnosis: Mapping[str, Any]) -> Figure:
     """What became of the best predictions, and what each kind of error costs."""
     outcomes = diagnosis["outcomes"]
-    with style.axes(1, 2, size=(10.0, 3.6)) as (figure, panels):
+    with style.axes(1, 2, size=(12.4, 3.6)) as (figure, panels):
         profile, impact = panels[0]
         ranks = np.arange(1, len(outcomes["by_rank"]) + 1)
         base = np.zeros(len(ranks))
@@ -174,7 +174,7 @@ def sensitivity_figure(diagnosis: Mapping[str, Any]) -> Figure:
         "length": "length (s)",
         "instances": "actions of its class in the video",
     }
-    with style.axes(2, len(sensitivity), size=(10.0, 4.6)) as (figure, panels):
+    with style.axes(2, len(sensitivity), size=(12.4, 4.4)) as (figure, panels):
         for column, (name, bins) in enumerate(sensitivity.items()):
             ranges = [row["range"].removesuffix(" s") for row in bins]
             upper, lower = panels[:, column]

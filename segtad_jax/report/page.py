@@ -61,6 +61,7 @@ def write_report(
       title: heading of the page.
     """
     run = run or Run()
+    other = compare.metrics if compare else None
     actions = {
         video: [row for row in rows if row[2] != AMBIGUOUS] for video, rows in ground_truth.items()
     }
@@ -74,32 +75,37 @@ def write_report(
         tiou_thresholds=thresholds,
         tiou=tiou,
         durations=durations or {},
-        compare=compare and compare.predictions,
+        compare=compare.predictions if compare else None,
         segmentation=run.segmentation,
     )
-    images = figures.evaluation_figures(
-        actions, predictions, metrics, compare=compare and compare.metrics
-    )
+    images = figures.evaluation_figures(actions, predictions, metrics, compare=other)
     if run.metrics_jsonl is not None:
         images["training"] = curves.training_figure(curves.read_series(run.metrics_jsonl))
     script = _resource("page.js")
-    page = _environment().get_template("page.html").render(
-        title=title,
-        metrics=metrics,
-        compared=compare and compare.metrics,
-        images={name: _data_url(style.encode(figure, "svg")) for name, figure in images.items()},
-        classes=_class_rows(metrics, compare and compare.metrics),
-        config=json.dumps(run.config, indent=2, default=str) if run.config else None,
-        data={
-            **data,
-            "tiou": tiou,
-            "outcomes": [name.replace("_", " ") for name in OUTCOMES],
-            "colors": list(figures.OUTCOME_COLORS.values()),
-        },
-        css=_resource("page.css"),
-        script=script,
-        # Nothing but this script may run, whatever ids and labels contain.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    page = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            metrics=metrics,
+            compared=other,
+            highlights=[f"{threshold:.2f}" for threshold in figures.telling(thresholds)],
+            images={
+                name: _data_url(style.encode(figure, "svg")) for name, figure in images.items()
+            },
+            classes=_class_rows(metrics, other),
+            config=json.dumps(run.config, indent=2, default=str) if run.config else None,
+            data={
+                **data,
+                "tiou": tiou,
+                "outcomes": [name.replace("_", " ") for name in OUTCOMES],
+                "colors": list(figures.OUTCOME_COLORS.values()),
+            },
+            css=_resource("page.css"),
+            script=script,
+            # Nothing but this script may run, whatever ids and labels contain.
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
     style.write(path, page.encode())
 
@@ -113,7 +119,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda value, digits=2: (
-        "–" if value is None else f"{100 * value:.{digits}f}"
+        "-" if value is None else f"{100 * value:.{digits}f}"
     )
     environment.filters["points"] = lambda value: f"{100 * value:+.2f}"
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}

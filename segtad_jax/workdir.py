@@ -1,0 +1,56 @@
+"""Whose folder a run is: config.json, written at the first start, holds every other to it."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from segtad_jax.config import differences, flatten
+from segtad_jax.data.dataset import Dataset
+from segtad_jax.detections import write_json
+
+FILE = "config.json"
+# What a checkpoint must have in common with a config that evaluates it.
+MODEL_FIELDS = ("model.", "data.num_frames", "classes", "channels")
+# Where the data lie and how much is kept may change between two starts of one run.
+FREE_FIELDS = ("data.dir", "train.keep", "eval.batch_size")
+
+
+def claim(workdir: epath.Path, config: ConfigDict, dataset: Dataset) -> None:
+    """Makes the folder a run of this config, or checks that it is one.
+
+    Raises:
+        ValueError: it is a run of another config; names every field that differs.
+    """
+    if (workdir / FILE).exists():
+        refuse_other(workdir, config, dataset)
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / FILE, _identity(config, dataset))
+
+
+def refuse_other(
+    workdir: epath.Path, config: ConfigDict, dataset: Dataset, fields: Sequence[str] = ("",)
+) -> None:
+    """Raises ValueError if the run differs in a field that starts as one of `fields`."""
+    try:
+        theirs = json.loads((workdir / FILE).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{workdir} is not a run: {FILE}: {error}") from error
+    found = [
+        line
+        for line in differences(_identity(config, dataset), theirs)
+        if line.startswith(tuple(fields)) and not line.startswith(FREE_FIELDS)
+    ]
+    if found:
+        lines = "\n  ".join(found)
+        raise ValueError(
+            f"{workdir} belongs to a run of another config:\n  {lines}\n"
+            "Use another --workdir, or the config of that run."
+        )
+
+
+def _identity(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
+    return flatten(config) | {"classes": list(dataset.classes), "channels": dataset.num_channels}

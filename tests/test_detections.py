@@ -1,0 +1,171 @@
+"""Scores -> detections, against loops; and the result file."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segtad_jax import detections
+from segtad_jax.config import default
+from segtad_jax.ops.proposals import proposal_grid
+
+T, D = 16, 3
+GRID = proposal_grid(T, 2)
+
+
+def settings(**fields: object):
+    evaluation = default().eval
+    evaluation.update(fields)
+    return evaluation
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+@pytest.fixture
+def outputs() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {
+        "frame_logits": jnp.float32(random.normal(size=(T, D + 1))),
+        "proposal_logits": jnp.float32(random.normal(size=(len(GRID), 2))),
+    }
+
+
+@pytest.mark.parametrize("renormalise", [False, True])
+def test_class_scores_are_means_over_the_proposals_frames(outputs, renormalise: bool) -> None:
+    p = softmax(np.asarray(outputs["frame_logits"], np.float64))[:, 1:]
+    expected = np.stack([p[i:j].mean(0) for i, j in GRID])
+    if renormalise:
+        expected /= expected.sum(1, keepdims=True)
+    found = detections.frame_class_scores(outputs["frame_logits"], GRID, renormalise)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_renormalising_a_certain_background_is_no_nan() -> None:
+    logits = jnp.zeros((T, D + 1)).at[:, 0].set(1e4)
+    found = detections.frame_class_scores(logits, GRID, True)
+    np.testing.assert_array_equal(found, 0.0)
+
+
+@pytest.mark.parametrize("fusion", ["product", "sqrt"])
+def test_candidates_against_a_loop(outputs, fusion: str) -> None:
+    p = softmax(np.asarray(outputs["frame_logits"], np.float64))[:, 1:]
+    s = 1 / (1 + np.exp(-np.asarray(outputs["proposal_logits"], np.float64)))
+    num_frames, cut = 14, (True, False)
+    expected = np.full((D, len(GRID)), -np.inf)
+    for row, (i, j) in enumerate(GRID):
+        if j > num_frames or i == 0:  # padded, or touching the edge where the recording goes on
+            continue
+        score = s[row].prod() * p[i:j].mean(0)
+        score = score if fusion == "product" else np.sqrt(score)
+        expected[:, row] = np.where(score > 0.05, score, -np.inf)
+    found = detections.candidates(
+        outputs,
+        GRID,
+        jnp.int32(num_frames),
+        jnp.array(cut),
+        settings(fusion=fusion, min_score=0.05, candidates=10),
+    )
+    best = -np.sort(-expected, axis=1)[:, :10]
+    np.testing.assert_allclose(found.scores, best, rtol=1e-4)
+    at = np.take_along_axis(expected, np.asarray(found.rows), axis=1)
+    np.testing.assert_allclose(np.where(np.isfinite(best), at, -np.inf), best, rtol=1e-4)
+
+
+def test_a_proposal_that_touches_an_inner_edge_is_dropped(outputs) -> None:
+    for cut, dropped in [((True, False), GRID[:, 0] == 0), ((False, True), GRID[:, 1] == T)]:
+        found = detections.candidates(
+            outputs, GRID, jnp.int32(T), jnp.array(cut), settings(min_score=0.0)
+        )
+        kept = set(np.asarray(found.rows)[np.isfinite(found.scores)].tolist())
+        assert kept == set(np.flatnonzero(~dropped).tolist())
+
+
+def slow_soft_nms(segments: np.ndarray, scores: np.ndarray, sigma: float) -> list:
+    segments, scores, out = segments.copy(), scores.copy(), []
+    while len(scores):
+        best = int(np.argmax(scores))
+        (start, end), score = segments[best], scores[best]
+        out.append((start, end, score))
+        inter = np.minimum(end, segments[:, 1]) - np.maximum(start, segments[:, 0])
+        inter = np.maximum(inter, 0)
+        union = (end - start) + (segments[:, 1] - segments[:, 0]) - inter
+        scores = np.delete(scores * np.exp(-((inter / union) ** 2) / sigma), best)
+        segments = np.delete(segments, best, axis=0)
+    return out
+
+
+def test_windows_are_pooled_and_suppressed_once_per_class() -> None:
+    random = np.random.default_rng(0)
+    scores = random.random((2, D, 8)).astype(np.float32)
+    scores[1, :, 6:] = -np.inf  # fewer candidates in the second window
+    start = random.integers(0, 40, (2, D, 8))
+    segments = np.stack([start, start + random.integers(4, 20, start.shape)], -1)
+    found = detections.recording_detections(
+        scores,
+        segments.astype(np.float32),
+        ["a", "b", "c"],
+        rate=5.0,
+        duration=9.0,
+        settings=settings(max_detections=12, candidates=8),
+    )
+    expected = []
+    for d in range(D):
+        pooled = np.concatenate(scores[:, d])
+        order = np.argsort(-pooled, kind="stable")[:8]
+        chosen = np.concatenate(segments[:, d])[order].astype(float)
+        expected += [
+            (min(a / 5, 9.0), min(b / 5, 9.0), "abc"[d], s)
+            for a, b, s in slow_soft_nms(chosen, pooled[order].astype(float), 0.4)
+        ]
+    expected = sorted(expected, key=lambda x: -x[3])[:12]
+    assert [d.label for d in found] == [e[2] for e in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(
+            (ours.start, ours.end, ours.score), (theirs[0], theirs[1], theirs[3]), rtol=1e-4
+        )
+
+
+def test_nothing_above_the_threshold_is_no_detection() -> None:
+    none = detections.recording_detections(
+        np.full((1, D, 4), -np.inf, np.float32),
+        np.zeros((1, D, 4, 2), np.float32),
+        ["a", "b", "c"],
+        rate=5.0,
+        duration=9.0,
+        settings=settings(),
+    )
+    assert none == []
+
+
+def test_the_result_file_has_the_official_form(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "detections.json"
+    detections.write_detections(
+        path, {"v1": [detections.Detection(0.5, 2.0, "Überkopf <b>", 0.25)], "v2": []}
+    )
+    assert json.loads(path.read_text()) == {
+        "version": "VERSION 1.3",
+        "results": {
+            "v1": [{"score": 0.25, "segment": [0.5, 2.0], "label": "Überkopf <b>"}],
+            "v2": [],
+        },
+        "external_data": {},
+    }
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        detections.write_json(path, {"a": float("nan")})
+    assert [p.name for p in tmp_path.iterdir()] == ["detections.json"]
+    assert "v1" in json.loads(path.read_text())["results"]  # the file of before is whole
+
+
+def test_jit_equals_no_jit(outputs) -> None:
+    def run(logits: jax.Array) -> jax.Array:
+        return detections.frame_class_scores(logits, GRID, True)
+
+    np.testing.assert_allclose(
+        jax.jit(run)(outputs["frame_logits"]), run(outputs["frame_logits"]), rtol=1e-5
+    )

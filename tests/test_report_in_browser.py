@@ -1,0 +1,233 @@
+"""The page in headless Chromium: no error in the console, and everything that moves does."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from report_cases import EVIL_VIDEO, write_page
+from segtad_jax.evaluation.scoring import evaluate
+from segtad_jax.report.page import write_report
+
+webdriver = pytest.importorskip("selenium.webdriver")
+By = pytest.importorskip("selenium.webdriver.common.by").By
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("no chromium and chromedriver here (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.add_argument("--window-size=1360,1000")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """What a person does with the page."""
+
+    def __init__(self, browser, path):
+        self.browser = browser
+        start = time.monotonic()
+        browser.get(path.as_uri())
+        while self.run("return document.documentElement.dataset.ready") != "true":
+            assert time.monotonic() - start < 60, browser.get_log("browser")
+            time.sleep(0.02)
+        self.seconds = time.monotonic() - start
+
+    def run(self, script, *arguments):
+        return self.browser.execute_script(script, *arguments)
+
+    def find(self, selector):
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def set(self, name, value):
+        script = """
+            const node = document.getElementById(arguments[0]);
+            node.value = arguments[1];
+            node.dispatchEvent(new Event("input")); node.dispatchEvent(new Event("change"));
+        """
+        self.run(script, name, value)
+
+    def listed(self):
+        return [row.text for row in self.find("#list .id")]
+
+    def console(self):
+        return self.browser.get_log("browser")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_page(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture
+def page(browser, path):
+    page = Page(browser, path)
+    yield page
+    assert page.console() == []
+
+
+def test_names_stay_text(page) -> None:
+    assert page.browser.title == "A run with <i>everything</i>"
+    page.set("order", "id")
+    assert EVIL_VIDEO in page.listed()
+    page.set("search", "</script>")
+    assert page.listed() == [EVIL_VIDEO]
+    assert page.find("#heading h3")[0].text == EVIL_VIDEO
+    assert page.browser.title == "A run with <i>everything</i>"
+
+
+def test_worst_and_best_first(page) -> None:
+    def scores():
+        return [float(row.text) for row in page.find("#list .ap") if row.text != "–"]
+
+    worst = scores()
+    assert len(worst) == 13
+    assert worst == sorted(worst)
+    assert page.listed()[0] == "video 00"  # it has no prediction
+    page.set("order", "best")
+    assert scores() == sorted(worst, reverse=True)
+    page.set("order", "lost")
+    first = page.find("#list button span:nth-child(2)")[0].text
+    page.set("order", "gained")
+    assert float(page.find("#list button span:nth-child(2)")[0].text) > float(first)
+
+
+def test_search_by_id_and_class(page) -> None:
+    page.set("search", "VIDEO 0")
+    assert sorted(page.listed()) == [f"video {index:02d}" for index in range(10)]
+    assert page.find("#found")[0].text == "10 of 14 videos"
+    everyone = set(page.listed())
+    page.set("class", "1")
+    assert set(page.listed()) < everyone
+    page.set("search", "nobody")
+    assert page.listed() == []
+
+
+def test_the_slider_hides_low_scores(page) -> None:
+    page.set("search", "video 01")
+    every = len(page.find("#timeline .detection"))
+    assert page.find("#shown")[0].text == f"{every} of {every} detections"
+    assert every == 40
+    page.set("score", "60")
+    least = float(page.find("#threshold")[0].text)
+    data = json.loads(page.run("return document.getElementById('data').textContent"))
+    video = next(video for video in data["videos"] if video["id"] == "video 01")
+    expected = sum(score / 10_000 >= least for score in video["detections"][3::5])
+    assert len(page.find("#timeline .detection")) == pytest.approx(expected, abs=1)
+    assert 0 < expected < every
+    page.set("score", "100")
+    assert len(page.find("#timeline .detection")) <= 1
+    assert page.find("#timeline .truth.missed")
+
+
+def test_the_real_slider_and_search_box(page) -> None:
+    """With keys, as a person does it."""
+    from selenium.webdriver.common.keys import Keys
+
+    page.find("#search")[0].send_keys("video 03")
+    assert page.listed() == ["video 03"]
+    before = len(page.find("#timeline .detection"))
+    page.find("#score")[0].send_keys(Keys.END)
+    assert len(page.find("#timeline .detection")) < before
+
+
+def test_hovering_tells_the_numbers(page) -> None:
+    page.set("search", "video 02")
+    bar = page.find("#timeline .detection")[0]
+    page.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", bar)
+    webdriver.ActionChains(page.browser).move_to_element(bar).perform()
+    tip = page.find("#tip")[0]
+    assert tip.is_displayed()
+    lines = tip.text.splitlines()
+    assert lines[1].count(" s") == 2
+    assert lines[2].startswith("score 0.")
+    assert "tIoU" in lines[2]
+    webdriver.ActionChains(page.browser).move_to_element(page.find("h1")[0]).perform()
+    assert not tip.is_displayed()
+
+
+def test_truths_stand_above_detections_and_curves_where_there_are_some(page) -> None:
+    page.set("search", "video 01")
+    classes = page.run("""
+        return [...document.querySelectorAll("#timeline svg > *")].map(n => n.classList[0]);
+    """)
+    lane = classes[classes.index("label") + 1 :]
+    assert lane[0] == "truth"
+    assert lane.index("truth") < lane.index("step") < lane.index("curve") < lane.index("hit")
+    page.set("search", "video 02")
+    assert not page.find("#timeline .curve")
+    page.set("search", "video 00")
+    assert page.find("#timeline .truth.missed")
+    assert not page.find("#timeline .detection")
+
+
+def test_tables_sort(page) -> None:
+    def column(number):
+        cells = page.find(f"#classes td:nth-child({number})")
+        return [float(cell.get_attribute("textContent")) for cell in cells]
+
+    heading = page.find("#classes th:nth-child(2)")[0]
+    page.run("arguments[0].click()", heading)
+    assert column(2) == sorted(column(2))
+    page.run("arguments[0].click()", heading)
+    assert column(2) == sorted(column(2), reverse=True)
+
+
+def test_a_narrow_window(page) -> None:
+    page.browser.set_window_size(500, 900)
+    try:
+        wide = page.run("return document.documentElement.scrollWidth > window.innerWidth")
+        assert not wide
+    finally:
+        page.browser.set_window_size(1360, 1000)
+
+
+@pytest.mark.slow
+def test_five_thousand_videos(browser, shared_data, tmp_path) -> None:
+    """Every ActivityNet validation video with 200 predictions: small, and ready within 5 s."""
+    path = shared_data / "activitynet13" / "sample_detection_prediction.json"
+    results = json.loads(path.read_text())["results"]
+    rng = np.random.default_rng(0)
+    ground_truth, predictions = {}, {}
+    for video, rows in results.items():
+        truths = [(*row["segment"], row["label"]) for row in rows]
+        ground_truth[video] = truths
+        chosen = [truths[index] for index in rng.integers(len(truths), size=200)]
+        times = np.array([row[:2] for row in chosen])
+        shift = rng.normal(size=(200, 2)) * 0.3 * (times[:, 1:] - times[:, :1])
+        moved = np.sort(np.maximum(times + shift, 0), axis=1).tolist()
+        predictions[video] = [
+            (start, end, row[2], score)
+            for (start, end), row, score in zip(
+                moved, chosen, rng.random(200).tolist(), strict=True
+            )
+        ]
+    target = tmp_path / "large.html"
+    write_report(target, ground_truth, predictions, evaluate(ground_truth, predictions))
+    assert target.stat().st_size < 15e6
+    page = Page(browser, target)
+    assert page.seconds < 5
+    assert page.find("#found")[0].text == "4,926 of 4,926 videos"
+    assert len(page.listed()) == 100
+    page.run("document.querySelector('#list .more').click()")
+    assert len(page.listed()) == 200
+    assert "170 more not on this page" in page.find("#shown")[0].text
+    start = time.monotonic()
+    page.set("search", "wONwHYy59Tc")
+    page.set("score", "50")
+    assert time.monotonic() - start < 1
+    assert page.listed() == ["wONwHYy59Tc"]
+    assert 0 < len(page.find("#timeline .detection")) < 30
+    assert page.console() == []

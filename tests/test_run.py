@@ -1,0 +1,216 @@
+"""A run from end to end, on tiny.py and its shrunk sisters: learns, resumes, refuses, evaluates."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from segtad_jax import run, train
+from segtad_jax.checkpoint import Checkpoints, abstract, locate
+from segtad_jax.models.segtad import SegTAD
+from segtad_jax.optim import optimizer
+from tests.test_config import CONFIGS, load
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TINY = ROOT / "configs" / "tiny.py"
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("data"))
+
+
+def tiny(data_dir: str, **fields: object):
+    config = load(TINY)
+    config.data.dir = data_dir
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+    return config
+
+
+def short(data_dir: str, **fields: object):
+    """Twelve steps that save every four."""
+    settings = {"train__log_every": 2, "train__save_every": 4, "train__eval_every": 4}
+    return tiny(data_dir, **{"train__steps": 12, "train__keep": 10, **settings, **fields})
+
+
+def logged(folder: pathlib.Path) -> list[dict]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [{k: v for k, v in line.items() if not k.startswith("timing/")} for line in lines]
+
+
+def saved(config, folder: pathlib.Path, step: int):
+    model = SegTAD(config, 3)
+    state = train.create_state(config, model, optimizer(config), 16)
+    with Checkpoints(folder, 10) as checkpoints:
+        return checkpoints.restore(step, abstract(state))
+
+
+@pytest.fixture(scope="module")
+def unbroken(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    run.train(short(data_dir), folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_tiny_learns_and_leaves_its_results(data_dir: str, tmp_path: pathlib.Path) -> None:
+    metrics = run.train(tiny(data_dir), tmp_path)
+    losses = [line["loss/total"] for line in logged(tmp_path) if "loss/total" in line]
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+    assert metrics["map"]["0.50"] > 0.8
+    assert metrics["counts"] | {"predictions": 0} == {
+        "videos": 12,
+        "actions": metrics["counts"]["actions"],
+        "classes": 3,
+        "predictions": 0,
+    }
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    results = json.loads((tmp_path / "detections.json").read_text())
+    assert results["version"] == "VERSION 1.3"
+    assert results["external_data"] == {}
+    assert len(results["results"]) == 12
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_resumed_run_equals_an_unbroken_one(
+    unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped between two checkpoints, as by a lost machine: the same numbers, bit for bit."""
+    shard_batch = train.parallel.shard_batch
+    batches = iter(range(7))
+    monkeypatch.setattr(
+        train.parallel, "shard_batch", lambda batch: (next(batches), shard_batch(batch))[1]
+    )
+    with pytest.raises(StopIteration):
+        run.train(short(data_dir), tmp_path)
+    monkeypatch.undo()
+    assert locate(str(tmp_path))[1] == 4
+    run.train(short(data_dir), tmp_path)
+
+    assert logged(tmp_path) == logged(unbroken)
+    config = short(data_dir)
+    jax.tree.map(
+        np.testing.assert_array_equal, saved(config, tmp_path, 12), saved(config, unbroken, 12)
+    )
+    for name in ("detections.json", "metrics.json"):
+        assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
+
+
+def test_a_finished_run_does_no_work(
+    unbroken: pathlib.Path, data_dir: str, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "run_steps", None)
+    caplog.set_level("INFO", "segtad_jax")
+    metrics = run.train(short(data_dir), unbroken)
+    assert metrics == json.loads((unbroken / "metrics.json").read_text())
+    assert "is finished: 12 steps are trained and evaluated" in caplog.text
+
+
+def test_evaluation_of_checkpoints(
+    unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    config = short(data_dir)
+    config.eval.batch_size = 4  # another division of the work
+    last = run.evaluate_checkpoint(config, tmp_path / "a", str(unbroken))
+    assert last == json.loads((unbroken / "metrics.json").read_text())
+    earlier = run.evaluate_checkpoint(config, tmp_path / "b", f"{unbroken}/4")
+    assert earlier["step"] == 4
+    evaluated = {k: v for k, v in logged(unbroken)[2].items() if k.startswith("eval/")}
+    assert {f"eval/map_{k}": v for k, v in earlier["map"].items()} == evaluated
+    assert (tmp_path / "b" / "detections.json").exists()
+
+
+def test_wrong_checkpoints_are_named(
+    unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="no run with checkpoints at"):
+        run.evaluate_checkpoint(short(data_dir), tmp_path)
+    with pytest.raises(FileNotFoundError, match="has no checkpoint 7; it has: 4, 8, 12"):
+        run.evaluate_checkpoint(short(data_dir), tmp_path, f"{unbroken}/7")
+    other = short(data_dir, model__width=16)
+    with pytest.raises(ValueError, match=r"model\.width: 16 here, 32 there"):
+        run.evaluate_checkpoint(other, tmp_path, str(unbroken))
+
+
+def test_a_workdir_of_another_config_is_refused(unbroken: pathlib.Path, data_dir: str) -> None:
+    before = (unbroken / "config.json").read_bytes()
+    other = short(data_dir, optim__learning_rate=0.5, seed=3)
+    with pytest.raises(ValueError, match=r"(?s)another config:.*learning_rate: 0.5 here.*seed: 3"):
+        run.train(other, unbroken)
+    assert (unbroken / "config.json").read_bytes() == before
+
+
+def test_another_batch_size_of_evaluation_is_the_same_run(
+    unbroken: pathlib.Path, data_dir: str
+) -> None:
+    run.train(short(data_dir, eval__batch_size=4, train__keep=2), unbroken)
+
+
+def test_best_checkpoint_by_holdout_stays(data_dir: str, tmp_path: pathlib.Path) -> None:
+    config = short(data_dir, train__keep=1, data__holdout="training_00*")
+    dataset = run.open_or_build(config.data)
+    first = dataset.recordings("training")[0].video
+    config.data.holdout = first[:-1] + "*"
+    run.train(config, tmp_path)
+    scores = {m["step"]: m["eval/map_average"] for m in logged(tmp_path) if "eval/map_0.50" in m}
+    assert set(scores) == {4, 8, 12}
+    steps = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+    assert steps == {12, max(scores, key=lambda step: (scores[step], step))}
+
+
+def test_an_unknown_split_or_missing_data_says_what_to_do(data_dir: str, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"no split 'testing' .* it has training, validation"):
+        run.train(short(data_dir, data__eval_split="testing"), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"segtad_jax\.prepare"):
+        run.train(short(str(tmp_path), data__source="prepared"), tmp_path)
+
+
+def test_nan_in_the_features_stops_training_with_the_term_and_step(
+    data_dir: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segtad_jax.data.dataset import Dataset
+
+    features = Dataset.features
+    monkeypatch.setattr(Dataset, "features", lambda self, r: features(self, r) * np.nan)
+    with pytest.raises(
+        train.NonFiniteLossError, match=r"loss/segmentation.*at step 1 \(steps 1 to"
+    ):
+        run.train(short(data_dir), tmp_path)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))  # nothing bad was saved
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_runlocal_of_every_config_from_the_command_line(
+    path: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    command = [sys.executable, "-m", "segtad_jax.main", f"--config={path}:runlocal"]
+    command += [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path / 'data'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "tIoU" in done.stdout
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "is finished" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.model.widht=3"], 'Did you mean "width"'),
+        (["--config.data.num_frames=60"], "data.num_frames = 60 is not divisible by 8"),
+        (["--config.train.batch_size=6"], "6 does not divide among 4 devices"),
+        (["--mode=evaluate"], "no run with checkpoints"),
+        (["extra"], "unexpected arguments: ['extra']"),
+    ],
+)
+def test_wrong_use_of_the_command_line(flags: list[str], message: str, tmp_path) -> None:
+    command = [sys.executable, "-m", "segtad_jax.main", f"--config={TINY}", *flags]
+    command += [f"--workdir={tmp_path / 'run'}", f"--config.data.dir={tmp_path / 'data'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr or "widht" in flags[0]  # that one is ml_collections'
