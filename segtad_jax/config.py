@@ -89,6 +89,8 @@ def default() -> ConfigDict:
     evaluation = config.eval = ConfigDict()
     evaluation.batch_size = 8  # windows, over all devices
     evaluation.window_overlap = 0.5  # of neighbouring windows in inference
+    evaluation.class_scores = ""  # file of video-level scores (section 4.1); else the frames' own
+    evaluation.top_classes = 2  # of that file, for every proposal: the paper's top-1 or top-2
     evaluation.fusion = "product"  # of proposal and class score; 'sqrt' takes its root
     evaluation.renormalise = False  # divide the classes' scores by their mass on actions
     evaluation.sigma = 0.4  # of Gaussian soft-NMS per class; 0.85 class-agnostic (author)

@@ -38,7 +38,7 @@ class Detection(NamedTuple):
 def frame_class_scores(
     frame_logits: Float[Array, "T K"], segments: Int[Array | np.ndarray, "M 2"], renormalise: bool
 ) -> Float[Array, "M D"]:
-    """C of every proposal and class: the mean of the frames' softmax over [start, end), K = D + 1.
+    """Class scores of every proposal: the frames' softmax, averaged over [start, end); K = D + 1.
 
     Args:
         frame_logits: class 0 is the background.
@@ -71,16 +71,23 @@ def candidates(
         cut: whether the recording goes on before and after the window: proposals that touch such
             an edge are dropped, a neighbouring window sees the action whole.
         settings: `config.eval`.
+
+    Returns:
+        Of the D classes; of a single one, any action, where `class_scores` names a file whose
+        scores come later.
     """
-    s1, s2 = jax.nn.sigmoid(outputs["proposal_logits"].astype(jnp.float32)).T
-    classes = frame_class_scores(outputs["frame_logits"], segments, settings.renormalise)
-    scores = (s1 * s2)[:, None] * classes  # [M, D]; s = s1 * s2 is section 3.4
-    if settings.fusion == "sqrt":
-        scores = jnp.sqrt(scores)
+    scores = jnp.prod(jax.nn.sigmoid(outputs["proposal_logits"].astype(jnp.float32)), axis=1)
     start, end = jnp.asarray(segments).T
     whole = ~(cut[0] & (start == 0)) & ~(cut[1] & (end == outputs["frame_logits"].shape[0]))
-    kept = ((end <= num_frames) & whole)[:, None] & (scores > settings.min_score)
-    scores = jnp.where(kept, scores, -jnp.inf)
+    kept = (end <= num_frames) & whole
+    if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
+        scores = jnp.where(kept, scores, -jnp.inf)[None]
+        return Candidates(*jax.lax.top_k(scores, len(segments)))
+    classes = frame_class_scores(outputs["frame_logits"], segments, settings.renormalise)
+    scores = scores[:, None] * classes  # [M, D]
+    kept = kept[:, None] & (scores > settings.min_score)
+    fused = jnp.sqrt(scores) if settings.fusion == "sqrt" else scores
+    scores = jnp.where(kept, fused, -jnp.inf)
     return Candidates(*jax.lax.top_k(scores.T, min(settings.candidates, len(segments))))
 
 
@@ -123,6 +130,27 @@ def recording_detections(
         for (start, end), name, score in zip(seconds, names, kept[label, slot], strict=True)
         if end > start
     ]
+
+
+def with_video_classes(
+    proposals: Sequence[Detection], class_scores: Mapping[str, float], settings: ConfigDict
+) -> list[Detection]:
+    """Labels proposals with the best classes of their video (section 4.1): top-1, top-2, ...
+
+    Args:
+        proposals: of one video, without labels.
+        class_scores: of the video by an external classifier, {label: score}.
+        settings: `config.eval`; every proposal is written once for each of the `top_classes`.
+    """
+    best = sorted(class_scores.items(), key=lambda item: (-item[1], item[0]))
+    fused = [
+        Detection(p.start, p.end, label, p.score * score)
+        for p in proposals
+        for label, score in best[: settings.top_classes]
+    ]
+    if settings.fusion == "sqrt":
+        fused = [d._replace(score=d.score**0.5) for d in fused]
+    return sorted(fused, key=lambda d: -d.score)
 
 
 @functools.partial(jax.jit, static_argnums=3)

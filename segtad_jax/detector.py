@@ -13,17 +13,21 @@ from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.detections import Candidates, Detection
 from segtad_jax.evaluation import scoring
+from segtad_jax.evaluation.class_scores import read_class_scores
 from segtad_jax.models.segtad import SegTAD, grid
+
+# Of a window: its index, scores [D, n] and segments [D, n, 2] in frames of the recording.
+Part = tuple[int, np.ndarray, np.ndarray]
 
 
 class Detector:
     """Detects actions in recordings, each exactly once on any number of devices."""
 
     def __init__(self, config: ConfigDict, classes: Sequence[str]) -> None:
-        """Compiles nothing yet; `config` is checked by the caller.
+        """Compiles nothing yet.
 
         Args:
-            config: the model's.
+            config: the model's; checked by the caller.
             classes: names in the order of the model's labels 1..D.
         """
         self._config, self._classes = config, tuple(classes)
@@ -53,34 +57,52 @@ class Detector:
 
         Raises:
             RuntimeError: if a window was not seen exactly once.
+            ValueError: `eval.class_scores` names a file that does not have all of the recordings.
         """
+        video_scores = self._video_scores(recordings)
         frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
         windows = pipeline.inference_windows(recordings, frames, overlap)
         waiting = collections.Counter(window.recording for window in windows)
-        parts: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = collections.defaultdict(list)
+        parts: dict[int, list[Part]] = collections.defaultdict(list)
         found: dict[str, list[Detection]] = {}
         for index, scores, rows in self._candidates(variables, dataset, recordings, windows):
             window = windows[index]
             segments = self._segments[rows] + window.offset  # [D, n, 2] frames of the recording
-            parts[window.recording].append((window.offset, scores, segments))
+            parts[window.recording].append((index, scores, segments.astype(np.float32)))
             waiting[window.recording] -= 1
             if not waiting[window.recording]:
                 recording = recordings[window.recording]
-                _, pooled, pooled_segments = zip(
-                    *sorted(parts.pop(window.recording), key=lambda part: part[0]), strict=True
-                )
-                found[recording.video] = detections.recording_detections(
-                    np.stack(pooled),
-                    np.stack(pooled_segments).astype(np.float32),
-                    self._classes,
-                    recording.rate,
-                    recording.duration,
-                    self._config.eval,
+                pooled = parts.pop(window.recording)
+                found[recording.video] = self._pool(
+                    recording, pooled, video_scores.get(recording.video)
                 )
         unseen = [recordings[r].video for r, count in waiting.items() if count]
         if unseen:
             raise RuntimeError(f"not every window was seen exactly once, in: {unseen[:10]}")
         return {recording.video: found[recording.video] for recording in recordings}
+
+    def _pool(
+        self, recording: Recording, parts: list[Part], class_scores: dict[str, float] | None
+    ) -> list[Detection]:
+        """The detections of a recording from the candidates of its windows."""
+        _, scores, segments = zip(*sorted(parts, key=lambda part: part[0]), strict=True)
+        detected = detections.recording_detections(
+            np.stack(scores),
+            np.stack(segments),
+            self._classes if class_scores is None else ("",),
+            recording.rate,
+            recording.duration,
+            self._config.eval,
+        )
+        if class_scores is None:
+            return detected
+        return detections.with_video_classes(detected, class_scores, self._config.eval)
+
+    def _video_scores(self, recordings: Sequence[Recording]) -> dict[str, dict[str, float]]:
+        """{video: {label: score}} of the file `eval.class_scores`; empty where there is none."""
+        if not (path := self._config.eval.class_scores):
+            return {}
+        return read_class_scores(path, [r.video for r in recordings], self._classes)
 
     def _candidates(
         self,

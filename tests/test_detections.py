@@ -62,8 +62,8 @@ def test_candidates_against_a_loop(outputs, fusion: str) -> None:
         if j > num_frames or i == 0:  # padded, or touching the edge where the recording goes on
             continue
         score = s[row].prod() * p[i:j].mean(0)
-        score = score if fusion == "product" else np.sqrt(score)
-        expected[:, row] = np.where(score > 0.05, score, -np.inf)
+        fused = score if fusion == "product" else np.sqrt(score)
+        expected[:, row] = np.where(score > 0.05, fused, -np.inf)
     found = detections.candidates(
         outputs,
         GRID,
@@ -129,6 +129,23 @@ def test_windows_are_pooled_and_suppressed_once_per_class() -> None:
         np.testing.assert_allclose(
             (ours.start, ours.end, ours.score), (theirs[0], theirs[1], theirs[3]), rtol=1e-4
         )
+
+
+@pytest.mark.parametrize(("fusion", "top"), [("product", 1), ("product", 2), ("sqrt", 2)])
+def test_labels_of_a_video_come_from_a_file(outputs, fusion: str, top: int) -> None:
+    chosen = settings(class_scores="file.json", fusion=fusion, top_classes=top)
+    found = detections.candidates(outputs, GRID, jnp.int32(T), jnp.zeros(2, bool), chosen)
+    s = 1 / (1 + np.exp(-np.asarray(outputs["proposal_logits"], np.float64)))
+    np.testing.assert_allclose(found.scores[0], -np.sort(-s.prod(1)), rtol=1e-5)
+
+    proposals = [detections.Detection(0.0, 4.0, "", 0.5), detections.Detection(2.0, 3.0, "", 0.4)]
+    scores = {"run": 0.2, "jump": 0.7, "throw": 0.1}
+    labelled = detections.with_video_classes(proposals, scores, chosen)
+    expected = [(0.0, "jump", 0.35), (2.0, "jump", 0.28), (0.0, "run", 0.1), (2.0, "run", 0.08)]
+    expected = [e for e in expected if top == 2 or e[1] == "jump"]
+    power = 0.5 if fusion == "sqrt" else 1.0
+    assert [(d.start, d.label) for d in labelled] == [e[:2] for e in expected]
+    np.testing.assert_allclose([d.score for d in labelled], [e[2] ** power for e in expected])
 
 
 def test_nothing_above_the_threshold_is_no_detection() -> None:

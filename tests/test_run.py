@@ -124,6 +124,26 @@ def test_evaluation_of_checkpoints(
     assert (tmp_path / "b" / "detections.json").exists()
 
 
+def test_class_scores_of_a_file_label_the_proposals(
+    unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    config = short(data_dir)
+    dataset = run.open_or_build(config.data)
+    videos = [r.video for r in dataset.recordings("validation")]
+    path = tmp_path / "scores.json"
+    results = {video: [0.6, 0.3, 0.1] for video in videos}
+    path.write_text(json.dumps({"results": results, "class": list(dataset.classes)}))
+    config.eval.class_scores = str(path)
+    run.evaluate_checkpoint(config, tmp_path, str(unbroken))
+    found = json.loads((tmp_path / "detections.json").read_text())["results"]
+    labels = {d["label"] for detected in found.values() for d in detected}
+    assert labels == set(dataset.classes[:2])  # top-2
+    del results[videos[3]]
+    path.write_text(json.dumps({"results": results, "class": list(dataset.classes)}))
+    with pytest.raises(ValueError, match=videos[3]):
+        run.evaluate_checkpoint(config, tmp_path, str(unbroken))
+
+
 def test_wrong_checkpoints_are_named(
     unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
 ) -> None:

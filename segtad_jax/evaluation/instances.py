@@ -5,6 +5,8 @@ Plain values come in as ``{video: [(start, end, label), ...]}`` (truths) and
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+from operator import itemgetter
 from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
@@ -74,8 +76,19 @@ def tabulate(
     left_out = detected.size - known.size
     if left_out:
         detected = detected.take(known)
-    order = (detected.end, detected.start, detected.video, -detected.score, detected.label)
-    return Table(videos, classes, truths, detected.take(np.lexsort(order)), left_out)
+    return Table(videos, classes, truths, detected.take(_ranking(detected)), left_out)
+
+
+def _ranking(detected: Instances) -> np.ndarray:
+    """The order by class, falling score, video, start, end."""
+    # Sorting is half of the cost of an evaluation, and the last three keys are rarely needed.
+    label = detected.label.astype(np.min_scalar_type(int(detected.label.max(initial=0))))
+    order = np.lexsort((-detected.score, label))
+    ranked_label, ranked_score = label[order], detected.score[order]
+    tied = (ranked_label[1:] == ranked_label[:-1]) & (ranked_score[1:] == ranked_score[:-1])
+    if tied.any():
+        order = np.lexsort((detected.end, detected.start, detected.video, -detected.score, label))
+    return order
 
 
 def _columns(
@@ -91,11 +104,12 @@ def _columns(
     rows = [row for rows in instances.values() for row in rows]
 
     def column(position: int) -> np.ndarray:
-        return np.fromiter((row[position] for row in rows), np.float64, size)
+        return np.fromiter(map(itemgetter(position), rows), np.float64, size)
 
     label = np.zeros(size, np.int64)
     if class_index is not None:
-        label = np.fromiter((class_index.get(row[2], -1) for row in rows), np.int64, size)
+        labels = map(itemgetter(2), rows)
+        label = np.fromiter(map(class_index.get, labels, repeat(-1)), np.int64, size)
     columns = Instances(
         video=np.repeat(indices, counts),
         label=label,

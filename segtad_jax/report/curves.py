@@ -30,10 +30,11 @@ def read_series(metrics_jsonl_path: str | PathLike[str]) -> Series:
             if number == len(lines):
                 break
             raise ValueError(f"{metrics_jsonl_path}, line {number}: not JSON: {error}") from error
-        step = record.pop("step")
+        if not isinstance(record, dict) or "step" not in record:
+            raise ValueError(f"{metrics_jsonl_path}, line {number}: has no 'step'")
         for name, value in record.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                series.setdefault(name, {})[step] = value
+            if name != "step" and isinstance(value, int | float) and math.isfinite(value):
+                series.setdefault(name, {})[record["step"]] = float(value)
     return {name: dict(sorted(values.items())) for name, values in series.items()}
 
 

@@ -1,0 +1,69 @@
+"""What can be wrong with data, and what is done about it: nothing is left out without a name."""
+
+import dataclasses
+from typing import NamedTuple
+
+LEFT_OUT, CHANGED, KEPT = "left out", "changed", "kept"
+
+
+@dataclasses.dataclass(frozen=True)
+class Defect:
+    """One thing that is wrong."""
+
+    kind: str  # of KINDS
+    video: str
+    value: str  # what was found, as text
+    where: str  # the file, and the place in it
+
+    @property
+    def treatment(self) -> str:
+        """What is done: 'left out', 'changed' or 'kept'."""
+        return KINDS[self.kind].treatment
+
+
+class Kind(NamedTuple):
+    """What a kind of defect means, and how it is treated."""
+
+    treatment: str
+    meaning: str
+
+
+KINDS = {
+    # of a whole video
+    "bad_id": Kind(LEFT_OUT, "an id that is no name of a file: empty, too long, with a slash ..."),
+    "repeated_video": Kind(
+        LEFT_OUT, "a video that occurs twice (v_ or not is the same): the second"
+    ),
+    "bad_video": Kind(LEFT_OUT, "an entry that is not of the expected form"),
+    "unknown_subset": Kind(LEFT_OUT, "a subset that is not training, validation or testing"),
+    "blocked": Kind(LEFT_OUT, "named in the file of blocked ids"),
+    "bad_duration": Kind(CHANGED, "a duration that is no positive number: taken as unknown"),
+    "no_annotations": Kind(KEPT, "a training or validation video without any annotation"),
+    # of an action
+    "bad_action": Kind(LEFT_OUT, "an annotation without segment [start, end] or without label"),
+    "bad_time": Kind(LEFT_OUT, "a start or end that is no finite number"),
+    "reversed": Kind(LEFT_OUT, "an annotation that ends before it starts"),
+    "outside": Kind(LEFT_OUT, "an annotation wholly before or after its video"),
+    "duplicate": Kind(LEFT_OUT, "an annotation that is there already"),
+    "ambiguous": Kind(LEFT_OUT, "a segment of THUMOS14's class Ambiguous, which is no class"),
+    "negative": Kind(CHANGED, "an annotation that starts before its video: cut"),
+    "beyond_end": Kind(CHANGED, "an annotation that ends after its video: cut"),
+    "zero_length": Kind(KEPT, "an annotation of no length: nothing can detect it, scores count it"),
+    "two_labels": Kind(KEPT, "one segment under two labels"),
+    # of features
+    "missing": Kind(LEFT_OUT, "a video without a feature file"),
+    "two_files": Kind(LEFT_OUT, "a second feature file of one video"),
+    "unused": Kind(KEPT, "a feature file that no annotation names"),
+    "unreadable": Kind(LEFT_OUT, "a feature file that cannot be read"),
+    "pickle": Kind(LEFT_OUT, "a pickle, which runs code when it is loaded; it was not"),
+    "bad_type": Kind(LEFT_OUT, "an array that does not hold numbers"),
+    "bad_shape": Kind(LEFT_OUT, "an array that is not frames by channels"),
+    "empty": Kind(LEFT_OUT, "features without a frame, or a signal shorter than one"),
+    "wrong_width": Kind(LEFT_OUT, "another number of channels than the others"),
+    "not_finite": Kind(LEFT_OUT, "features with NaN or infinity"),
+    "overflow": Kind(LEFT_OUT, "a feature too large for the stored type"),
+    "no_length": Kind(LEFT_OUT, "no duration known: give --rate or --durations"),
+    "integers": Kind(KEPT, "features of an integer type: quantised, perhaps?"),
+    "constant": Kind(KEPT, "features that are the same in every frame"),
+    "length_differs": Kind(KEPT, "frames / rate is more than 10 % off the duration"),
+}

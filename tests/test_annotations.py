@@ -1,0 +1,385 @@
+"""Every form of annotations, real and broken: all is read or named."""
+
+import csv
+import json
+import math
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segtad_jax.data.annotation_files import Action, AnnotationError, bare
+from segtad_jax.data.annotations import Video, checked_actions, read_annotations, read_durations
+from segtad_jax.data.defects import KINDS
+
+
+def written(folder, content, name="annotations.json"):
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return path
+
+
+def database(**videos):
+    return {"database": videos}
+
+
+def entry(*actions, subset="training", duration=100.0):
+    annotations = [{"segment": [s, e], "label": label} for s, e, label in actions]
+    return {"subset": subset, "duration": duration, "annotations": annotations}
+
+
+def found(annotations):
+    return [(d.kind, d.video, d.value) for d in annotations.defects]
+
+
+def defects_of(annotations, video):
+    return [defect for defect in annotations.defects if defect.video == video.video]
+
+
+def actions_of(video):
+    return [(a.start, a.end, a.label) for a in video.actions]
+
+
+class TestRealFiles:
+    def test_hapt(self, shared_data):
+        annotations = read_annotations([shared_data / "hapt" / "hapt_gt.json"])
+        subsets = Counter(v.subset for v in annotations.videos.values())
+        assert subsets == {"training": 42, "validation": 19}
+        assert len(annotations.classes) == 12
+        assert sum(len(v.actions) for v in annotations.videos.values()) == 1214
+        assert annotations.defects == ()
+        assert annotations.notes == ()
+
+    def test_bmn_pair(self, shared_data):
+        folder = shared_data / "activitynet13"
+        files = [folder / "anet_anno_action.json", folder / "video_info_new.csv"]
+        annotations = read_annotations(files)
+        subsets = Counter(v.subset for v in annotations.videos.values())
+        assert subsets == {"training": 9649, "validation": 4728, "testing": 4851}
+        assert len(annotations.classes) == 200
+        assert annotations.defects == ()
+        video = annotations.videos["QOlSCBRmfWY"]
+        assert video.video == "v_QOlSCBRmfWY"
+        assert video.duration == 82.73
+        assert video.covered == pytest.approx(2064 / 2067 * 82.73)
+        assert actions_of(video) == [(6.195294851794072, 77.73085420904837, "Ballet")]
+
+    def test_bmn_zero_lengths_and_ends(self, shared_data):
+        folder = shared_data / "activitynet13"
+        files = [folder / "anet_anno_action.json", folder / "video_info_new.csv"]
+        kinds = Counter()
+        for video in read_annotations(files).videos.values():
+            kept, defects = checked_actions(video, video.duration)
+            kinds.update(defect.kind for defect in defects)
+            assert all(0 <= a.start <= a.end <= video.duration + 0.01 for a in kept)
+        raw = json.loads(files[0].read_text())
+        segments = [
+            (*a["segment"], v["duration_second"]) for v in raw.values() for a in v["annotations"]
+        ]
+        assert kinds["zero_length"] == sum(s == e for s, e, _ in segments)
+        assert kinds["beyond_end"] == sum(s <= d + 0.01 < e for s, e, d in segments)
+        assert kinds["reversed"] == 0
+
+    def test_bmn_json_without_its_csv_is_refused(self, shared_data):
+        with pytest.raises(AnnotationError, match=r"name its csv too.*video_info_new\.csv"):
+            read_annotations([shared_data / "activitynet13" / "anet_anno_action.json"])
+
+    def test_a_file_of_results_is_refused(self, shared_data):
+        path = shared_data / "activitynet13" / "sample_detection_prediction.json"
+        with pytest.raises(AnnotationError, match="a file of results, not of annotations"):
+            read_annotations([path])
+
+    def test_thumos14_in_three_forms(self, shared_data):
+        folder = shared_data / "thumos14"
+        forms = {
+            "json": read_annotations([folder / "thumos_gt.json"]),
+            "csv": read_annotations(
+                [folder / "val_Annotation.csv", folder / "test_Annotation.csv"]
+            ),
+            "txt": read_annotations([folder / "official_txt"]),
+        }
+        for form, annotations in forms.items():
+            subsets = Counter(v.subset for v in annotations.videos.values() if v.actions)
+            assert subsets["training"] == 200, form
+            assert set(annotations.classes) >= {"CliffDiving", "Diving"}, form
+            assert not {d.kind for d in annotations.defects} - {"ambiguous"}, form
+        assert forms["json"].classes == forms["txt"].classes
+        assert len(forms["txt"].classes) == 20
+        lines = sum(
+            len((folder / "official_txt" / f"Ambiguous_{part}.txt").read_text().splitlines())
+            for part in ("val", "test")
+        )
+        assert len(forms["txt"].defects) == lines
+        test = [v for v in forms["txt"].videos.values() if v.subset == "testing"]
+        assert (
+            sum(len(v.actions) for v in test) == 3311 + 47
+        )  # files have CliffDiving as Diving too
+
+
+class TestForms:
+    def test_hacs_has_its_durations_as_text(self, tmp_path):
+        path = written(tmp_path, database(x=entry((1, 2, "a"), duration="12.5")))
+        assert read_annotations([path]).videos["x"].duration == 12.5
+
+    def test_plain_csv(self, tmp_path):
+        text = (
+            "video,start,end,label,subset,duration\n"
+            "v_a,1.5,2,run,train,9\nv_a,3,4,jump,train,\nb,,,,val,7\n"
+        )
+        annotations = read_annotations([written(tmp_path, text, "mine.csv")])
+        a, b = annotations.videos["a"], annotations.videos["b"]
+        assert (a.video, a.subset, a.duration) == ("v_a", "training", 9)
+        assert actions_of(a) == [(1.5, 2, "run"), (3, 4, "jump")]
+        assert (b.subset, b.duration, b.actions) == ("validation", 7, ())
+        assert a.actions[1].where == f"{tmp_path / 'mine.csv'}, line 3"
+
+    def test_without_subsets_one_in_five_validates_whatever_the_others_are(self, tmp_path):
+        def validating(number):
+            lines = [f"x{index},0,1,run" for index in range(number)]
+            path = written(tmp_path, "\n".join(["video,start,end,label", *lines]), "mine.csv")
+            annotations = read_annotations([path])
+            assert annotations.notes
+            assert f"of {number} videos validate" in annotations.notes[0]
+            return {k for k, v in annotations.videos.items() if v.subset == "validation"}
+
+        assert len(validating(50)) == 10
+        assert validating(50) == validating(50)
+        assert len(validating(2)) == 1
+        assert not validating(1)
+
+    def test_files_complete_each_other_whether_they_write_v_or_not(self, tmp_path):
+        first = written(tmp_path, "video,start,end,label\nx,1,2,run\n", "actions.csv")
+        second = written(tmp_path, "video,seconds,subset\nv_x,12.5,validation\n", "info.csv")
+        video = read_annotations([first, second]).videos["x"]
+        assert (video.video, video.subset, video.duration) == ("x", "validation", 12.5)
+
+    def test_accents_match_however_they_are_composed(self):
+        assert bare("v_caf\u00e9") == bare("cafe\u0301")
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("d.json", {"v_a": 3.5, "b": "4"}),
+            ("d.csv", "video,duration\na,3.5\nv_b,4\n"),
+            ("d.json", database(a={"duration": 3.5}, v_b={"duration": "4"})),
+        ],
+    )
+    def test_durations(self, tmp_path, name, content):
+        assert read_durations(written(tmp_path, content, name)) == {"a": 3.5, "b": 4.0}
+
+
+class TestDefects:
+    """One test for each thing that can be wrong with a file that can be read."""
+
+    def test_actions(self, tmp_path):
+        actions = [
+            {"segment": [1, 2], "label": "good"},
+            {"segment": ["x", 2], "label": "a"},
+            {"segment": [1, math.nan], "label": "a"},
+            {"segment": [1, 1e999], "label": "a"},
+            {"segment": [True, 2], "label": "a"},
+            {"segment": [1], "label": "a"},
+            {"segment": [1, 2]},
+            {"segment": [1, 2], "label": " "},
+            {"label": "a"},
+            "nothing",
+        ]
+        video = {"subset": "val", "duration": 9, "annotations": actions}
+        annotations = read_annotations([written(tmp_path, database(x=video))])
+        assert actions_of(annotations.videos["x"]) == [(1, 2, "good")]
+        kinds = ["bad_time"] * 4 + ["bad_action"] * 5
+        assert [kind for kind, _, _ in found(annotations)] == kinds
+        assert annotations.defects[0].value == "[x, 2] a"
+        assert annotations.defects[0].where.endswith("video x, annotation 1")
+
+    def test_videos(self, tmp_path):
+        content = database(
+            good=entry(),
+            list=[1],
+            odd=entry(subset="holdout"),
+            v_good=entry(),
+            late=entry(duration="soon"),
+            none=entry(duration=-3),
+        )
+        content["database"]["late"]["annotations"] = 7
+        annotations = read_annotations([written(tmp_path, content)])
+        assert sorted(annotations.videos) == ["good", "late", "none"]
+        assert annotations.videos["late"].duration is None
+        assert found(annotations) == [
+            ("bad_video", "list", "[1]"),
+            ("repeated_video", "v_good", "v_good and good"),
+            ("bad_duration", "late", "soon"),
+            ("bad_video", "late", "7"),
+            ("bad_duration", "none", "-3"),
+            ("unknown_subset", "odd", "holdout"),
+        ]
+
+    def test_a_key_that_occurs_twice(self, tmp_path):
+        one = json.dumps(entry((1, 2, "first")))
+        two = json.dumps(entry((3, 4, "second")))
+        path = written(tmp_path, f'{{"database": {{"x": {one}, "x": {two}}}}}')
+        annotations = read_annotations([path])
+        assert actions_of(annotations.videos["x"]) == [(1, 2, "first")]
+        assert found(annotations) == [
+            ("repeated_video", "x", "the key 'x' twice in one object"),
+        ]
+
+    @pytest.mark.parametrize(
+        "video",
+        [
+            "",
+            "v_",
+            "..",
+            "../../x",
+            "a/b",
+            "a\\b",
+            "a\x00b",
+            "a\nb",
+            "x" * 300,
+            "é" * 150,
+            "\ud800",
+        ],
+    )
+    def test_ids_that_are_no_file_names(self, tmp_path, video):
+        path = written(tmp_path, {"database": {"good": entry(), video: entry((1, 2, "a"))}})
+        annotations = read_annotations([path])
+        assert list(annotations.videos) == ["good"]
+        assert [d.kind for d in annotations.defects] == ["bad_id"]
+
+    @pytest.mark.parametrize("video", ["видео 1", "動画", "a.b-c d", "x" * 255, "v_v_x", "-rf"])
+    def test_unusual_ids_are_kept(self, tmp_path, video):
+        annotations = read_annotations([written(tmp_path, {"database": {video: entry()}})])
+        assert [v.video for v in annotations.videos.values()] == [video]
+
+    def test_txt(self, tmp_path):
+        written(tmp_path, "video_test_0000001 1.0 2.0\n\nvideo_test_0000001 1.0\n", "Run_test.txt")
+        annotations = read_annotations([tmp_path])
+        assert found(annotations) == [
+            ("bad_action", "video_test_0000001", "video_test_0000001 1.0")
+        ]
+        assert annotations.videos["video_test_0000001"].subset == "testing"
+
+
+CHECKED = [  # start, end, what becomes of it in a video of 10 s, kinds of defects
+    (1, 2, (1, 2), []),
+    (0, 10.005, (0, 10.005), []),
+    (2, 1, None, ["reversed"]),
+    (-1, 2, (0, 2), ["negative"]),
+    (8, 12, (8, 10), ["beyond_end"]),
+    (-1, 12, (0, 10), ["negative", "beyond_end"]),
+    (11, 12, None, ["outside"]),
+    (-2, -1, None, ["outside"]),
+    (-2, 0, None, ["outside"]),
+    (3, 3, (3, 3), ["zero_length"]),
+]
+
+
+@pytest.mark.parametrize(("start", "end", "becomes", "kinds"), CHECKED)
+def test_actions_against_the_duration(start, end, becomes, kinds):
+    video = Video("x", "training", 10.0, None, (Action(float(start), float(end), "a", "here"),))
+    kept, defects = checked_actions(video, 10.0)
+    assert [(a.start, a.end) for a in kept] == ([becomes] if becomes else [])
+    assert [d.kind for d in defects] == kinds
+    assert all(d.where == "here" and "duration 10" in d.value for d in defects)
+
+
+def test_duplicates_and_second_labels():
+    rows = [(1.0, 2.0, "Diving"), (1.0, 2.0, "CliffDiving"), (1.0, 2.0, "Diving")]
+    video = Video("x", "training", 10.0, None, tuple(Action(*row, "here") for row in rows))
+    kept, defects = checked_actions(video, 10.0)
+    assert [a.label for a in kept] == ["Diving", "CliffDiving"]
+    assert [d.kind for d in defects] == ["two_labels", "duplicate"]
+    assert defects[0].value.endswith("also Diving")
+
+
+numbers = st.floats(-20, 40) | st.floats() | st.integers(-5, 50) | st.text(max_size=4)
+spelled = numbers | numbers.map(str) | st.none() | st.booleans() | st.lists(st.integers())
+names = st.text(max_size=6) | st.sampled_from(["../../x", "a/b", "v_x", "x", "y" * 300])
+labels = st.sampled_from(["a", "b"]) | spelled
+annotation = st.fixed_dictionaries(
+    {}, optional={"segment": st.lists(spelled, max_size=3), "label": labels}
+)
+videos = st.fixed_dictionaries(
+    {},
+    optional={
+        "subset": st.sampled_from(["training", "val", "other"]) | spelled,
+        "duration": spelled,
+        "annotations": st.lists(annotation | spelled, max_size=4) | spelled,
+    },
+)
+
+
+@given(st.dictionaries(names, videos | spelled, max_size=4))
+def test_whatever_the_file_holds_is_kept_or_named(tmp_path_factory, content):
+    path = written(tmp_path_factory.mktemp("any"), {"database": content})
+    try:
+        annotations = read_annotations([path])
+    except AnnotationError:
+        return  # no video at all; its messages are tested below
+    assert {d.kind for d in annotations.defects} <= set(KINDS)
+    for name in content:
+        assert bare(name) in annotations.videos or any(d.video == name for d in annotations.defects)
+    for video in annotations.videos.values():
+        listed = content[video.video].get("annotations")
+        named = [d.kind in ("bad_action", "bad_time") for d in defects_of(annotations, video)]
+        assert len(video.actions) + sum(named) == (len(listed) if isinstance(listed, list) else 0)
+    for video in annotations.videos.values():
+        inside, defects = checked_actions(video, 10.0)
+        left_out = sum(d.treatment == "left out" for d in defects)
+        assert len(inside) + left_out == len(video.actions)
+        assert all(0 <= a.start <= a.end <= 10.01 for a in inside)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "{", r"not json \(line 1, column 2"),
+        ("a.json", "[" * 100_000, "not json of annotations"),
+        ("a.json", "[1]", r"expected an object with 'database', found \[1\]"),
+        ("a.json", {"data": {}}, "the keys are 'data'"),
+        ("a.json", {"database": []}, "expected ActivityNet's form"),
+        ("a.json", {"database": {}}, "there is no video in it"),
+        ("a.json", {"database": {"x": {"subset": "all"}}}, "no video has a subset.* but all"),
+        (
+            "a.csv",
+            "name,begin\n",
+            "must name the columns video,start,end,label.*It has: begin, name",
+        ),
+        ("a.csv", "", "It has: nothing"),
+        (
+            "a.csv",
+            f'video,start,end,label\n"{"x" * 200_000}",1,2,a\n',
+            "line 1: not csv: field larger",
+        ),
+        ("a.txt", "", r"are a \.json or \.csv file, or the folder"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, name, content, message):
+    path = written(tmp_path, content, name)
+    with pytest.raises(AnnotationError, match=f"{re.escape(str(path))}.*{message}"):
+        read_annotations([path])
+
+
+def test_other_ways_in_which_nothing_is_there(tmp_path):
+    with pytest.raises(AnnotationError, match=r"a\.json: there is no such file"):
+        read_annotations([tmp_path / "a.json"])
+    with pytest.raises(AnnotationError, match="and there is no such file"):
+        read_annotations([tmp_path / "folder"])
+    with pytest.raises(AnnotationError, match=r"has no file CLASS_val\.txt"):
+        read_annotations([tmp_path])
+    (tmp_path / "b.json").write_bytes(b'{"\xff')
+    with pytest.raises(AnnotationError, match=r"not UTF-8 text \(byte 2\)"):
+        read_annotations([tmp_path / "b.json"])
+    with pytest.raises(AnnotationError, match="has no durations; expected a csv"):
+        read_durations(written(tmp_path, "video,subset\nx,val\n", "d.csv"))
+    with pytest.raises(AnnotationError, match="video 'x': duration 0 is no positive number"):
+        read_durations(written(tmp_path, {"x": 0}, "d.json"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    path = tmp_path / "excel.csv"
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file).writerows([["video", "start", "end", "label"], ["x", 1, 2, "run"]])
+    assert actions_of(read_annotations([path]).videos["x"]) == [(1, 2, "run")]
