@@ -1,11 +1,13 @@
 """A trained model over recordings: windows -> candidates on the devices -> detections."""
 
 import collections
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from segtad_jax import detections, parallel
@@ -36,14 +38,19 @@ class Detector:
         settings = config.eval
 
         def predict_step(variables: Any, batch: dict[str, jax.Array]) -> Candidates:
-            outputs = model.apply(variables, batch["features"], batch["num_frames"])
+            outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
 
-            def one(out: Any, num_frames: jax.Array, cut: jax.Array) -> Candidates:
+            def one(out: dict, num_frames: jax.Array, cut: jax.Array) -> Candidates:
                 return detections.candidates(out, self._segments, num_frames, cut, settings)
 
             return jax.vmap(one)(outputs, batch["num_frames"], batch["cut"])
 
+        def frames_step(variables: Any, batch: dict[str, jax.Array]) -> jax.Array:
+            outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
+            return jax.nn.softmax(outputs["frame_logits"])  # what else is in them is not computed
+
         self._predict = parallel.data_parallel(predict_step, replicated_output=False)
+        self._predict_frames = parallel.data_parallel(frames_step, replicated_output=False)
 
     def detect(
         self, variables: Any, dataset: Dataset, recordings: Sequence[Recording]
@@ -65,10 +72,10 @@ class Detector:
         waiting = collections.Counter(window.recording for window in windows)
         parts: dict[int, list[Part]] = collections.defaultdict(list)
         found: dict[str, list[Detection]] = {}
-        for index, scores, rows in self._candidates(variables, dataset, recordings, windows):
+        for index, candidates in self._over(windows, self._predict, variables, dataset, recordings):
             window = windows[index]
-            segments = self._segments[rows] + window.offset  # [D, n, 2] frames of the recording
-            parts[window.recording].append((index, scores, segments.astype(np.float32)))
+            segments = self._segments[candidates.rows] + window.offset  # [D, n, 2]
+            parts[window.recording].append((index, candidates.scores, segments.astype(np.float32)))
             waiting[window.recording] -= 1
             if not waiting[window.recording]:
                 recording = recordings[window.recording]
@@ -80,6 +87,24 @@ class Detector:
         if unseen:
             raise RuntimeError(f"not every window was seen exactly once, in: {unseen[:10]}")
         return {recording.video: found[recording.video] for recording in recordings}
+
+    def frame_probabilities(
+        self, variables: Any, dataset: Dataset, recordings: Sequence[Recording]
+    ) -> dict[str, Float[np.ndarray, "F K"]]:
+        """The segmentation of every frame (Eq. 3), class 0 the background; windows are averaged."""
+        frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
+        windows = pipeline.inference_windows(recordings, frames, overlap)
+        sums = [np.zeros((r.num_frames, len(self._classes) + 1), np.float32) for r in recordings]
+        for index, found in self._over(
+            windows, self._predict_frames, variables, dataset, recordings
+        ):
+            window = windows[index]
+            stop = window.offset + window.num_frames
+            sums[window.recording][window.offset : stop] += found[: window.num_frames]
+        return {
+            recording.video: total / total.sum(axis=1, keepdims=True)
+            for recording, total in zip(recordings, sums, strict=True)
+        }
 
     def _pool(
         self, recording: Recording, parts: list[Part], class_scores: dict[str, float] | None
@@ -104,14 +129,15 @@ class Detector:
             return {}
         return read_class_scores(path, [r.video for r in recordings], self._classes)
 
-    def _candidates(
+    def _over(
         self,
+        windows: Sequence[pipeline.Window],
+        predict: Callable,
         variables: Any,
         dataset: Dataset,
         recordings: Sequence[Recording],
-        windows: Sequence[pipeline.Window],
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """(index of the window, scores [D, n], rows [D, n]) of every window."""
+    ) -> Iterator[tuple[int, Any]]:
+        """(index of the window, its part of what `predict` gives) for every window."""
         frames = self._config.data.num_frames
         variables = parallel.replicate(variables)
         cut = np.array(
@@ -126,9 +152,9 @@ class Detector:
         ):
             index = batch["window"]
             inputs = {k: batch[k] for k in ("features", "num_frames")} | {"cut": cut[index]}
-            found = parallel.merge(self._predict(variables, parallel.shard_batch(inputs)))
+            outputs = parallel.merge(predict(variables, parallel.shard_batch(inputs)))
             for i in np.flatnonzero(batch["mask"]):
-                yield int(index[i]), found.scores[i], found.rows[i]
+                yield int(index[i]), jax.tree.map(operator.itemgetter(i), outputs)
 
 
 def annotations(

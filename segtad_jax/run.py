@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,12 +25,14 @@ from segtad_jax.checkpoint import Checkpoints, abstract, locate
 from segtad_jax.data.builder import open_or_build
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.detections import write_detections, write_json
-from segtad_jax.detector import Detector, evaluate
+from segtad_jax.detector import Detector, annotations, evaluate
 from segtad_jax.metric_logger import FILE as METRICS_LOG
 from segtad_jax.metric_logger import MetricLogger
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from segtad_jax.report.curves import draw_training_curves
+from segtad_jax.report.page import Run, write_report
+from segtad_jax.report.videos import Segmentation
 from segtad_jax.train import (
     TrainState,
     boundary_bias,
@@ -41,6 +43,8 @@ from segtad_jax.train import (
 )
 
 log = logging.getLogger(__name__)
+
+SEGMENTED = 100  # recordings whose segmentation (Figure 3) the report draws
 
 
 def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
@@ -131,7 +135,7 @@ class Milestones:
         score = None
         if self._evaluates(step):
             found = self.judge(state.variables)
-            self.logger.write(step, {f"eval/map_{tiou}": value for tiou, value in found.items()})
+            self.logger.write(step, _brief(found))
             score = found["average"]
         if self._saves(step):
             self.checkpoints.save(step, state, score)
@@ -192,12 +196,34 @@ def _conclude(
     metrics = evaluate(found, recordings, dataset.classes) | {"step": step}
     write_detections(folder / "detections.json", found)
     if logger:
-        logger.write(step, {f"eval/map_{tiou}": value for tiou, value in metrics["map"].items()})
-    if (folder / METRICS_LOG).exists():
-        draw_training_curves(folder / METRICS_LOG, folder / "curves.png")
+        logger.write(step, _brief(metrics["map"]))
+    metrics_log = folder / METRICS_LOG if (folder / METRICS_LOG).exists() else None
+    if metrics_log:
+        draw_training_curves(metrics_log, folder / "curves.png")
+    drawn = recordings[:SEGMENTED]
+    curves = detector.frame_probabilities(variables, dataset, drawn)
+    segmentation = {
+        r.video: Segmentation(
+            r.rate, {dataset.classes[d - 1]: curves[r.video][:, d] for d in set(r.labels.tolist())}
+        )
+        for r in drawn
+    }
+    write_report(
+        folder / "report.html",
+        annotations(recordings, dataset.classes),
+        found,
+        metrics,
+        durations={r.video: r.duration for r in recordings},
+        run=Run(metrics_log, config_lib.flatten(config), segmentation),
+        title=f"{dataset.name}, step {step}",
+    )
     write_json(folder / "metrics.json", metrics)  # last: it says that the run is finished
     show(metrics)
     return metrics
+
+
+def _brief(found: Mapping[str, float]) -> dict[str, float]:
+    return {f"eval/map_{tiou}": found[tiou] for tiou in ("0.50", "0.75", "0.95", "average")}
 
 
 def _finished(folder: epath.Path, step: int) -> dict[str, Any] | None:

@@ -133,36 +133,32 @@ def checked_actions(video: Video, duration: float) -> tuple[tuple[Action, ...], 
     defects: list[Defect] = []
     labels: dict[tuple[float, float], set[str]] = {}
     for action in video.actions:
-        start, end, label = action.start, action.end, action.label
-        found = f"[{start:g}, {end:g}] {label}, duration {duration:g}"
-
-        def note(kind: str, value: str = found, where: str = action.where) -> None:
-            defects.append(Defect(kind, video.video, value, where))
-
-        same = labels.setdefault((start, end), set())
-        if end < start:
-            note("reversed")
-            continue
-        if start > duration + DURATION_TOLERANCE or end < 0 or (start < 0 and end == 0):
-            note("outside")
-            continue
-        if label in same:
-            note("duplicate")
-            continue
-        if same:
-            note("two_labels", f"{found}, also {', '.join(sorted(same))}")
-        same.add(label)
-        if start < 0:
-            note("negative")
-        if end > duration + DURATION_TOLERANCE:
-            note("beyond_end")
-            end = duration
-        start, end = max(start, 0.0), max(end, 0.0)
-        if start >= end:
-            note("zero_length")
-            start = end = min(start, end)
-        kept.append(dataclasses.replace(action, start=start, end=end))
+        same = labels.setdefault((action.start, action.end), set())
+        kinds, inside = _checked(action, duration, same)
+        if inside is not None:
+            kept.append(inside)
+            same.add(action.label)
+        value = f"[{action.start:g}, {action.end:g}] {action.label}, duration {duration:g}"
+        defects += [Defect(kind, video.video, value, action.where) for kind in kinds]
     return tuple(kept), tuple(defects)
+
+
+def _checked(action: Action, duration: float, same: set[str]) -> tuple[list[str], Action | None]:
+    """Kinds of defects of an action, and what is left of it; `same`: labels of its segment."""
+    start, end, limit = action.start, action.end, duration + DURATION_TOLERANCE
+    if end < start:
+        return ["reversed"], None
+    if start > limit or end < 0 or start < 0 == end:
+        return ["outside"], None
+    if action.label in same:
+        return ["duplicate"], None
+    kinds = ["two_labels"] if same else []
+    kinds += ["negative"] if start < 0 else []
+    kinds += ["beyond_end"] if end > limit else []
+    kinds += ["zero_length"] if start == end else []
+    end = duration if end > limit else end
+    start = min(max(start, 0.0), end)
+    return kinds, dataclasses.replace(action, start=start, end=end)
 
 
 def _subsets(drafts: dict[str, Draft], report: Report) -> list[str]:

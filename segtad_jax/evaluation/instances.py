@@ -179,7 +179,12 @@ def overlapping_pairs(
         kept = np.flatnonzero(tiou >= minimum)
         found.append(Pairs(row[kept], column[kept], tiou[kept]))
     prediction, truth, tiou = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.lexsort((-tiou, prediction))  # stable: equal tIoU keep the order of the truths
+    # Only predictions with several truths need sorting, and at the usual thresholds few have.
+    # The sort is stable: equal tIoU keep the order of the truths.
+    again = prediction[1:] == prediction[:-1]
+    several = np.flatnonzero(np.append(again, False) | np.append(False, again))
+    order = np.arange(prediction.size)
+    order[several] = several[np.lexsort((-tiou[several], prediction[several]))]
     return Pairs(prediction[order], truth[order], tiou[order])
 
 
