@@ -30,6 +30,8 @@ def default() -> ConfigDict:
     data.source = "prepared"  # 'prepared' TFRecord shards, or embedded: 'watch', 'synthetic'
     data.dir = ""  # folder of the data set; for embedded sources the folder it is written under
     data.num_frames = 1000  # T, of a window; 1000 for ActivityNet, 400 for HACS (section 4.1)
+    data.num_channels = 0  # C and D that the data must have; 0: whatever they have. --mode=compile
+    data.num_classes = 0  # has no data and needs both
     data.train_split = "training"
     data.eval_split = "validation"
     data.holdout = ""  # training recordings kept aside to choose on: ids or patterns, 's06_*,s07_*'
@@ -118,6 +120,10 @@ RUNLOCAL = {  # any config on any laptop in half a minute, without data
     "data.source": "synthetic",
     "data.dir": "data",
     "data.num_frames": 64,
+    "data.num_channels": 0,
+    "data.num_classes": 0,
+    "data.train_split": "training",
+    "data.eval_split": "validation",
     "data.holdout": "",
     "data.synthetic_recordings": 16,
     "data.synthetic_frames": 64,
@@ -129,6 +135,7 @@ RUNLOCAL = {  # any config on any laptop in half a minute, without data
     "train.eval_every": 10,
     "train.save_every": 10,
     "eval.batch_size": 4,
+    "eval.class_scores": "",
 }
 
 SWITCHES = {"paper": PAPER, "runlocal": RUNLOCAL}  # applied in this order

@@ -59,6 +59,7 @@ def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
     config_lib.check(config, jax.local_device_count())
     folder, last = epath.Path(folder), config.train.steps
     dataset = open_or_build(config.data)
+    workdir.expect(config, dataset)
     workdir.claim(folder, config, dataset)
     recordings, held = split_holdout(
         dataset.recordings(config.data.train_split), config.data.holdout

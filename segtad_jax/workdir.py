@@ -18,6 +18,18 @@ MODEL_FIELDS = ("model.", "data.num_frames", "classes", "channels")
 FREE_FIELDS = ("data.dir", "train.keep", "eval.batch_size")
 
 
+def expect(config: ConfigDict, dataset: Dataset) -> None:
+    """Raises ValueError if the data set has other channels or classes than the config says."""
+    found = {"data.num_channels": dataset.num_channels, "data.num_classes": len(dataset.classes)}
+    for field, number in found.items():
+        expected = flatten(config)[field]
+        if expected and expected != number:
+            raise ValueError(
+                f"{field} = {expected}, but {dataset.directory} has {number}. Use the data set that "
+                f"the config is for, or set {field} to {number}."
+            )
+
+
 def claim(workdir: epath.Path, config: ConfigDict, dataset: Dataset) -> None:
     """Makes the folder a run of this config, or checks that it is one.
 

@@ -37,6 +37,10 @@ def short(data_dir: str, **fields: object):
     return tiny(data_dir, **{"train__steps": 12, "train__keep": 10, **settings, **fields})
 
 
+def opened(data_dir: str):
+    return run.open_or_build(tiny(data_dir).data)
+
+
 def logged(folder: pathlib.Path) -> list[dict]:
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return [{k: v for k, v in line.items() if not k.startswith("timing/")} for line in lines]
@@ -189,6 +193,17 @@ def test_an_unknown_split_or_missing_data_says_what_to_do(data_dir: str, tmp_pat
         run.train(short(data_dir, data__eval_split="testing"), tmp_path)
     with pytest.raises(FileNotFoundError, match=r"segtad_jax\.prepare"):
         run.train(short(str(tmp_path), data__source="prepared"), tmp_path)
+
+
+def test_other_channels_or_classes_than_expected_are_named(data_dir: str, tmp_path) -> None:
+    run.workdir.expect(
+        short(data_dir, data__num_channels=16, data__num_classes=3), opened(data_dir)
+    )
+    with pytest.raises(ValueError, match=r"data\.num_channels = 400, but .* has 16\."):
+        run.train(short(data_dir, data__num_channels=400), tmp_path)
+    with pytest.raises(ValueError, match=r"data\.num_classes = 200, but .* has 3\."):
+        run.train(short(data_dir, data__num_classes=200), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nan_in_the_features_stops_training_with_the_term_and_step(

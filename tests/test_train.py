@@ -198,7 +198,8 @@ def test_heads_start_at_the_base_rate_where_not_balanced() -> None:
     assert 1 / (1 + np.exp(-bias)) == pytest.approx(0.02)
     config = small_config("paper")
     model = SegTAD(config, CLASSES, bias)
-    params = model.init(jax.random.key(0), jnp.zeros((1, 64, CHANNELS)), jnp.full(1, 64))["params"]
+    init = jax.jit(model.init)
+    params = init(jax.random.key(0), jnp.zeros((1, 64, CHANNELS)), jnp.full(1, 64))["params"]
     np.testing.assert_allclose(params["ssn"]["start"]["bias"], bias)
     assert isinstance(make(config)[0], TrainState)
     assert len(grid(config).segments) == 136
