@@ -81,46 +81,43 @@ def jittered(ground_truth: dict[str, list[tuple]]) -> dict[str, list[tuple]]:
 
 
 def direct_map(ground_truth: dict[str, list[tuple]], predictions: dict[str, list[tuple]]) -> float:
-    """Average mAP as a direct loop does it: NumPy tIoU of each prediction with its video's truths."""
+    """Average mAP by a loop over predictions, with NumPy for the tIoU with a video's truths."""
     truths: dict = defaultdict(lambda: defaultdict(list))
     for video, rows in ground_truth.items():
         for start, end, label in rows:
             truths[label][video].append((start, end))
-    by_label = defaultdict(list)
+    ranked = defaultdict(list)
     for video, rows in predictions.items():
         for start, end, label, score in rows:
-            by_label[label].append((-score, video, start, end))
-    values = []
-    for label, videos in truths.items():
-        segments = {video: np.array(sorted(rows)) for video, rows in videos.items()}
-        free = {
-            video: np.ones((len(THRESHOLDS), len(rows)), bool) for video, rows in videos.items()
-        }
-        rows = sorted(by_label[label])
-        hit = np.zeros((len(THRESHOLDS), len(rows)), bool)
-        for index, (_, video, start, end) in enumerate(rows):
-            if video not in segments:
-                continue
-            own = segments[video]
-            both = np.minimum(end, own[:, 1]) - np.maximum(start, own[:, 0])
-            both = np.maximum(both, 0)
-            either = own[:, 1] - own[:, 0] + end - start - both
-            tiou = np.divide(both, either, out=np.zeros(len(own)), where=either > 0)
-            order = np.argsort(-tiou, kind="stable")
-            for number, threshold in enumerate(THRESHOLDS):
-                for truth in order:
-                    if tiou[truth] < threshold:
-                        break
-                    if free[video][number, truth]:
-                        free[video][number, truth] = False
-                        hit[number, index] = True
-                        break
-        count = sum(map(len, videos.values()))
-        for row in hit:
-            precision = np.cumsum(row) / np.arange(1, row.size + 1)
-            envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            values.append(envelope[row].sum() / count)
-    return float(np.mean(values))
+            ranked[label].append((-score, video, start, end))
+    return float(np.mean([direct_ap(truths[label], sorted(ranked[label])) for label in truths]))
+
+
+def direct_ap(truths: dict[str, list[tuple]], ranked: list[tuple]) -> np.ndarray:
+    """[thresholds] AP of one class."""
+    segments = {video: np.array(sorted(rows)) for video, rows in truths.items()}
+    free = {video: np.ones((len(THRESHOLDS), len(rows)), bool) for video, rows in truths.items()}
+    hit = np.zeros((len(THRESHOLDS), len(ranked)), bool)
+    for index, (_, video, start, end) in enumerate(ranked):
+        if video not in segments:
+            continue
+        own = segments[video]
+        both = np.minimum(end, own[:, 1]) - np.maximum(start, own[:, 0])
+        both = np.maximum(both, 0)
+        either = own[:, 1] - own[:, 0] + end - start - both
+        tiou = np.divide(both, either, out=np.zeros(len(own)), where=either > 0)
+        order = np.argsort(-tiou, kind="stable")
+        for number, threshold in enumerate(THRESHOLDS):
+            for truth in order:
+                if tiou[truth] < threshold:
+                    break
+                if free[video][number, truth]:
+                    free[video][number, truth] = False
+                    hit[number, index] = True
+                    break
+    precision = np.cumsum(hit, axis=1) / np.arange(1, len(ranked) + 1)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    return (envelope * hit).sum(axis=1) / sum(map(len, truths.values()))
 
 
 if __name__ == "__main__":

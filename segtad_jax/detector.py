@@ -25,14 +25,22 @@ Part = tuple[int, np.ndarray, np.ndarray]
 class Detector:
     """Detects actions in recordings, each exactly once on any number of devices."""
 
-    def __init__(self, config: ConfigDict, classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: ConfigDict,
+        classes: Sequence[str],
+        check: Callable[[], None] = lambda: None,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
         """Compiles nothing yet.
 
         Args:
             config: the model's; checked by the caller.
             classes: names in the order of the model's labels 1..D.
+            check: called before every batch; may raise to leave.
+            devices: to compile for; by default all.
         """
-        self._config, self._classes = config, tuple(classes)
+        self._config, self._classes, self._check = config, tuple(classes), check
         self._segments = grid(config).segments
         model = SegTAD(config, len(classes))
         settings = config.eval
@@ -49,8 +57,8 @@ class Detector:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
             return jax.nn.softmax(outputs["frame_logits"])  # what else is in them is not computed
 
-        self._predict = parallel.data_parallel(predict_step, replicated_output=False)
-        self._predict_frames = parallel.data_parallel(frames_step, replicated_output=False)
+        self.predict_step = _with_window(predict_step, devices)
+        self._predict_frames = _with_window(frames_step, devices)
 
     def detect(
         self, variables: Any, dataset: Dataset, recordings: Sequence[Recording]
@@ -72,7 +80,9 @@ class Detector:
         waiting = collections.Counter(window.recording for window in windows)
         parts: dict[int, list[Part]] = collections.defaultdict(list)
         found: dict[str, list[Detection]] = {}
-        for index, candidates in self._over(windows, self._predict, variables, dataset, recordings):
+        for index, candidates in self._over(
+            windows, self.predict_step, variables, dataset, recordings
+        ):
             window = windows[index]
             segments = self._segments[candidates.rows] + window.offset  # [D, n, 2]
             parts[window.recording].append((index, candidates.scores, segments.astype(np.float32)))
@@ -148,13 +158,27 @@ class Detector:
             + [(False, False)]  # window -1: padding of the batch
         )
         for batch in pipeline.inference_batches(
-            dataset, recordings, windows, window=frames, batch_size=self._config.eval.batch_size
+            dataset,
+            recordings,
+            windows,
+            window=frames,
+            batch_size=self._config.eval.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         ):
-            index = batch["window"]
-            inputs = {k: batch[k] for k in ("features", "num_frames")} | {"cut": cut[index]}
-            outputs = parallel.merge(predict(variables, parallel.shard_batch(inputs)))
-            for i in np.flatnonzero(batch["mask"]):
+            self._check()
+            inputs = {k: batch[k] for k in ("features", "num_frames", "window")}
+            inputs["cut"] = cut[batch["window"]]
+            index, outputs = jax.device_get(predict(variables, parallel.shard_batch(inputs)))
+            for i in np.flatnonzero(index >= 0):
                 yield int(index[i]), jax.tree.map(operator.itemgetter(i), outputs)
+
+
+def _with_window(step: Callable, devices: Sequence[jax.Device] | None) -> Callable:
+    """Compiles a step of inference; its outputs say which windows they are of, -1 for padding."""
+    return parallel.gather_step(
+        lambda variables, batch: (batch["window"], step(variables, batch)), devices
+    )
 
 
 def annotations(

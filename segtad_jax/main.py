@@ -1,30 +1,49 @@
 """Command line: `python -m segtad_jax.main --config FILE[:arguments] --workdir RUN`.
 
-Flags and one call; what it does can be imported from `segtad_jax.run`.
+Flags and one call; what it does can be imported from `segtad_jax.run`. Exit status: 0 done, 1 wrong
+use or an error, 75 told to stop (SIGTERM) and saved, 76 lost another process; after 75 and 76 the
+same command goes on.
 """
 
 import logging
 import os
 import sys
 
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from segtad_jax import run
+from segtad_jax import compile_check, parallel, run, stopping
+
+LOST_STATUS = 76  # another process was lost
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, with arguments behind a colon: configs/watch.py:paper,runlocal"
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "compile"], "What to do.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "RUN or RUN/STEP to evaluate instead of the workdir's latest checkpoint."
 )
-flags.mark_flags_as_required(["config", "workdir"])
+_TOPOLOGY = flags.DEFINE_multi_string(
+    "topology", [], "TPU slices that --mode=compile compiles for: v5e:4x4. No TPU is needed."
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "This is one of several processes; TPU pods, Slurm, Kubernetes say which."
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "Elsewhere: address:port of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Elsewhere: how many there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Elsewhere: which this one is, from 0.")
+flags.mark_flag_as_required("config")
+flags.register_multi_flags_validator(
+    ["mode", "workdir"],
+    lambda given: given["mode"] == "compile" or given["workdir"] is not None,
+    "Flag --workdir must have a value other than None.",
+)
 
 
 def main(argv: list[str]) -> None:
-    """Trains or evaluates; a wrong use ends with a message and status 1, without a traceback."""
+    """Trains, evaluates or compiles; a wrong use ends with a message and status 1, no traceback."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes the shards, silently
@@ -33,15 +52,31 @@ def main(argv: list[str]) -> None:
         level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     logging.getLogger("absl").setLevel(logging.WARNING)
-    logging.getLogger("segtad_jax").setLevel(logging.INFO)
+    if _DISTRIBUTED.value:
+        parallel.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    # Compiling for a slice must not look for devices here.
+    main_process = _MODE.value == "compile" or parallel.is_main()
+    logging.getLogger("segtad_jax").setLevel(logging.INFO if main_process else logging.WARNING)
     try:
         if _MODE.value == "train":
             run.train(_CONFIG.value, _WORKDIR.value)
+        elif _MODE.value == "compile":
+            sys.exit(compile_check.check_slices(_CONFIG.value, _TOPOLOGY.value))
         else:
             run.evaluate_checkpoint(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         logging.getLogger("segtad_jax").debug("", exc_info=True)
         sys.exit(f"error: {error}")
+    except stopping.StoppedError:
+        logging.getLogger("segtad_jax").info("stopped and saved; run the same command to go on")
+        sys.exit(stopping.STATUS)
+    except jax.errors.JaxRuntimeError:
+        if not _DISTRIBUTED.value:
+            raise
+        logging.getLogger("segtad_jax").exception(
+            "lost another process; run the same command on all to go on from the last checkpoint"
+        )
+        os._exit(LOST_STATUS)  # an orderly exit would wait for the others
 
 
 if __name__ == "__main__":

@@ -16,11 +16,18 @@ FILE = "metrics.jsonl"
 class MetricLogger:
     """Appends one JSON object a step to WORKDIR/metrics.jsonl, and tells how long is left."""
 
-    def __init__(self, workdir: epath.PathLike, first_step: int, last_step: int) -> None:
+    def __init__(
+        self, workdir: epath.PathLike, first_step: int, last_step: int, *, silent: bool = False
+    ) -> None:
         """Opens the log of a run that goes on at `first_step`; later lines are dropped.
 
-        They belong to steps that were run but not saved, and will be run again.
+        They belong to steps that were run but not saved, and will be run again. Of several
+        processes all but one are `silent`.
         """
+        self._silent = silent
+        self._board = None
+        if silent:
+            return
         self._path = epath.Path(workdir) / FILE
         self._first, self._last = first_step, last_step
         self._start = time.monotonic()
@@ -35,10 +42,12 @@ class MetricLogger:
 
             self._board = SummaryWriter(str(epath.Path(workdir) / "tensorboard"))
         except ImportError:
-            self._board = None
+            pass
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Logs the numbers of a step, once; those under `timing/` differ between equal runs."""
+        if self._silent:
+            return
         record = {"step": step, **{k: float(v) for k, v in metrics.items()}}
         if _key(record) in self._written:  # by a run that was stopped after this line
             return
@@ -53,8 +62,10 @@ class MetricLogger:
         """`step 120/500, 3 min left, total 0.375`, by the speed since the start."""
         told = ["loss/total", "eval/map_0.50", "eval/map_average", "timing/videos_per_second"]
         numbers = [f"{k.partition('/')[2]} {metrics[k]:.3f}" for k in told if k in metrics]
-        seconds = (time.monotonic() - self._start) / (step - self._first) * (self._last - step)
-        place = f"step {step}/{self._last}, {duration(seconds)} left"
+        place = f"step {step}/{self._last}"
+        if step > self._first:
+            each = (time.monotonic() - self._start) / (step - self._first)
+            place += f", {duration(each * (self._last - step))} left"
         log.info("%s", ", ".join([place, *numbers]))
 
     def close(self) -> None:

@@ -1,46 +1,111 @@
-"""The only place that knows pmap: one program, its batch divided among the devices.
+"""The only place that knows pmap and processes: one program, its batch divided among all devices.
 
-The state keeps its true shapes (no device axis); a step is a plain function of (state, batch).
+The state keeps its true shapes (no device axis); a step is a plain function of (state, batch) that
+sees its device's part of the batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"  # the device axis, over which losses and BatchNorm statistics are summed
+HEARTBEAT_SECONDS = 30  # after which a process that died is noticed; 90 by default
 
 PyTree = Any
 
 
-def data_parallel(step: Callable, *, replicated_output: bool) -> Callable:
-    """Compiles `step(state, batch)` for all local devices; `batch` has a leading device axis.
+def initialize(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins the processes of one run, before any other use of JAX.
 
     Args:
-        step: every array it returns must be equal on all devices where `replicated_output`
-            (this is not checked: sum over `AXIS` inside).
-        replicated_output: a training step, whose state is donated and comes back without a device
-            axis; otherwise outputs keep the device axis, as `merge` undoes.
+        coordinator: address:port of process 0; none of the three is needed on TPU pods, Slurm and
+            Kubernetes.
+        num_processes: how many there are.
+        process_id: which of them this is, from 0.
     """
-    if replicated_output:
-        return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+    jax.distributed.initialize(
+        coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+    )
+
+
+def is_alone() -> bool:
+    """Whether this is the only process."""
+    return jax.process_count() == 1
+
+
+def is_main() -> bool:
+    """Whether this process logs and writes results."""
+    return jax.process_index() == 0
+
+
+def replicate_step(step: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
+    """Compiles a training step `(state, batch) -> (state, metrics)` for all, or these, devices.
+
+    What it returns must be equal on all devices, which is not checked: sum over `AXIS` inside. The
+    state is donated; `batch` comes from `shard_batch`.
+    """
+    return jax.pmap(
+        step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices
+    )
+
+
+def gather_step(step: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
+    """Compiles `(state, batch) -> outputs` for all, or these, devices; all processes get outputs.
+
+    The order of the global batch is the devices', not that of the parts that processes read: let
+    the outputs say what they belong to.
+    """
+
+    def gathered(state: PyTree, batch: PyTree) -> PyTree:
+        return jax.lax.all_gather(step(state, batch), AXIS, tiled=True)
+
+    return jax.pmap(gathered, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
 
 
 def replicate(state: PyTree) -> PyTree:
-    """The state on all devices; needed before the first donated call."""
-    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-    return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    """The state on all devices, as a donated argument must be."""
+    sharding = NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), state
+    )
 
 
 def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """[b, ...] -> [devices, b / devices, ...]."""
+    """This process's part of a batch, [b, ...] -> [local devices, b / local devices, ...]."""
     devices = jax.local_device_count()
     return {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in batch.items()}
 
 
-def merge(outputs: PyTree) -> PyTree:
-    """Outputs of a step on the host: [devices, b / devices, ...] -> [b, ...]."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(outputs))
+def require_shared(folder: epath.Path) -> None:
+    """Raises ValueError unless all processes see the same folder."""
+    if is_alone():
+        return
+    token = np.random.default_rng().integers(1 << 30)
+    token = int(multihost_utils.broadcast_one_to_all(np.int32(token)))
+    path = folder / f".seen-by-process-0-{token}"
+    if is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    multihost_utils.sync_global_devices("workdir written")
+    seen = path.exists()
+    all_see = multihost_utils.process_allgather(np.array([seen]))
+    if is_main():
+        path.unlink()
+    if not all_see.all():
+        blind = np.flatnonzero(~all_see.reshape(-1)).tolist()
+        raise ValueError(
+            f"--workdir={folder} is not one folder: processes {blind} of {jax.process_count()} do "
+            "not see what process 0 writes there. Use a shared file system or gs://."
+        )
+
+
+def stop_agreed(step: int) -> bool:
+    """Whether some process was told to stop and all of them reached this step (several only)."""
+    return not is_alone() and multihost_utils.reached_preemption_sync_point(step)

@@ -9,7 +9,6 @@ WORKDIR/curves.png        training curves
 """
 
 import dataclasses
-import functools
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from ml_collections import ConfigDict
 
 from segtad_jax import config as config_lib
 from segtad_jax import parallel, workdir
-from segtad_jax.checkpoint import Checkpoints, abstract, locate
+from segtad_jax.checkpoint import Checkpoints, Saved, locate
 from segtad_jax.data.builder import open_or_build
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.detections import write_detections, write_json
@@ -33,17 +32,19 @@ from segtad_jax.optim import optimizer
 from segtad_jax.report.curves import draw_training_curves
 from segtad_jax.report.page import Run, write_report
 from segtad_jax.report.videos import Segmentation
+from segtad_jax.stopping import Stop, StoppedError
 from segtad_jax.train import (
     TrainState,
     boundary_bias,
     create_state,
+    parallel_step,
     run_steps,
     split_holdout,
-    train_step,
 )
 
 log = logging.getLogger(__name__)
 
+NEW: dict[str, Any] = {"interval": [], "owed": False}  # progress where nothing is left over
 SEGMENTED = 100  # recordings whose segmentation (Figure 3) the report draws
 
 
@@ -56,8 +57,9 @@ def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
     Raises:
         ValueError: the config cannot be run, or the folder holds a run of another one.
     """
-    config_lib.check(config, jax.local_device_count())
+    config_lib.check(config, jax.device_count())
     folder, last = epath.Path(folder), config.train.steps
+    parallel.require_shared(folder)
     dataset = open_or_build(config.data)
     workdir.expect(config, dataset)
     workdir.claim(folder, config, dataset)
@@ -65,54 +67,57 @@ def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
         dataset.recordings(config.data.train_split), config.data.holdout
     )
     judged = held or dataset.recordings(config.data.eval_split)
-    detector = Detector(config, dataset.classes)
+    stop = Stop()
+    detector = Detector(config, dataset.classes, stop.check)
     bias = boundary_bias(config, recordings)
     model = SegTAD(config, len(dataset.classes), bias, axis_name=parallel.AXIS)
     transform = optimizer(config)
     state = create_state(config, model, transform, dataset.num_channels)
 
-    with Checkpoints(folder, config.train.keep, keep_best=bool(held)) as checkpoints:
-        first = checkpoints.latest_step() or 0
-        if first:
-            state = checkpoints.restore(first, abstract(state))
-        if first == last and (finished := _finished(folder, last)):
+    with (
+        stop.listening(),
+        Checkpoints(folder, config.train.keep, keep_best=bool(held)) as checkpoints,
+    ):
+        saved = checkpoints.restore_latest(state) or Saved(0, state, NEW)
+        if saved.step == last and (finished := _finished(folder, last)):
             log.info("%s is finished: %d steps are trained and evaluated.", folder, last)
             show(finished)
             return finished
         log.info(
-            "%s: %s at step %d of %d; %d recordings, %d classes, %s parameters, %d device(s)",
+            "%s: %s step %d of %d; %d recordings, %d classes, %s parameters, %d device(s)",
             folder,
-            "resuming" if first else "starting",
-            first,
+            "resuming after" if saved.step else "starting at",
+            saved.step,
             last,
             len(recordings),
             len(dataset.classes),
             f"{sum(x.size for x in jax.tree.leaves(state.params)):,}",
-            jax.local_device_count(),
+            jax.device_count(),
         )
 
         def judge(variables: dict[str, Any]) -> dict[str, float]:
             found = detector.detect(variables, dataset, judged)
             return evaluate(found, judged, dataset.classes, metrics=("map",))["map"]
 
-        logger = MetricLogger(folder, first, last)
-        milestones = Milestones(config, logger, checkpoints, judge, judge_last=bool(held))
-        step = functools.partial(
-            train_step, config=config, model=model, optimizer=transform, axis_name=parallel.AXIS
-        )
+        logger = MetricLogger(folder, saved.step, last, silent=not parallel.is_main())
+        milestones = Milestones(config, logger, checkpoints, judge, bool(held), stop)
+        state = parallel.replicate(saved.state)
+        if saved.progress["owed"]:
+            milestones.pay(saved.step, state)
         state = run_steps(
-            parallel.replicate(state),
+            state,
+            saved.progress["interval"],
             config=config,
-            step=parallel.data_parallel(step, replicated_output=True),
+            step=parallel_step(config, model, transform),
             dataset=dataset,
             recordings=recordings,
             write=logger.write,
             pauses=milestones.due,
             pause=milestones.reach,
         )
-    metrics = _conclude(
-        config, folder, dataset, detector, state.variables, last, None if held else logger
-    )
+        metrics = _conclude(
+            config, folder, dataset, detector, state.variables, last, None if held else logger
+        )
     logger.close()
     return metrics
 
@@ -126,20 +131,41 @@ class Milestones:
     checkpoints: Checkpoints
     judge: Callable[[dict[str, Any]], dict[str, float]]  # variables -> mAP per tIoU
     judge_last: bool  # on a hold-out; else the final evaluation does the same
+    stop: Stop
 
     def due(self, step: int) -> bool:
         """Whether there is anything to do after a step."""
-        return self._evaluates(step) or self._saves(step)
+        return self._evaluates(step) or self._saves(step) or self.stop.requested(step)
 
-    def reach(self, step: int, state: TrainState) -> None:
-        """Evaluates and saves, as due."""
-        score = None
+    def reach(self, step: int, state: TrainState, interval: list[dict[str, float]]) -> None:
+        """Evaluates and saves, as due.
+
+        Raises:
+            StoppedError: the run was told to stop. The state is saved; if an evaluation was due, it
+                is owed.
+        """
+        score, owed = None, False
+        stopped = self.stop.requested(step)
         if self._evaluates(step):
-            found = self.judge(state.variables)
-            self.logger.write(step, _brief(found))
-            score = found["average"]
-        if self._saves(step):
-            self.checkpoints.save(step, state, score)
+            try:
+                self.stop.check()
+                score = self._evaluate(step, state)
+            except StoppedError:
+                stopped = owed = True
+        if self._saves(step) or stopped:
+            self.checkpoints.save(step, state, {"interval": interval, "owed": owed}, score)
+        if stopped:
+            raise StoppedError
+
+    def pay(self, step: int, state: TrainState) -> None:
+        """Does the evaluation that was due when the run was told to stop."""
+        score = self._evaluate(step, state)
+        self.checkpoints.replace(step, state, NEW, score)
+
+    def _evaluate(self, step: int, state: TrainState) -> float:
+        found = self.judge(state.variables)
+        self.logger.write(step, _brief(found))
+        return found["average"]
 
     def _evaluates(self, step: int) -> bool:
         every, last = self.config.train.eval_every, step == self.config.train.steps
@@ -167,16 +193,17 @@ def evaluate_checkpoint(
         FileNotFoundError: no such checkpoint; says which there are.
         ValueError: the config cannot be run, or its model is not the checkpoint's.
     """
-    config_lib.check(config, jax.local_device_count())
+    config_lib.check(config, jax.device_count())
     source, step = locate(checkpoint or str(folder))
     dataset = open_or_build(config.data)
     workdir.refuse_other(source, config, dataset, workdir.MODEL_FIELDS)
     model, transform = SegTAD(config, len(dataset.classes)), optimizer(config)
     target = jax.eval_shape(lambda: create_state(config, model, transform, dataset.num_channels))
     with Checkpoints(source, config.train.keep) as checkpoints:
-        state = checkpoints.restore(step, target)
+        state = checkpoints.restore(step, target).state
     log.info("evaluating step %d of %s", step, source)
     folder = epath.Path(folder)
+    parallel.require_shared(folder)
     folder.mkdir(parents=True, exist_ok=True)
     detector = Detector(config, dataset.classes)
     return _conclude(config, folder, dataset, detector, state.variables, step)
@@ -193,16 +220,18 @@ def _conclude(
 ) -> dict[str, Any]:
     """Detects in the evaluation split, scores it, writes and shows the results."""
     recordings = dataset.recordings(config.data.eval_split)
+    drawn = recordings[:SEGMENTED]
     found = detector.detect(variables, dataset, recordings)
+    curves = detector.frame_probabilities(variables, dataset, drawn)
     metrics = evaluate(found, recordings, dataset.classes) | {"step": step}
+    if not parallel.is_main():
+        return metrics
     write_detections(folder / "detections.json", found)
     if logger:
         logger.write(step, _brief(metrics["map"]))
     metrics_log = folder / METRICS_LOG if (folder / METRICS_LOG).exists() else None
     if metrics_log:
         draw_training_curves(metrics_log, folder / "curves.png")
-    drawn = recordings[:SEGMENTED]
-    curves = detector.frame_probabilities(variables, dataset, drawn)
     segmentation = {
         r.video: Segmentation(
             r.rate, {dataset.classes[d - 1]: curves[r.video][:, d] for d in set(r.labels.tolist())}

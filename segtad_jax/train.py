@@ -175,6 +175,19 @@ def train_step(
     return state, metrics
 
 
+def parallel_step(
+    config: ConfigDict,
+    model: SegTAD,
+    optimizer: optax.GradientTransformation,
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """`train_step` compiled for all, or these, devices; `model` has the device axis."""
+    step = functools.partial(
+        train_step, config=config, model=model, optimizer=optimizer, axis_name=parallel.AXIS
+    )
+    return parallel.replicate_step(step, devices)
+
+
 def split_holdout(
     recordings: Sequence[Recording], holdout: str
 ) -> tuple[list[Recording], list[Recording]]:
@@ -203,6 +216,7 @@ class NonFiniteLossError(FloatingPointError):
 
 def run_steps(
     state: TrainState,
+    interval: list[dict[str, float]],
     *,
     config: ConfigDict,
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
@@ -210,7 +224,7 @@ def run_steps(
     recordings: Sequence[Recording],
     write: Callable[[int, dict[str, float]], None],
     pauses: Callable[[int], bool],
-    pause: Callable[[int, TrainState], None],
+    pause: Callable[[int, TrainState, list[dict[str, float]]], None],
 ) -> TrainState:
     """The loop: from the state's step to `train.steps`.
 
@@ -220,58 +234,64 @@ def run_steps(
 
     Args:
         state: replicated on the devices.
+        interval: metrics of the steps since the last line of the log.
         config: as checked.
         step: the compiled step on a sharded batch.
         dataset: features of the recordings.
         recordings: to train on.
         write: takes the averages of each `log_every` steps.
         pauses: whether to stop after a step; true for the last.
-        pause: evaluates and saves; all numbers up to this step are written by then.
+        pause: evaluates and saves; gets the metrics since the last line of the log. All lines up to
+            this step are written by then.
 
     Raises:
         NonFiniteLossError: names the terms, the first step and the interval.
     """
-    last, every = config.train.steps, config.train.log_every
+    first, last, every = int(state.step), config.train.steps, config.train.log_every
     batches = pipeline.training_batches(
         dataset,
         recordings,
         window=config.data.num_frames,
         batch_size=config.train.batch_size,
         seed=config.seed,
-        first_step=int(state.step),
+        first_step=first,
         last_step=last,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
     )
     started = time.monotonic()
 
-    def flush(number: int, interval: list[Metrics]) -> None:
+    def flush(number: int, done: Sequence[Mapping[str, Any]]) -> None:
         nonlocal started
-        if interval:
-            average = interval_average(jax.device_get(interval), number)
-            videos = len(interval) * config.train.batch_size
+        if done:
+            average = interval_average(jax.device_get(done), number)
+            videos = len(done) * config.train.batch_size
             speed = {"timing/videos_per_second": videos / (time.monotonic() - started)}
             write(number, average | speed)
             started = time.monotonic()
 
-    done: list[Metrics] = []
-    interval: list[Metrics] = []
-    for number, batch in enumerate(batches, start=int(state.step) + 1):
+    current: list[Any] = list(interval)
+    done: list[Any] = []
+    for number, batch in enumerate(batches, start=first + 1):
         state, metrics = step(state, parallel.shard_batch(batch))
         flush(number - 1, done)
-        interval.append(metrics)
+        current.append(metrics)
         complete = number % every == 0 or number == last
-        done, interval = (interval, []) if complete else ([], interval)
+        done, current = (current, []) if complete else ([], current)
         if pauses(number):
             flush(number, done)
             done, before = [], time.monotonic()
-            pause(number, state)
+            current = [{k: float(v) for k, v in m.items()} for m in jax.device_get(current)]
+            interval_average(current, number)  # nothing that is not finite is saved
+            pause(number, state, current)
             started += time.monotonic() - before
     return state
 
 
 def interval_average(
-    interval: Sequence[Mapping[str, np.ndarray | np.generic]], last: int
+    interval: Sequence[Mapping[str, float | np.ndarray | np.generic]], last: int
 ) -> dict[str, float]:
-    """Mean of the metrics of consecutive steps up to `last`.
+    """Mean of the metrics of consecutive steps up to `last`; nothing of no steps.
 
     Raises:
         NonFiniteLossError: names the terms, the first step and the interval.
@@ -284,4 +304,5 @@ def interval_average(
                 f"(steps {last - len(interval) + 1} to {last}). Look for NaN or huge values in the "
                 "features, or lower optim.learning_rate; the checkpoints before this step are good."
             )
-    return {name: float(np.mean([m[name] for m in interval])) for name in interval[0]}
+    names = interval[0] if interval else ()
+    return {name: float(np.mean([m[name] for m in interval], dtype=float)) for name in names}

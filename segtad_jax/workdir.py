@@ -25,8 +25,8 @@ def expect(config: ConfigDict, dataset: Dataset) -> None:
         expected = flatten(config)[field]
         if expected and expected != number:
             raise ValueError(
-                f"{field} = {expected}, but {dataset.directory} has {number}. Use the data set that "
-                f"the config is for, or set {field} to {number}."
+                f"{field} = {expected}, but {dataset.directory} has {number}. Use the data set "
+                f"that the config is for, or set {field} to {number}."
             )
 
 

@@ -127,6 +127,16 @@ def test_a_threshold_reached_exactly_counts():
     assert detection_map(ground_truth, {"x": [(0.0, 5.0, "a", 1.0)]}, [0.5])["average"] == 1.0
 
 
+@pytest.mark.parametrize("truths", [[(0, 20), (0, 5)], [(0, 5), (0, 20)]])
+def test_of_equal_tiou_the_earlier_truth_is_taken(truths):
+    """The first prediction overlaps both truths by half: the shorter one is spoken for."""
+    ground_truth = {"x": [(*truth, "a") for truth in truths]}
+    second = {(0, 5): 0.5, (0, 20): 1.0}
+    for segment, expected in second.items():
+        predictions = {"x": [(0, 10, "a", 0.9), (*segment, "a", 0.8)]}
+        assert detection_map(ground_truth, predictions, [0.5])["average"] == expected
+
+
 def test_nothing_predicted_and_nothing_true():
     assert detection_map({"x": [(0, 1, "a")]}, {}, [0.5])["average"] == 0.0
     assert detection_map({"x": []}, {"x": [(0, 1, "a", 1.0)]}, [0.5])["average"] == 0.0

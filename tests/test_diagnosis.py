@@ -221,6 +221,14 @@ def test_removing_the_only_error_gives_the_rest() -> None:
     assert result["outcomes"]["gain"]["wrong_label"] == 0.0
 
 
+@pytest.mark.parametrize(("errors", "missed"), [(18, 0.0), (20, 1.0)])
+def test_found_only_after_many_errors_is_missed(errors: int, missed: float) -> None:
+    """The threshold is a normalised precision of 1 in 20."""
+    rows = [(50.0, 60.0, "a", 0.9)] * errors + [(0.0, 10.0, "a", 0.1)]
+    bins = diagnose({"x": [(0.0, 10.0, "a")]}, {"x": rows})["sensitivity"]["length"]
+    assert [row["missed"] for row in bins if row["actions"]] == [missed]
+
+
 def test_a_duplicate_truth_under_another_label_is_no_wrong_label() -> None:
     """THUMOS14 has every CliffDiving also as Diving."""
     ground_truth = {"x": [(0.0, 10.0, "CliffDiving"), (0.0, 10.0, "Diving")]}

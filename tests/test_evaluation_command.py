@@ -131,6 +131,16 @@ def test_flags(run, tmp_path) -> None:
     assert "left out, blocked videos: 1 (b)" in out
 
 
+def test_blocked_videos_of_another_subset_are_no_false_positives(run, tmp_path) -> None:
+    path = tmp_path / "blocked.txt"
+    path.write_text("t")
+    _, metrics, _, _ = run(results(a=[row()], t=[row()]), f"--blocked={path}")
+    assert metrics["outside_subset"]["predictions"] == 0
+    status, _, _, err = run(results(t=[row()]), f"--blocked={path}")
+    assert status == 1
+    assert "no prediction is left to score: all are blocked" in err
+
+
 def test_blocked_as_json(tmp_path) -> None:
     path = tmp_path / "blocked.json"
     path.write_text('["a", "b"]')
@@ -292,6 +302,16 @@ def test_lenient_warns_of_frames(run) -> None:
     assert "are the times in frames?" in out
 
 
+@pytest.mark.parametrize("duration", [0, -1, "nan", None])
+def test_a_duration_that_is_none_is_not_believed(run, duration) -> None:
+    truth = json.loads(json.dumps(TRUTH))
+    for video in truth["database"].values():
+        video["duration"] = duration
+    status, metrics, _, _ = run(results(a=[row()]), truth=truth)
+    assert status == 0
+    assert "coverage" not in metrics["diagnosis"]["sensitivity"]
+
+
 def test_activitynet_truth_by_command(run, shared_data) -> None:
     """Three segments of zero length keep two classes below 1, and are named."""
     path = shared_data / "activitynet13" / "sample_detection_prediction.json"
@@ -342,6 +362,8 @@ def test_thumos_forms(shared_data, tmp_path, file, subset, protocol, videos, act
     assert metrics["counts"]["classes"] == 20
     assert metrics["map"]["average"] > 0.999
     assert ("0.30" in metrics["map"]) == (protocol == "thumos14")
+    assert metrics["ambiguous"] == sum(r[2] == "Ambiguous" for own in truth.values() for r in own)
+    assert "Ambiguous" not in metrics["per_class"]
 
 
 def test_wrong_csv_and_txt(tmp_path) -> None:

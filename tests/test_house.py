@@ -18,12 +18,18 @@ PACKAGE = "segtad_jax"
 # beside the folders that has rules of its own.
 PARTS = {
     "__init__": set(),
-    "main": {"run"},
+    "main": {"compile_check", "parallel", "run", "stopping"},
+    "stopping": {"parallel"},
     "run": {
         "config", "train", "models", "optim", "detector", "detections", "data", "parallel",
-        "checkpoint", "metric_logger", "report", "workdir",
+        "checkpoint", "metric_logger", "report", "stopping", "workdir",
     },
     "workdir": {"config", "data", "detections"},
+    "compile_check": {
+        "config", "detector", "models", "optim", "parallel", "program_figures", "topology", "train",
+    },
+    "program_figures": set(),
+    "topology": set(),
     "train": {"models", "ops", "losses", "targets", "optim", "data", "parallel"},
     "detector": {"models", "detections", "evaluation", "data", "parallel"},
     "prepare": {"data"},

@@ -118,13 +118,14 @@ def test_search_by_id_and_class(page) -> None:
 def test_the_slider_hides_low_scores(page) -> None:
     page.set("search", "video 01")
     every = len(page.find("#timeline .detection"))
+    assert page.find("#threshold")[0].text == "any"
     assert page.find("#shown")[0].text == f"{every} of {every} detections"
     assert every == 40
     page.set("score", "60")
     least = float(page.find("#threshold")[0].text)
     data = json.loads(page.run("return document.getElementById('data').textContent"))
     video = next(video for video in data["videos"] if video["id"] == "video 01")
-    expected = sum(score / 10_000 >= least for score in video["detections"][3::5])
+    expected = sum(score * data["score_unit"] >= least for score in video["detections"][3::5])
     assert len(page.find("#timeline .detection")) == pytest.approx(expected, abs=1)
     assert 0 < expected < every
     page.set("score", "100")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segtad_jax import run, train
-from segtad_jax.checkpoint import Checkpoints, abstract, locate
+from segtad_jax.checkpoint import Checkpoints, locate
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from tests.test_config import CONFIGS, load
@@ -50,7 +50,7 @@ def saved(config, folder: pathlib.Path, step: int):
     model = SegTAD(config, 3)
     state = train.create_state(config, model, optimizer(config), 16)
     with Checkpoints(folder, 10) as checkpoints:
-        return checkpoints.restore(step, abstract(state))
+        return checkpoints.restore(step, state).state
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def test_four_devices_give_the_losses_and_sgd_gradients_of_one(argument: str) ->
     one, metrics = jax.jit(functools.partial(step, model=model()))(state, batch)
 
     sharded = functools.partial(step, model=model(axis_name=parallel.AXIS), axis_name=parallel.AXIS)
-    compiled = parallel.data_parallel(sharded, replicated_output=True)
+    compiled = parallel.replicate_step(sharded)
     four, four_metrics = compiled(parallel.replicate(state), parallel.shard_batch(batch))
 
     mesh = Mesh(np.array(jax.devices()), (parallel.AXIS,))

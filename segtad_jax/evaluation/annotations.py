@@ -20,7 +20,7 @@ class Annotations:
     subset: str
     ground_truth: dict[str, list[tuple[float, float, str]]]  # seconds; in file order
     durations: dict[str, float]  # seconds, of the videos for which the file says it
-    blocked: list[str]  # videos of the subset that were taken out
+    blocked: frozenset[str]  # taken out, of whatever subset
     other_videos: frozenset[str]  # of other subsets
     labels: frozenset[str]  # of all subsets
     notes: list[str] = field(default_factory=list)  # what was let pass, a line each
@@ -101,8 +101,12 @@ def _select(
         path=str(path),
         subset=subset,
         ground_truth=ground_truth,
-        durations={name: video.duration for name, video in kept.items() if video.duration},
-        blocked=sorted(set(own) - set(kept)),
+        durations={
+            name: video.duration
+            for name, video in kept.items()
+            if video.duration is not None and 0 < video.duration < math.inf
+        },
+        blocked=blocked,
         other_videos=frozenset(set(videos) - set(own)),
         labels=frozenset(row[2] for video in videos.values() for row in video.actions),
         notes=[f"{path}: {broken} broken actions left out"] if broken else [],

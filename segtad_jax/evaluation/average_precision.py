@@ -82,8 +82,9 @@ def average_precisions(table: Table, tiou_thresholds: Thresholds) -> np.ndarray:
     bounds = np.searchsorted(table.predictions.label, np.arange(num_classes + 1))
     pairs = overlapping_pairs(table.predictions, table.truths, min(tiou_thresholds))
     ap = np.zeros((num_classes, len(tiou_thresholds)))
-    for column, threshold in enumerate(tiou_thresholds):
-        hit = match(pairs.reaching(threshold), table.predictions.size, table.truths.size) >= 0
+    for column in np.argsort(tiou_thresholds):
+        pairs = pairs.reaching(tiou_thresholds[column])  # ever fewer
+        hit = match(pairs, table.predictions.size, table.truths.size) >= 0
         for row, (first, stop) in enumerate(pairwise(bounds)):
             ap[row, column] = average_precision(hit[first:stop], actions[row])
     return ap

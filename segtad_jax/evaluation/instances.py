@@ -40,16 +40,12 @@ class Instances(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Truths and predictions over one list of videos and one of classes.
-
-    Only classes with a truth exist; `left_out` counts the predictions of any other.
-    """
+    """Truths and predictions over one list of videos and one of classes: those with a truth."""
 
     videos: list[str]
     classes: list[Label]
     truths: Instances  # sorted by class, video, start, end
     predictions: Instances  # sorted by class, falling score, video, start, end
-    left_out: int
 
 
 def tabulate(
@@ -57,7 +53,8 @@ def tabulate(
 ) -> Table:
     """Columns of both sides in the order that the metrics need, whatever order they came in.
 
-    Without `by_class` everything counts as one class, for metrics of proposals.
+    Predictions of a class without any truth are left out. Without `by_class` everything counts as
+    one class, for metrics of proposals.
 
     Raises ValueError, naming the video, for a time or score that is no finite number and for a
     segment that ends before it starts.
@@ -73,10 +70,9 @@ def tabulate(
     truths = truths.take(np.lexsort((truths.end, truths.start, truths.video, truths.label)))
     detected = _columns(predictions, video_index, class_index, scored=True)
     known = np.flatnonzero(detected.label >= 0)
-    left_out = detected.size - known.size
-    if left_out:
+    if known.size < detected.size:
         detected = detected.take(known)
-    return Table(videos, classes, truths, detected.take(_ranking(detected)), left_out)
+    return Table(videos, classes, truths, detected.take(_ranking(detected)))
 
 
 def _ranking(detected: Instances) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable
 from segtad_jax.evaluation.annotations import Annotations
 from segtad_jax.evaluation.instances import Predictions
 from segtad_jax.evaluation.json_files import InputError
+from segtad_jax.evaluation.thumos14 import actions_of
 
 _OVERRUN = 1.05  # durations are rounded, and some features run a little past the end
 
@@ -26,8 +27,8 @@ def predictions_in_scope(
       "labels_without_truth": {label: n}}, "notes": [line]} with numbers of predictions.
     """
     notes: list[str] = []
-    blocked = [video for video in predictions if video in set(annotations.blocked)]
-    inside = {v: list(rows) for v, rows in predictions.items() if v not in set(blocked)}
+    blocked = [video for video in predictions if video in annotations.blocked]
+    inside = {v: list(rows) for v, rows in predictions.items() if v not in annotations.blocked}
 
     known = annotations.ground_truth.keys() | annotations.other_videos
     unknown_videos = {video: len(rows) for video, rows in inside.items() if video not in known}
@@ -50,7 +51,7 @@ def predictions_in_scope(
             notes,
             lenient,
         )
-    here = {row[2] for rows in annotations.ground_truth.values() for row in rows}
+    here = {row[2] for rows in actions_of(annotations.ground_truth).values() for row in rows}
     without_truth = {label: n for label, n in labels.items() if label in annotations.labels - here}
     if unknown_labels or without_truth:
         dropped = unknown_labels.keys() | without_truth.keys()

@@ -9,7 +9,7 @@ from segtad_jax.evaluation.average_precision import detection_map
 from segtad_jax.evaluation.diagnosis import diagnose
 from segtad_jax.evaluation.instances import GroundTruth, Predictions, Thresholds
 from segtad_jax.evaluation.recall import average_recall
-from segtad_jax.evaluation.thumos14 import AMBIGUOUS, thumos14_map
+from segtad_jax.evaluation.thumos14 import actions_of, thumos14_map
 
 METRICS = ("map", "ar", "diagnosis")
 PROTOCOLS = {  # with their usual tIoU thresholds
@@ -42,7 +42,8 @@ def evaluate(
        "ar": see `average_recall`, "diagnosis": see `diagnose` (at tIoU 0.5),
        "counts": {"videos", "actions", "classes", "predictions"},
        "missing_videos": [ids of the subset without a prediction],
-       "zero_length": {"actions", "videos", "treatment"}}; fractions, not percent.
+       "zero_length": {"actions", "videos", "treatment"},
+       "ambiguous": segments labelled Ambiguous, no actions}; fractions, not percent.
     """
     unknown = set(metrics) - set(METRICS)
     if unknown or protocol not in PROTOCOLS:
@@ -51,10 +52,7 @@ def evaluate(
             f"{tuple(PROTOCOLS)}"
         )
     thresholds = PROTOCOLS[protocol] if tiou_thresholds is None else tiou_thresholds
-    # Ambiguous segments are no actions: only THUMOS14's own mAP may see them.
-    actions = {
-        video: [row for row in rows if row[2] != AMBIGUOUS] for video, rows in ground_truth.items()
-    }
+    actions = actions_of(ground_truth)  # only THUMOS14's own mAP may see the Ambiguous ones
     result: dict = {"protocol": protocol}
     if "map" in metrics:
         if protocol == "thumos14":
@@ -75,6 +73,7 @@ def evaluate(
         "videos": sorted(set(empty)),
         "treatment": "counted as actions; no prediction can match them",
     }
+    result["ambiguous"] = sum(map(len, ground_truth.values())) - result["counts"]["actions"]
     return result
 
 

@@ -4,10 +4,14 @@ from collections.abc import Iterable, Sequence
 
 
 def summary(result: dict) -> str:
-    """What was scored, the metrics in percent, and everything that was not scored."""
+    """What was scored, the metrics in percent, and everything that was not scored.
+
+    Takes the result of `evaluate`, with or without what the command adds on its scope.
+    """
     counts = result["counts"]
+    subset = f", subset {result['subset']}" if "subset" in result else ""
     blocks = [
-        f"{result['protocol']} protocol, subset {result['subset']}: "
+        f"{result['protocol']} protocol{subset}: "
         + ", ".join(f"{value:,} {name}" for name, value in counts.items())
     ]
     if "map" in result:
@@ -51,12 +55,13 @@ def _diagnosis(diagnosis: dict) -> str:
 def _remarks(result: dict) -> Iterable[str]:
     missing = result["missing_videos"]
     yield f"videos without a prediction: {_listed(missing)}"
-    outside = result["outside_subset"]
-    yield (
-        f"predictions of other subsets, counted as false positives: {outside['predictions']:,} "
-        f"in {outside['videos']:,} videos"
-    )
-    for name, left_out in result["left_out"].items():
+    if "outside_subset" in result:
+        outside = result["outside_subset"]
+        yield (
+            f"predictions of other subsets, counted as false positives: "
+            f"{outside['predictions']:,} in {outside['videos']:,} videos"
+        )
+    for name, left_out in result.get("left_out", {}).items():
         if left_out:
             yield f"left out, {name.replace('_', ' ')}: {_listed(sorted(left_out))}"
     zero = result["zero_length"]
@@ -65,7 +70,9 @@ def _remarks(result: dict) -> Iterable[str]:
             f"actions of zero length: {zero['actions']} in {', '.join(zero['videos'][:5])}: "
             f"{zero['treatment']}"
         )
-    yield from (f"note: {note}" for note in result["notes"])
+    if result["ambiguous"]:
+        yield f"segments labelled Ambiguous, which are no actions: {result['ambiguous']:,}"
+    yield from (f"note: {note}" for note in result.get("notes", []))
 
 
 def _listed(names: Sequence[object]) -> str:

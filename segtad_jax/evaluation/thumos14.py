@@ -22,6 +22,13 @@ from segtad_jax.evaluation.instances import (
 AMBIGUOUS = "Ambiguous"
 
 
+def actions_of(ground_truth: GroundTruth) -> dict[str, list[tuple]]:
+    """The ground truth without Ambiguous segments, which are no actions."""
+    return {
+        video: [row for row in rows if row[2] != AMBIGUOUS] for video, rows in ground_truth.items()
+    }
+
+
 def thumos14_map(
     ground_truth: GroundTruth, predictions: Predictions, tiou_thresholds: Thresholds
 ) -> dict:
@@ -34,9 +41,7 @@ def thumos14_map(
     """
     keys = threshold_keys(tiou_thresholds)
     ambiguous = _segments(ground_truth, AMBIGUOUS)
-    actions = {
-        video: [row for row in rows if row[2] != AMBIGUOUS] for video, rows in ground_truth.items()
-    }
+    actions = actions_of(ground_truth)
     table = tabulate(actions, predictions)  # checks the values and sorts the predictions
     bounds = np.searchsorted(table.predictions.label, np.arange(len(table.classes) + 1))
     per_class = {}

@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from segtad_jax.evaluation.average_precision import mean_precision_recall
 from segtad_jax.evaluation.diagnosis import OUTCOMES
 from segtad_jax.evaluation.instances import GroundTruth, Predictions, tabulate
+from segtad_jax.evaluation.thumos14 import actions_of
 from segtad_jax.report import style
 
 FORMATS = ("png", "svg", "pdf")
@@ -102,7 +103,7 @@ def precision_recall_figure(
     ground_truth: GroundTruth, predictions: Predictions, thresholds: list[float]
 ) -> Figure:
     """Precision against recall, mean over classes."""
-    table = tabulate(ground_truth, predictions)
+    table = tabulate(actions_of(ground_truth), predictions)
     with style.axes(size=(4.4, 3.3)) as (figure, panels):
         panel = panels[0, 0]
         for threshold in thresholds:

@@ -10,7 +10,7 @@
   // ---- one flat list of whole numbers a video becomes objects when it is looked at
   const truthsOf = (video) => rows(video.truths, 3, ([start, end, label]) => ({start, end, label}));
   const detectionsOf = (video) => rows(video.detections, 5,
-    ([start, end, label, score, outcome]) => ({start, end, label, score: score / 10000, outcome}));
+    ([start, end, label, score, outcome]) => ({start, end, label, score: score * data.score_unit, outcome}));
   function rows(flat, width, make) {
     const made = [];
     for (let i = 0; i < flat.length; i += width) made.push(make(flat.slice(i, i + width)));
@@ -26,7 +26,7 @@
   const seconds = (hundredths) => (hundredths / 100).toFixed(2) + " s";
   const clock = (s) => s < 60 ? `${+s.toFixed(1)} s`
     : `${Math.floor(s / 60)}:${String(Math.round(s % 60)).padStart(2, "0")}`;
-  const topScore = data.videos.reduce((top, v) => Math.max(top, v.detections[3] || 0), 1) / 10000;
+  const topScore = 10000 * data.score_unit;
 
   function element(parent, name, attributes = {}, text) {
     const node = parent.namespaceURI === SVG || name === "svg"
@@ -101,8 +101,9 @@
   const LEFT = 6, BAR = 9, GAP = 2, TRUTH = 16, CURVE = 46;
   function draw() {
     const video = selected, stage = byId("timeline");
-    const least = topScore * (byId("score").value / 100) ** 2; // finer where scores are low
-    byId("threshold").textContent = least.toFixed(3);
+    const share = byId("score").value / 100; // squared below: finer where scores are low
+    const least = share ? topScore * share ** 2 : -Infinity;
+    byId("threshold").textContent = share ? least.toPrecision(3) : "any";
     const truths = truthsOf(video);
     const all = detectionsOf(video), kept = all.filter((d) => d.score >= least);
     heading(video, truths, all, kept);
@@ -154,7 +155,7 @@
       taken[row].push([left, right]);
       hover(element(svg, "rect", {class: "hit detection", x: left, y: y + row * (BAR + GAP),
         width: right - left, height: BAR, rx: 2, fill: data.colors[d.outcome],
-        "fill-opacity": 0.4 + 0.6 * Math.sqrt(d.score / topScore)}),
+        "fill-opacity": 0.4 + 0.6 * Math.sqrt(Math.max(d.score, 0) / topScore)}),
         () => describe(d, truths));
     }
     return y + taken.length * (BAR + GAP);
@@ -162,7 +163,7 @@
   function describe(d, truths) {
     const best = Math.max(0, ...truths.map((truth) => overlap(d, truth)));
     return `${data.labels[d.label]}\n${seconds(d.start)} – ${seconds(d.end)}\n`
-      + `score ${d.score.toFixed(4)}, tIoU ${best.toFixed(2)}\n${data.outcomes[d.outcome]}`;
+      + `score ${+d.score.toPrecision(4)}, tIoU ${best.toFixed(2)}\n${data.outcomes[d.outcome]}`;
   }
   function drawCurve(svg, video, truths, curve, x, y) {
     const height = (value) => y + CURVE * (1 - value / 100);

@@ -14,7 +14,7 @@ import jinja2
 from segtad_jax.evaluation.diagnosis import OUTCOMES
 from segtad_jax.evaluation.instances import GroundTruth, Predictions
 from segtad_jax.evaluation.scoring import PROTOCOLS
-from segtad_jax.evaluation.thumos14 import AMBIGUOUS
+from segtad_jax.evaluation.thumos14 import actions_of
 from segtad_jax.report import curves, figures, style
 from segtad_jax.report.videos import Segmentation, timelines
 
@@ -62,9 +62,7 @@ def write_report(
     """
     run = run or Run()
     other = compare.metrics if compare else None
-    actions = {
-        video: [row for row in rows if row[2] != AMBIGUOUS] for video, rows in ground_truth.items()
-    }
+    actions = actions_of(ground_truth)
     thresholds = [float(key) for key in metrics.get("map", {}) if key != "average"]
     if not thresholds:
         thresholds = PROTOCOLS["activitynet"].tolist()

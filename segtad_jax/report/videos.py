@@ -58,12 +58,13 @@ def timelines(
 ) -> dict[str, Any]:
     """The data of the page's timelines, in whole numbers.
 
-    Times are in hundredths of a second, scores in ten thousandths, AP in thousandths.
+    Times are in hundredths of a second, AP in thousandths, scores in `score_unit`, which is a ten
+    thousandth of the highest.
 
     Returns:
-      {"labels": [name], "videos": [{"id", "duration", "ap" and "other" (None without actions or
-       without `compare`), "truths": [start, end, label, ...], "detections": [start, end, label,
-       score, outcome, ...] by falling score, "rest": how many more there are,
+      {"labels": [name], "score_unit", "videos": [{"id", "duration", "ap" and "other" (None without
+       actions or without `compare`), "truths": [start, end, label, ...], "detections": [start,
+       end, label, score, outcome, ...] by falling score, "rest": how many more there are,
        "curves": {label: [percent, ...]}, "span": the end of the curves in time}]}.
     """
     table = tabulate(ground_truth, predictions)
@@ -73,7 +74,8 @@ def timelines(
     if compare is not None:
         other = video_scores(tabulate(ground_truth, compare), tiou_thresholds)
     limit = min(_MAX_OF_A_VIDEO, max(10, _MAX_DETECTIONS // max(number, 1)))
-    detections, rest = _best_detections(table, tiou, limit)
+    unit = max(float(table.predictions.score.max(initial=0.0)), 1e-12) / 10_000
+    detections, rest = _best_detections(table, tiou, limit, unit)
     actions = table.truths.take(np.lexsort((table.truths.start, table.truths.video)))
     truths = _split(actions.video, np.column_stack([_times(actions), actions.label]), number)
     last = np.zeros(number)
@@ -94,17 +96,20 @@ def timelines(
         if video in segmentation:
             row |= _curves(segmentation[video], table.classes)
         videos.append(row)
-    return {"labels": [str(label) for label in table.classes], "videos": videos}
+    labels = [str(label) for label in table.classes]
+    return {"labels": labels, "score_unit": unit, "videos": videos}
 
 
-def _best_detections(table: Table, tiou: float, limit: int) -> tuple[list[list[int]], list[int]]:
+def _best_detections(
+    table: Table, tiou: float, limit: int, unit: float
+) -> tuple[list[list[int]], list[int]]:
     outcome, _ = outcomes(table, tiou)
     video = table.predictions.video
     order = np.lexsort((-table.predictions.score, video))
     rank = np.arange(order.size) - np.searchsorted(video[order], video[order])
     best = order[rank < limit]
     kept = table.predictions.take(best)
-    score = np.round(10_000 * kept.score).astype(np.int64)
+    score = np.round(kept.score / unit).astype(np.int64)
     columns = np.column_stack([_times(kept), kept.label, score, outcome[best]])
     counts = np.bincount(video, minlength=len(table.videos))
     return (

@@ -1,0 +1,107 @@
+"""What the grid of proposals can reach: the score of perfect classes and perfect ranking.
+
+Proposals lie on a grid (Eq. 8), so an action's tIoU with the nearest one bounds what any training
+can reach. A user who sees the bound for several strides can choose one before training.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segtad_jax.evaluation.average_precision import threshold_keys
+from segtad_jax.evaluation.instances import Label, Thresholds, temporal_iou
+
+
+class Clip(NamedTuple):
+    """A recording, and the windows in which it is looked at."""
+
+    num_frames: int
+    rate: float  # frames per second
+    duration: float  # seconds, to which detections are cut
+    offsets: Sequence[int]  # first frame of each window
+    actions: Sequence[tuple[float, float, Label]]  # start and end in seconds
+
+
+def grid_ceiling(
+    clips: Mapping[str, Clip], window: int, stride: int, tiou_thresholds: Thresholds
+) -> dict[str, Any]:
+    """The best possible recall and mAP.
+
+    Args:
+      clips: by video.
+      window: T, frames.
+      stride: eta, frames; where it does not divide T the grid ends before the window does.
+      tiou_thresholds: each in (0, 1].
+
+    Returns:
+      {"recall": {"0.50": fraction, ..., "average"}, "map": likewise, "actions": their number}.
+      Recall counts an action if any proposal reaches it; for mAP one proposal stands for one action
+      of a class only, and a class counts as much as any other.
+    """
+    tiou, alone, labels = [], [], []
+    for clip in clips.values():
+        best, distinct = _best(clip, window, stride)
+        tiou.append(best)
+        alone.append(distinct)
+        labels += [label for _, _, label in clip.actions]
+    thresholds = np.asarray(tiou_thresholds)
+    reached = np.concatenate([np.zeros(0), *tiou])[:, None] >= thresholds  # [actions, thresholds]
+    hit = np.concatenate([np.zeros(0), *alone])[:, None] >= thresholds
+    names = np.array([sorted(set(labels)).index(label) for label in labels], int)
+    per_class = [hit[names == index].mean(axis=0) for index in np.unique(names)]
+    return {
+        "recall": _named(reached.mean(axis=0) if labels else 0 * thresholds, thresholds),
+        "map": _named(np.mean(per_class, axis=0) if labels else 0 * thresholds, thresholds),
+        "actions": len(labels),
+    }
+
+
+def _named(values: np.ndarray, thresholds: np.ndarray) -> dict[str, float]:
+    named = dict(zip(threshold_keys(thresholds), values.tolist(), strict=True))
+    return named | {"average": float(values.mean())}
+
+
+def _best(clip: Clip, window: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each action the highest tIoU of any proposal, and that of one of its own."""
+    segments = np.array([action[:2] for action in clip.actions], float).reshape(-1, 2)
+    proposals = np.concatenate(
+        [_nearest(segments * clip.rate, offset, clip, window, stride) for offset in clip.offsets],
+        axis=1,
+    )  # [n, candidates, 2], frames of the recording
+    seconds = np.clip(proposals / clip.rate, 0, clip.duration)
+    tiou = temporal_iou(
+        segments[:, :1], segments[:, 1:], seconds[..., 0], seconds[..., 1]
+    )  # [n, candidates]
+    tiou[proposals[..., 1] <= proposals[..., 0]] = 0
+    best = tiou.max(axis=1, initial=0)
+    own = np.zeros(len(segments))
+    taken: set[tuple] = set()
+    for row in np.argsort(-best, kind="stable"):
+        for column in np.argsort(-tiou[row], kind="stable"):
+            key = (clip.actions[row][2], *proposals[row, column])
+            if key not in taken:
+                taken.add(key)
+                own[row] = tiou[row, column]
+                break
+    return best, own
+
+
+def _nearest(segments: np.ndarray, offset: int, clip: Clip, window: int, stride: int) -> np.ndarray:
+    """The proposals of a window around each segment, [n, 4, 2] in frames of the recording.
+
+    With one end held, tIoU falls with the distance of the other from the action's, so the best of
+    all has both boundaries next to the action's. Proposals that touch an inner edge of the window
+    are no detections.
+    """
+    last = min(window, clip.num_frames - offset)
+    low = stride if offset > 0 else 0
+    high = last // stride * stride
+    if high == window and offset + window < clip.num_frames:
+        high -= stride
+    below = np.floor((segments - offset) / stride) * stride
+    starts = np.clip(np.stack([below[:, 0], below[:, 0] + stride], 1), low, high - stride)
+    ends = np.clip(np.stack([below[:, 1], below[:, 1] + stride], 1), low + stride, high)
+    pairs = np.stack(np.broadcast_arrays(starts[:, :, None], ends[:, None, :]), axis=-1)
+    pairs = pairs.reshape(-1, 4, 2) + offset
+    return pairs if high - low >= stride else np.zeros_like(pairs)

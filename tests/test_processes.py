@@ -1,0 +1,158 @@
+"""Several processes on one machine, each with virtual devices: the numbers of one."""
+
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.test_run import ROOT, TINY, logged
+
+STEPS = 20
+
+
+def start(
+    folder: pathlib.Path, data_dir: pathlib.Path, processes: int, devices: int, *flags: str
+) -> list[subprocess.Popen]:
+    """Starts a run of `processes` processes with `devices` devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    others = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    environment = os.environ | {
+        "XLA_FLAGS": f"{others} --xla_force_host_platform_device_count={devices}"
+    }
+    command = [
+        *(sys.executable, "-m", "segtad_jax.main", f"--config={TINY}", f"--workdir={folder}"),
+        *(f"--config.data.dir={data_dir}", f"--config.train.steps={STEPS}"),
+        # Sums in another order differ by rounding, which Adam makes larger with every step.
+        "--config.optim.learning_rate=1e-4",
+        *("--config.train.eval_every=10", "--config.train.save_every=10"),
+        *flags,
+    ]
+    if processes > 1:
+        command += ["--distributed", f"--coordinator=127.0.0.1:{port}"]
+        command += [f"--num_processes={processes}"]
+    return [
+        subprocess.Popen(
+            [*command, *([f"--process_id={i}"] if processes > 1 else [])],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(processes)
+    ]
+
+
+def finish(running: list[subprocess.Popen], timeout: float = 240) -> list[tuple[int, str]]:
+    outputs = [process.communicate(timeout=timeout)[0] for process in running]
+    return [(p.returncode, output) for p, output in zip(running, outputs, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def alone(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("alone")
+    ((status, output),) = finish(start(folder, data_dir, 1, 1))
+    assert status == 0, output
+    return folder
+
+
+def detections(folder: pathlib.Path) -> dict:
+    return json.loads((folder / "detections.json").read_text())["results"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "devices"), [(2, 2), (1, 4)])
+def test_the_split_changes_neither_losses_nor_detections(
+    alone: pathlib.Path, data_dir: pathlib.Path, tmp_path, processes: int, devices: int
+) -> None:
+    for status, output in finish(start(tmp_path, data_dir, processes, devices)):
+        assert status == 0, output
+    ours, theirs = logged(tmp_path), logged(alone)
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        for name in a:
+            if name.startswith("loss/"):
+                assert a[name] == pytest.approx(b[name], rel=1e-5), (name, a["step"])
+
+    # The same parameters: 12 videos in batches of 8 divide by nothing.
+    again = tmp_path / "again"
+    running = start(again, data_dir, processes, devices, "--mode=evaluate", f"--checkpoint={alone}")
+    for status, output in finish(running):
+        assert status == 0, output
+    found, expected = detections(again), detections(alone)
+    assert list(found) == list(expected)
+    for video, detected in expected.items():
+        assert [d["label"] for d in found[video]] == [d["label"] for d in detected]
+        for key in ("score", "segment"):
+            np.testing.assert_allclose(
+                np.array([d[key] for d in found[video]]),
+                np.array([d[key] for d in detected]),
+                rtol=1e-4,
+                atol=1e-6,
+            )
+
+
+@pytest.mark.slow
+def test_a_lost_process_ends_the_others_and_the_run_goes_on(
+    alone: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    endless = "--config.train.steps=100000"
+    running = start(tmp_path, data_dir, 2, 2, endless)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "checkpoints" / "10").exists():
+        assert time.monotonic() < deadline, finish(running)
+        time.sleep(0.5)
+    running[1].kill()
+    lost = time.monotonic()
+    output, _ = running[0].communicate(timeout=60)
+    assert time.monotonic() - lost < 60
+    assert running[0].returncode in {76, -6}, output
+    running[1].communicate()
+
+    # As the documented statuses say, the same command goes on.
+    running = start(tmp_path, data_dir, 2, 2, endless)
+    deadline = time.monotonic() + 200
+    first = max(int(p.name) for p in (tmp_path / "checkpoints").glob("[0-9]*") if p.name.isdigit())
+    while not (tmp_path / "checkpoints" / str(first + 10)).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    for process in running:
+        process.terminate()
+    for status, output in finish(running):
+        assert status == 75, output
+    assert "resuming after step" in output or "resuming after step" in running[0].args
+
+
+@pytest.mark.slow
+def test_a_workdir_that_not_all_see_is_refused(data_dir: pathlib.Path, tmp_path) -> None:
+    running = start(tmp_path / "a", data_dir, 2, 1)
+    # The second process is told another folder, as if it were on another machine's disk.
+    command = [a.replace(str(tmp_path / "a"), str(tmp_path / "b")) for a in running[1].args]
+    running[1].kill()
+    running[1].communicate()
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    running[1] = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for status, output in finish(running):
+        assert status == 1, output
+        assert "is not one folder: processes [1] of 2" in output

@@ -1,0 +1,161 @@
+"""Runs that are stopped: by SIGTERM, by kill -9, by a damaged checkpoint."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from segtad_jax import run, stopping
+from segtad_jax.checkpoint import Checkpoints
+from tests.test_run import ROOT, TINY, logged, saved, short
+
+STEPS = 60
+SETTINGS = {"train.steps": STEPS, "train.save_every": 20, "train.eval_every": 20}
+
+
+def command(folder: pathlib.Path, data_dir: str) -> list[str]:
+    fields = [f"--config.{name}={value}" for name, value in SETTINGS.items()]
+    command = [sys.executable, "-m", "segtad_jax.main", f"--config={TINY}", *fields]
+    return [*command, f"--workdir={folder}", f"--config.data.dir={data_dir}"]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, float]:
+    """An unbroken run from the command line, and its length in seconds."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    subprocess.run(command(folder, data_dir), cwd=ROOT, check=True)  # builds, compiles
+    again = tmp_path_factory.mktemp("again")
+    started = time.monotonic()
+    subprocess.run(command(again, data_dir), cwd=ROOT, check=True)
+    return folder, time.monotonic() - started
+
+
+def assert_equal_runs(folder: pathlib.Path, other: pathlib.Path, data_dir: str) -> None:
+    config = short(data_dir)  # its model is the same
+    jax.tree.map(
+        np.testing.assert_array_equal, saved(config, folder, STEPS), saved(config, other, STEPS)
+    )
+    assert logged(folder) == logged(other)
+    for name in ("detections.json", "metrics.json"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [(0.2, "SIGKILL"), (0.5, "SIGTERM"), (0.65, "SIGKILL"), (0.8, "SIGTERM"), (0.95, "SIGKILL")],
+)
+def test_a_killed_run_ends_as_an_unbroken_one(
+    unbroken: tuple[pathlib.Path, float], data_dir: str, tmp_path, part: float, kind: str
+) -> None:
+    whole, seconds = unbroken
+    process = subprocess.Popen(command(tmp_path, data_dir), cwd=ROOT)
+    time.sleep(part * seconds)
+    process.send_signal(getattr(signal, kind))
+    status = process.wait(timeout=60)
+    assert status in {0, stopping.STATUS, -signal.SIGKILL, -signal.SIGTERM}
+    subprocess.run(command(tmp_path, data_dir), cwd=ROOT, check=True)
+    assert_equal_runs(tmp_path, whole, data_dir)
+
+
+@pytest.mark.parametrize("moment", ["step 5", "evaluation at 8", "end"])
+def test_sigterm_saves_and_goes_on_with_the_same_numbers(
+    data_dir: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """In the middle of an interval of the log, of an evaluation, and of the last one."""
+    whole = tmp_path / "whole"
+    run.train(short(data_dir), whole)
+    term = iter(range(100))
+
+    def terminate_at(number: int) -> None:
+        if next(term) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    if moment == "step 5":  # after four batches of training and two of the evaluation at 4
+        shard_batch = run.parallel.shard_batch
+        monkeypatch.setattr(
+            run.parallel, "shard_batch", lambda batch: (terminate_at(6), shard_batch(batch))[1]
+        )
+    else:  # one evaluation is at 4, one at 8, the last at 12
+        detect = run.Detector.detect
+        at = {"evaluation at 8": 1, "end": 2}[moment]
+        monkeypatch.setattr(
+            run.Detector, "detect", lambda *args: (terminate_at(at), detect(*args))[1]
+        )
+    broken = tmp_path / "broken"
+    with pytest.raises(stopping.StoppedError):
+        run.train(short(data_dir), broken)
+    monkeypatch.undo()
+    last = max(int(p.name) for p in (broken / "checkpoints").iterdir() if p.name.isdigit())
+    assert last == {"step 5": 5, "evaluation at 8": 8, "end": 12}[moment]
+    assert not (broken / "metrics.json").exists()
+    run.train(short(data_dir), broken)
+    assert logged(broken) == logged(whole)
+    config = short(data_dir)
+    jax.tree.map(np.testing.assert_array_equal, saved(config, broken, 12), saved(config, whole, 12))
+    assert (broken / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_checkpoint_that_does_not_read_is_named_and_the_one_before_it_used(
+    data_dir: str, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    run.train(short(data_dir), tmp_path)
+    before = logged(tmp_path), (tmp_path / "metrics.json").read_bytes()
+    (tmp_path / "metrics.json").unlink()
+    checkpoint = tmp_path / "checkpoints" / "12"
+    files = [p for p in checkpoint.rglob("*") if p.is_file()]
+    if damage == "missing":
+        for file in files:
+            if "ocdbt" in str(file) or file.parent.name == "d":
+                file.unlink()
+    else:
+        for file in files:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    run.train(short(data_dir), tmp_path)
+    assert f"checkpoint {checkpoint} does not read" in caplog.text
+    assert (tmp_path / "checkpoints" / "unreadable-12").is_dir()
+    assert checkpoint.is_dir()
+    assert (logged(tmp_path), (tmp_path / "metrics.json").read_bytes()) == before
+
+
+def test_no_checkpoint_that_reads_is_an_error(data_dir: str, tmp_path: pathlib.Path) -> None:
+    config = short(data_dir, train__steps=4)
+    run.train(config, tmp_path)
+    for file in (tmp_path / "checkpoints" / "4").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"none of the checkpoints \[4\] .* reads"):
+        run.train(config, tmp_path)
+
+
+def test_another_tree_is_no_checkpoint_of_this_model(data_dir: str, tmp_path) -> None:
+    run.train(short(data_dir, train__steps=4), tmp_path)
+    other = saved(short(data_dir), tmp_path, 4)
+    wrong = other.replace(params=jax.tree.map(lambda x: np.zeros((3, *x.shape)), other.params))
+    with (
+        Checkpoints(tmp_path, 1) as checkpoints,
+        pytest.raises(
+            ValueError,
+            match=r"params.*is float64\[.*in the checkpoint, but float64\[3, .* in this model",
+        ),
+    ):
+        checkpoints.restore(4, wrong)
+
+
+def test_progress_is_plain_json(data_dir: str, tmp_path: pathlib.Path) -> None:
+    run.train(short(data_dir, train__steps=4), tmp_path)
+    (file,) = (tmp_path / "checkpoints" / "4" / "progress").glob("metadata")
+    assert json.loads(file.read_text()) == {"interval": [], "owed": False}
