@@ -110,7 +110,7 @@ class Checkpoints:
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 saved = self.restore(step, like)
-            except Exception as error:  # noqa: BLE001: what a damaged file makes of Orbax
+            except Exception as error:  # noqa: BLE001 (Orbax raises anything on a damaged file)
                 log.warning("checkpoint %s does not read: %s", self._folder / str(step), error)
                 unreadable.append(step)
                 continue

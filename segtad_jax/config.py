@@ -128,6 +128,8 @@ RUNLOCAL = {  # any config on any laptop in half a minute, without data
     "data.synthetic_recordings": 16,
     "data.synthetic_frames": 64,
     "model.width": 16,
+    "model.stride": 4,
+    "model.dilations": (1, 2, 3, 4),
     "model.num_bins": 8,
     "sampling.seeds": 8,
     "train.batch_size": 8,

@@ -87,8 +87,8 @@ def require_shared(folder: epath.Path) -> None:
     """Raises ValueError unless all processes see the same folder."""
     if is_alone():
         return
-    token = np.random.default_rng().integers(1 << 30)
-    token = int(multihost_utils.broadcast_one_to_all(np.int32(token)))
+    drawn = np.random.default_rng().integers(1 << 30, dtype=np.int32)
+    token = int(multihost_utils.broadcast_one_to_all(drawn))
     path = folder / f".seen-by-process-0-{token}"
     if is_main():
         folder.mkdir(parents=True, exist_ok=True)

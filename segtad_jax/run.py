@@ -19,7 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from segtad_jax import config as config_lib
-from segtad_jax import parallel, workdir
+from segtad_jax import fit, parallel, workdir
 from segtad_jax.checkpoint import Checkpoints, Saved, locate
 from segtad_jax.data.builder import open_or_build
 from segtad_jax.data.dataset import Dataset
@@ -57,10 +57,10 @@ def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
     Raises:
         ValueError: the config cannot be run, or the folder holds a run of another one.
     """
-    config_lib.check(config, jax.device_count())
-    folder, last = epath.Path(folder), config.train.steps
+    folder = epath.Path(folder)
     parallel.require_shared(folder)
-    dataset = open_or_build(config.data)
+    config, dataset = _prepared(config)
+    last = config.train.steps
     workdir.expect(config, dataset)
     workdir.claim(folder, config, dataset)
     recordings, held = split_holdout(
@@ -193,9 +193,8 @@ def evaluate_checkpoint(
         FileNotFoundError: no such checkpoint; says which there are.
         ValueError: the config cannot be run, or its model is not the checkpoint's.
     """
-    config_lib.check(config, jax.device_count())
     source, step = locate(checkpoint or str(folder))
-    dataset = open_or_build(config.data)
+    config, dataset = _prepared(config)
     workdir.refuse_other(source, config, dataset, workdir.MODEL_FIELDS)
     model, transform = SegTAD(config, len(dataset.classes)), optimizer(config)
     target = jax.eval_shape(lambda: create_state(config, model, transform, dataset.num_channels))
@@ -254,6 +253,17 @@ def _conclude(
 
 def _brief(found: Mapping[str, float]) -> dict[str, float]:
     return {f"eval/map_{tiou}": found[tiou] for tiou in ("0.50", "0.75", "0.95", "average")}
+
+
+def _prepared(config: ConfigDict) -> tuple[ConfigDict, Dataset]:
+    """The data set, and the config without open fields, checked."""
+    if not fit.open_fields(config):  # what is wrong with the config is told before data are written
+        config_lib.check(config, jax.device_count())
+        return config, open_or_build(config.data)
+    dataset = open_or_build(config.data)
+    config = fit.fitted(config, dataset)
+    config_lib.check(config, jax.device_count())
+    return config, dataset
 
 
 def _finished(folder: epath.Path, step: int) -> dict[str, Any] | None:

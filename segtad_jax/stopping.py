@@ -23,6 +23,9 @@ class Stop:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Within, SIGTERM asks to stop instead of ending the process."""
+        if not parallel.is_alone():  # JAX listens, and tells all processes
+            yield
+            return
 
         def tell(number: int, frame: FrameType | None) -> None:
             del number, frame

@@ -2,6 +2,7 @@
 
 import fnmatch
 import functools
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -305,4 +306,4 @@ def interval_average(
                 "features, or lower optim.learning_rate; the checkpoints before this step are good."
             )
     names = interval[0] if interval else ()
-    return {name: float(np.mean([m[name] for m in interval], dtype=float)) for name in names}
+    return {name: statistics.fmean(float(m[name]) for m in interval) for name in names}

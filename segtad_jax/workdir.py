@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from segtad_jax.config import differences, flatten
 from segtad_jax.data.dataset import Dataset
+from segtad_jax.data.preparation import FILE as PREPARATION
 from segtad_jax.detections import write_json
 
 FILE = "config.json"
@@ -40,6 +41,8 @@ def claim(workdir: epath.Path, config: ConfigDict, dataset: Dataset) -> None:
         refuse_other(workdir, config, dataset)
         return
     workdir.mkdir(parents=True, exist_ok=True)
+    if (preparation := dataset.directory / PREPARATION).exists():  # the data set may be gone then
+        preparation.copy(workdir / PREPARATION, overwrite=True)
     write_json(workdir / FILE, _identity(config, dataset))
 
 

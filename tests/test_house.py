@@ -17,12 +17,12 @@ PACKAGE = "segtad_jax"
 # What each part of the package may import of the package. A part is a folder, or a file in or
 # beside the folders that has rules of its own.
 PARTS = {
-    "__init__": set(),
+    "__init__": {"trained"},  # in load(), when it is called
     "main": {"compile_check", "parallel", "run", "stopping"},
     "stopping": {"parallel"},
     "run": {
         "config", "train", "models", "optim", "detector", "detections", "data", "parallel",
-        "checkpoint", "metric_logger", "report", "stopping", "workdir",
+        "checkpoint", "metric_logger", "fit", "report", "stopping", "workdir",
     },
     "workdir": {"config", "data", "detections"},
     "compile_check": {
@@ -32,7 +32,14 @@ PARTS = {
     "topology": set(),
     "train": {"models", "ops", "losses", "targets", "optim", "data", "parallel"},
     "detector": {"models", "detections", "evaluation", "data", "parallel"},
-    "prepare": {"data"},
+    "prepare": {"config", "data", "evaluation", "prepare_flags", "report"},
+    "prepare_flags": {"data"},
+    "fit": {"config", "data"},
+    "trained": {
+        "checkpoint", "config", "data", "detections", "detector", "models", "optim", "parallel",
+        "train", "workdir",
+    },
+    "predict": {"config", "data", "detections", "trained"},
     "models": {"ops"},
     "losses": {"ops"},
     "targets": {"ops"},

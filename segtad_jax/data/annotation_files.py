@@ -129,14 +129,15 @@ def _json_video(name: str, entry: dict[str, Any], where: str, report: Report) ->
         if not (isinstance(segment, list) and len(segment) == 2):
             report("bad_action", name, action, place)
         else:
-            _add(draft, *segment, action.get("label"), place, report)
+            _add(draft, segment, action.get("label"), place, report)
     return draft
 
 
 def _read_csv(path: epath.Path, report: Report) -> Iterator[tuple[str, Draft]]:
     lines = csv.DictReader(io.StringIO(_read_text(path), newline=""))
     try:
-        columns = {name.strip() for name in lines.fieldnames or () if name}
+        lines.fieldnames = [_column(name) for name in lines.fieldnames or ()]
+        columns = set(lines.fieldnames)
         rows = [(lines.line_num, row) for row in lines]
     except csv.Error as error:
         raise AnnotationError(f"{path}, line {lines.line_num}: not csv: {error}") from error
@@ -150,20 +151,24 @@ def _read_csv(path: epath.Path, report: Report) -> Iterator[tuple[str, Draft]]:
             "label, as THUMOS14 does) and may name subset,duration; or video with duration, "
             f"seconds or subset alone. It has: {', '.join(sorted(columns)) or 'nothing'}"
         )
-    for number, line in rows:
-        row = {(key or "").strip(): value for key, value in line.items()}
+    for number, row in rows:
         where = f"{path}, line {number}"
-        name = (row["video"] or "").strip()
-        draft = Draft(name, where, subset=(row.get("subset") or "").strip() or None)
+        video = (row["video"] or "").strip()
+        draft = Draft(video, where, subset=(row.get("subset") or "").strip() or None)
         seconds = (row.get("duration") or row.get("seconds") or "").strip() or None
-        draft.duration = _duration(seconds, name, where, report)
+        draft.duration = _duration(seconds, video, where, report)
         draft.covered = _covered(draft.duration, row.get("numFrame"), row.get("featureFrame"))
         if with_actions:
-            cells = [row["start"], row["end"], row[label]]
+            start, end, name = row["start"], row["end"], row[label]
             # A line of a video and nothing else tells of a video without actions.
-            if any((cell or "").strip() for cell in cells):
-                _add(draft, *cells, where, report)
-        yield name, draft
+            if any((cell or "").strip() for cell in (start, end, name)):
+                _add(draft, [start, end], name, where, report)
+        yield video, draft
+
+
+def _column(name: str) -> str:
+    """A column by the name that is used here; other files of THUMOS14 write `video-name`."""
+    return name.strip().removesuffix("-name").removeprefix("video-") or name
 
 
 def _read_txt_folder(path: epath.Path, report: Report) -> Iterator[tuple[str, Draft]]:
@@ -182,23 +187,20 @@ def _read_txt_folder(path: epath.Path, report: Report) -> Iterator[tuple[str, Dr
                 if label == "Ambiguous":
                     report("ambiguous", name, f"[{start}, {end}]", where)
                 else:
-                    _add(draft, start, end, label, where, report)
+                    _add(draft, [start, end], label, where, report)
                 yield name, draft
 
 
-def _add(
-    draft: Draft, start: object, end: object, label: object, where: str, report: Report
-) -> None:
-    """Adds an action, if its times are numbers and its label is a name."""
+def _add(draft: Draft, segment: list[Any], label: object, where: str, report: Report) -> None:
+    """Adds an action, if its two times are numbers and its label is a name."""
     name = str(label).strip() if isinstance(label, str | int) else ""
+    start, end = map(_number, segment)
     if not name or isinstance(label, bool):
         report("bad_action", draft.video, f"label {shown(label)}", where)
-        return
-    times = _number(start), _number(end)
-    if times[0] is None or times[1] is None:
-        report("bad_time", draft.video, f"[{shown(start)}, {shown(end)}] {name}", where)
-        return
-    draft.actions.append(Action(times[0], times[1], name, where))
+    elif start is None or end is None:
+        report("bad_time", draft.video, f"[{', '.join(map(shown, segment))}] {name}", where)
+    else:
+        draft.actions.append(Action(start, end, name, where))
 
 
 def _duration(value: object, video: str, where: str, report: Report) -> float | None:

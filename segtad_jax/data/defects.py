@@ -63,7 +63,6 @@ KINDS = {
     "not_finite": Kind(LEFT_OUT, "features with NaN or infinity"),
     "overflow": Kind(LEFT_OUT, "a feature too large for the stored type"),
     "no_length": Kind(LEFT_OUT, "no duration known: give --rate or --durations"),
-    "integers": Kind(KEPT, "features of an integer type: quantised, perhaps?"),
     "constant": Kind(KEPT, "features that are the same in every frame"),
     "length_differs": Kind(KEPT, "frames / rate is more than 10 % off the duration"),
 }

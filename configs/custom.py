@@ -1,0 +1,30 @@
+"""Any data set that `segtad_jax.prepare` made: what is left open here is chosen to fit it.
+
+    python -m segtad_jax.main --config configs/custom.py --config.data.dir=DATA --workdir RUN
+
+T, C and the classes are those that prepare wrote; the zeros and the empty tuple below stand for
+what `segtad_jax.fit` chooses by stated rules, and prints with its reasons. A field that the command
+line sets stays as it is set.
+"""
+
+from ml_collections import ConfigDict
+
+from segtad_jax.config import default, with_arguments
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """`argument`: switches separated by commas, see `segtad_jax.config`."""
+    config = default()
+    config.data.num_frames = 0
+    config.model.width = 0
+    config.model.stride = 0
+    config.model.dilations = ()
+    config.model.num_bins = 0
+    config.sampling.seeds = 0
+    config.optim.schedule = "cosine"
+    config.optim.learning_rate = 1e-3
+    config.optim.warmup_steps = 30
+    config.train.batch_size = 0
+    config.train.steps = 0
+    config.eval.max_detections = 300
+    return with_arguments(config, argument)

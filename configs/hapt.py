@@ -1,0 +1,32 @@
+"""HAPT: 6 hours of a phone at the waist, 12 activities and transitions, real and continuous.
+
+    python -m segtad_jax.prepare --recipe=hapt --source=DIR --output=data
+    python -m segtad_jax.main --config configs/hapt.py --workdir runs/hapt
+
+docs/data.md says where DIR comes from.
+"""
+
+from ml_collections import ConfigDict
+
+from segtad_jax.config import default, with_arguments
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """`argument`: switches separated by commas, see `segtad_jax.config`."""
+    config = default()
+    config.data.dir = "data/hapt/1.0.0"
+    config.data.num_frames = 320  # 64 s at 5 frames per second
+    config.data.num_channels = 162
+    config.data.num_classes = 12
+    config.model.width = 128
+    config.model.num_bins = 16
+    config.sampling.seeds = 25
+    config.optim.schedule = "cosine"
+    config.optim.learning_rate = 1e-3
+    config.optim.warmup_steps = 30
+    config.train.batch_size = 8
+    config.train.steps = 500
+    config.train.eval_every = 100
+    config.train.save_every = 100
+    config.eval.max_detections = 300
+    return with_arguments(config, argument)

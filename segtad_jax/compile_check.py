@@ -1,0 +1,255 @@
+"""`--mode=compile`: does a config fit a TPU slice? Before the money is spent, without a TPU.
+
+Compiles the step that training runs and the step that inference runs for every device of a slice,
+and reads the compiler's own figures off them. Nothing runs: they are the compiler's, not
+measurements, and what it does not say is n/a.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from segtad_jax import config as config_lib
+from segtad_jax import parallel, topology
+from segtad_jax.detector import Detector
+from segtad_jax.models.segtad import SegTAD
+from segtad_jax.optim import optimizer
+from segtad_jax.program_figures import Figures, Shapes, compile_step
+from segtad_jax.topology import GIB, Slice
+from segtad_jax.train import TrainState, create_state, parallel_step
+
+log = logging.getLogger(__name__)
+
+ACTIONS = 32  # N of a batch, which data would give: 18 is the most of a video of ActivityNet-1.3
+LARGEST = 512  # windows per chip, beyond which no one looks for a larger batch
+COMPILES = 8  # at most, in the search for the largest batch
+PRECISION = 8  # the search ends when less than 1/8 is open
+
+
+def check_slices(config: ConfigDict, names: Sequence[str]) -> int:
+    """Compiles both steps for every slice, prints what they need, and advice where it is too much.
+
+    Args:
+        config: with `data.num_channels` and `data.num_classes`, since no data are read.
+        names: of slices, such as `v5e:4x4`.
+
+    Returns:
+        Exit status: 0, or 1 where something does not fit.
+
+    Raises:
+        ValueError: the config cannot be run on a slice, there is no such slice, or no libtpu.
+    """
+    for field in ("num_channels", "num_classes"):
+        if not config.data[field] > 0:
+            raise ValueError(
+                f"data.{field} is {config.data[field]}, but --mode=compile reads no data: give it, "
+                f"as --config.data.{field}=200."
+            )
+    if not names:
+        raise ValueError("--mode=compile needs --topology, such as v5e:4x4; it may be repeated.")
+    slices = [topology.parse(name) for name in names]
+    jax.config.update("jax_platforms", "cpu")  # of arrays; compiling is for the slice's devices
+    found = [topology.devices(wanted) for wanted in slices]
+    for devices in found:
+        config_lib.check(config, len(devices))
+    return max(_check_slice(config, *pair) for pair in zip(slices, found, strict=True))
+
+
+def _check_slice(config: ConfigDict, wanted: Slice, devices: Sequence[jax.Device]) -> int:
+    state = abstract_state(config)
+    train = functools.partial(train_figures, config, devices, state)
+    batches = {
+        "train": config.train.batch_size // len(devices),
+        "predict": config.eval.batch_size // len(devices),
+    }
+    log.info("%s: compiling both steps for %d chips", wanted.name, len(devices))
+    figures = {
+        "train": train(batches["train"]),
+        "predict": predict_figures(config, devices, state, batches["predict"]),
+    }
+
+    def fits(batch: int) -> bool:
+        log.info("%s: trying %d windows per chip", wanted.name, batch)
+        return train(batch).fits
+
+    guess = extrapolate(figures["train"], batches["train"], state, wanted.chip.hbm_gib * GIB)
+    largest = largest_batch(fits, batches["train"], figures["train"].fits, guess)
+    print(report(wanted, len(devices), parameters(state), batches, figures, largest))
+    for line in advice(wanted, batches, figures, largest[0], len(devices)):
+        print(line)
+    return int(not all(step.fits for step in figures.values()))
+
+
+def abstract_state(config: ConfigDict) -> TrainState:
+    """Shapes of the training state; nothing is computed."""
+    model = SegTAD(config, config.data.num_classes)
+    create = functools.partial(
+        create_state, config, model, optimizer(config), config.data.num_channels
+    )
+    return jax.eval_shape(create)
+
+
+def batch_shapes(config: ConfigDict, num_devices: int, batch: int) -> Shapes:
+    """Shapes of a training batch of `data.pipeline`, divided among devices; `batch` is of one."""
+
+    def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((num_devices, batch, *shape), dtype)
+
+    return {
+        "features": array(jnp.float32, config.data.num_frames, config.data.num_channels),
+        "segments": array(jnp.float32, ACTIONS, 2),
+        "labels": array(jnp.int32, ACTIONS),
+        "valid": array(jnp.bool_, ACTIONS),
+        "num_frames": array(jnp.int32),
+        "mask": array(jnp.bool_),
+        "position": array(jnp.int32),
+    }
+
+
+def window_shapes(config: ConfigDict, num_devices: int, batch: int) -> Shapes:
+    """Shapes of what `Detector` hands to its step."""
+    shapes = batch_shapes(config, num_devices, batch)
+    return {k: shapes[k] for k in ("features", "num_frames")} | {
+        "window": shapes["num_frames"],
+        "cut": jax.ShapeDtypeStruct((num_devices, batch, 2), jnp.bool_),
+    }
+
+
+def train_figures(
+    config: ConfigDict, devices: Sequence[jax.Device], state: TrainState, batch: int
+) -> Figures:
+    """Of the training step, for `batch` windows on each device."""
+    model = SegTAD(config, config.data.num_classes, axis_name=parallel.AXIS)
+    step = parallel_step(config, model, optimizer(config), devices)
+    return compile_step(step, state, batch_shapes(config, len(devices), batch))
+
+
+def predict_figures(
+    config: ConfigDict, devices: Sequence[jax.Device], state: TrainState, batch: int
+) -> Figures:
+    """Of the inference step, for `batch` windows on each device."""
+    classes = [str(label) for label in range(config.data.num_classes)]
+    step = Detector(config, classes, devices=devices).predict_step
+    return compile_step(step, state.variables, window_shapes(config, len(devices), batch))
+
+
+def parameters(state: TrainState) -> int:
+    """How many numbers are learnt."""
+    return sum(x.size for x in jax.tree.leaves(state.params))
+
+
+def extrapolate(figures: Figures, batch: int, state: TrainState, limit: float) -> int:
+    """The batch that would fill the memory if all but the state grew with the batch."""
+    fixed = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    grows = (figures.hbm - fixed) / batch
+    return max(int((limit - fixed) / grows), 1) if grows > 0 else 2 * batch
+
+
+def largest_batch(
+    fits: Callable[[int], bool], batch: int, fitted: bool, guess: int
+) -> tuple[int, int | None]:
+    """The largest batch that is known to fit and the smallest that is known not to, or None.
+
+    Args:
+        fits: compiles; called `COMPILES` times at most, for `LARGEST` windows at most.
+        batch: one whose answer is known.
+        fitted: that answer.
+        guess: where to look first.
+    """
+    low, high = (batch, None) if fitted else (0, batch)
+    probe, stride = min(guess, LARGEST), 0
+    for _ in range(COMPILES):
+        if high is None:
+            probe = min(max(probe, low + stride), LARGEST)
+            if probe <= low:
+                break
+        else:
+            if high - low <= max(low // PRECISION, 1):
+                break
+            probe = probe if low < probe < high else (low + high) // 2
+        stride = 2 * stride or max(probe // PRECISION, 1)
+        low, high = (probe, high) if fits(probe) else (low, probe)
+    return low, high
+
+
+def report(
+    wanted: Slice,
+    num_devices: int,
+    num_parameters: int,
+    batches: dict[str, int],
+    figures: dict[str, Figures],
+    largest: tuple[int, int | None],
+) -> str:
+    """The table of a slice, a column for each step; figures are of one chip."""
+    chip = wanted.chip
+    rows: dict[str, Callable[[str, Figures], str]] = {
+        "windows per chip": lambda step, _: f"{batches[step]:,}",
+        "HBM needed": lambda _, f: gib(f.hbm) if f.fits else f"{gib(f.hbm)} and more",
+        "HBM there is": lambda _, f: gib(chip.hbm_gib * GIB) + ("" if f.fits else ", too small"),
+        "flops": lambda _, f: number(f.flops / 1e9, "G"),
+        "bytes accessed": lambda _, f: number(f.accessed / 1e9, "GB"),
+        "collectives": lambda _, f: (
+            ", ".join(
+                f"{count} {kind} {number(size / 1e6, 'MB')}"
+                for kind, (count, size) in f.collectives.items()
+            )
+            or ("none" if f.fits else "n/a")
+        ),
+        "loops, counted once": lambda _, f: str(f.loops) if f.fits else "n/a",
+        "compiler's time": lambda _, f: number(f.seconds * 1e3, "ms"),
+        "flops / peak": lambda _, f: number(f.flops / chip.tflops / 1e9, "ms"),
+        "bytes / bandwidth": lambda _, f: number(f.accessed / chip.hbm_gb_per_second / 1e6, "ms"),
+        "compiling took": lambda _, f: number(f.compiled_in, "s"),
+    }
+    lines = [f"{wanted.name}: {num_devices} chips, {num_parameters:,} parameters, figures per chip"]
+    lines += [f"{'':20} {'train step':>28} {'predict step':>28}"]
+    lines += [
+        f"{name:20} " + " ".join(f"{cell(step, figures[step]):>28}" for step in figures)
+        for name, cell in rows.items()
+    ]
+    low, high = largest
+    known = "" if high is None else f"; {high:,} do not"
+    lines += [
+        f"largest train batch: {low:,} windows per chip fit, {low * num_devices:,} in all{known}"
+    ]
+    return "\n".join(lines)
+
+
+def advice(
+    wanted: Slice,
+    batches: dict[str, int],
+    figures: dict[str, Figures],
+    largest: int,
+    num_devices: int,
+) -> list[str]:
+    """What to do where a step does not fit."""
+    lines = []
+    for step, field in {"train": "train.batch_size", "predict": "eval.batch_size"}.items():
+        if figures[step].fits:
+            continue
+        size = largest if step == "train" else batches[step] // 2
+        smaller = f"set {field} to {size * num_devices} or less, " if size else ""
+        lines.append(
+            f"{wanted.name}: the {step} step does not fit: {smaller}take chips with more memory, "
+            "or set model.dtype = 'bfloat16' or a smaller model.width."
+        )
+    return lines
+
+
+def gib(size: float) -> str:
+    """Bytes in GiB."""
+    return number(size / GIB, "GiB")
+
+
+def number(value: float, unit: str) -> str:
+    """Three digits and a unit, or n/a."""
+    if np.isnan(value):
+        return "n/a"
+    digits = f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+    return f"{digits} {unit}"

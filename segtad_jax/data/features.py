@@ -1,0 +1,224 @@
+"""Feature files in every form they come in -> float32 arrays [frames, channels].
+
+A source is a folder with a file a video (.npy, .npz, .csv, .pt, .pth), named by its id with or
+without `v_`, or one .h5, .hdf5 or .npz file with an array a video. Nothing is ever unpickled.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+
+from segtad_jax.data.annotation_files import bare
+from segtad_jax.data.defects import Defect
+from segtad_jax.data.feature_files import (
+    CONTAINERS,
+    KEY,
+    READERS,
+    FeatureError,
+    list_arrays,
+    read_array,
+)
+
+LAYOUTS = ("tc", "ct", "auto")
+LAYOUT_SAMPLE = 20  # files that decide which axis is time
+
+
+Place = tuple[epath.Path, str | None]  # file, name of the array in it
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the features of many videos are."""
+
+    path: epath.Path
+    places: Mapping[str, Place]  # by `bare` id
+    names: Mapping[str, str]  # `bare` id -> id as it stands there
+    defects: tuple[Defect, ...]
+
+    def read(self, video: str) -> np.ndarray:
+        """The array of a video, by `bare` id, as it is stored.
+
+        Raises:
+          FeatureError: it cannot be read, with the file and what to do.
+        """
+        return read_array(*self.places[video])
+
+
+def open_source(path: epath.PathLike) -> Source:
+    """Finds the videos of a folder or a file.
+
+    Raises:
+      FileNotFoundError: there is nothing.
+      FeatureError: a file of another kind, or a folder without feature files.
+    """
+    path = epath.Path(path)
+    if path.is_dir():
+        entries: list[tuple[str, Place]] = [(file.stem, (file, None)) for file in _files(path)]
+        if not entries:
+            raise FeatureError("missing", f"{path}: has no file {', '.join(sorted(READERS))}")
+    elif not path.exists():
+        raise FileNotFoundError(f"no features at {path}: there is no such file or folder")
+    elif path.suffix in CONTAINERS:
+        names_in_file = list_arrays(path)
+        if not names_in_file:
+            raise FeatureError("empty", f"{path}: has no array in it")
+        if KEY in names_in_file or names_in_file == ["arr_0"]:  # numpy's name for a nameless one
+            entries = [(path.stem, (path, None))]
+        else:
+            entries = [(name, (path, name)) for name in names_in_file]
+    elif path.suffix in READERS:
+        entries = [(path.stem, (path, None))]
+    else:
+        raise FeatureError(
+            "unreadable",
+            f"{path}: not a feature file; expected a folder with a file a video "
+            f"({', '.join(sorted(READERS))}) or one .h5, .hdf5 or .npz with an array a video",
+        )
+    places: dict[str, Place] = {}
+    names: dict[str, str] = {}
+    defects = []
+    for name, place in entries:
+        if bare(name) in places:
+            first = names[bare(name)]
+            defects.append(Defect("two_files", name, f"{name} beside {first}", str(place[0])))
+        else:
+            places[bare(name)], names[bare(name)] = place, name
+    return Source(path, places, names, tuple(defects))
+
+
+def as_frames(array: np.ndarray, layout: str, where: str) -> Float[np.ndarray, "F C"]:
+    """The array as float32 frames by channels, all numbers finite.
+
+    Args:
+      array: with axes of length 1 before or after, at most.
+      layout: 'tc' or 'ct', which axis comes first.
+      where: for messages.
+
+    Raises:
+      FeatureError: of kind 'bad_type', 'bad_shape', 'empty', 'not_finite' or 'overflow'.
+    """
+    if array.dtype.kind not in "fiu":
+        raise FeatureError("bad_type", f"{where}: holds {array.dtype}, expected numbers")
+    frames = array
+    while frames.ndim > 2 and frames.shape[0] == 1:
+        frames = frames[0]
+    while frames.ndim > 2 and frames.shape[-1] == 1:
+        frames = frames[..., 0]
+    if frames.ndim != 2:
+        raise FeatureError(
+            "bad_shape", f"{where}: has shape {array.shape}, expected frames by channels"
+        )
+    frames = frames if layout == "tc" else frames.T
+    if 0 in frames.shape:
+        raise FeatureError("empty", f"{where}: has shape {array.shape}: nothing in it")
+    if not np.isfinite(frames).all():
+        frame, channel = np.argwhere(~np.isfinite(frames))[0]
+        count = np.count_nonzero(~np.isfinite(frames))
+        raise FeatureError(
+            "not_finite",
+            f"{where}: {frames[frame, channel]} at frame {frame}, channel {channel} ({count} such)",
+        )
+    return cast(frames, np.dtype(np.float32), where)
+
+
+def cast(frames: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
+    """The features in the type they are stored in.
+
+    Raises:
+      FeatureError: of kind 'overflow', if a number is too large for it.
+    """
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(frames, dtype)
+    if not np.isfinite(found).all():
+        frame, channel = np.argwhere(~np.isfinite(found))[0]
+        raise FeatureError(
+            "overflow",
+            f"{where}: {frames[frame, channel]:g} at frame {frame}, channel {channel} is too large "
+            f"for {dtype}" + ("; use --dtype=float32" if dtype == np.float16 else ""),
+        )
+    return found
+
+
+def infer_layout(
+    shapes: Sequence[tuple[int, ...]], layout: str, channels: int | None = None
+) -> str:
+    """Which axis is time, 'tc' or 'ct', of the shapes of several arrays.
+
+    Args:
+      shapes: of a few videos' arrays.
+      layout: 'auto', or already the answer.
+      channels: C, if known. Otherwise it is the axis on which the videos agree.
+
+    Raises:
+      FeatureError: of kind 'bad_shape', if both or neither axis could be time.
+    """
+    if layout != "auto":
+        return layout
+    flat = [tuple(n for n in shape if n != 1 or len(shape) == 2) for shape in shapes]
+    flat = [shape for shape in flat if len(shape) == 2]
+    if channels is not None:
+        votes = [sum(shape[axis] == channels for shape in flat) for axis in (1, 0)]
+    else:
+        counts = [collections.Counter(shape[axis] for shape in flat) for axis in (1, 0)]
+        votes = [max(count.values(), default=0) for count in counts]
+    if votes[0] == votes[1] or max(votes) <= len(flat) / 2:
+        shown = ", ".join(str(shape) for shape in shapes[:5])
+        known = "" if channels is None else f" ({channels} channels are expected)"
+        raise FeatureError(
+            "bad_shape",
+            f"cannot tell which axis is time from the shapes {shown}{known}: say --layout=tc "
+            "(frames first) or --layout=ct (channels first)",
+        )
+    return "tc" if votes[0] > votes[1] else "ct"
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    """All feature files under a folder, in order of their names."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in READERS:
+            yield path
+        elif path.is_dir():
+            yield from _files(path)
+
+
+def with_channels(
+    parts: Sequence[Float[np.ndarray, "_ _"]],
+) -> Float[np.ndarray, "F C"]:
+    """Features of several sources (rgb and flow) side by side, all as long as the longest."""
+    longest = max(len(part) for part in parts)
+    return np.concatenate([resize_linear(part, longest) for part in parts], axis=1)
+
+
+def resize_linear(features: Float[np.ndarray, "F C"], num_frames: int) -> Float[np.ndarray, "T C"]:
+    """Linear interpolation to so many frames; first and last stay (`align_corners=True`)."""
+    if len(features) == num_frames:
+        return features
+    return _at(features, np.linspace(0, len(features) - 1, num_frames))
+
+
+def resize_bsn(features: Float[np.ndarray, "F C"], num_frames: int) -> Float[np.ndarray, "T C"]:
+    """BSN's pooling: the mean of three samples in each of so many equal bins.
+
+    The samples lie at both ends and in the middle of a bin; a frame's value stands at its centre,
+    between centres it is linear. Bins are cut to the first and last centre (BSN leaves a bin that
+    lies wholly beyond them at zero; here it has the value of that frame).
+    """
+    edges = np.clip(np.linspace(0, len(features), num_frames + 1) - 0.5, 0, len(features) - 1)
+    middle = (edges[:-1] + edges[1:]) / 2
+    samples = np.stack([edges[:-1], middle, edges[1:]])  # [3, T]
+    return np.stack([_at(features, row) for row in samples]).mean(axis=0)
+
+
+RESIZERS = {"linear": resize_linear, "bsn": resize_bsn}
+
+
+def _at(features: Float[np.ndarray, "F C"], positions: np.ndarray) -> Float[np.ndarray, "n C"]:
+    """Features at these positions in frames, linear between neighbours."""
+    below = np.minimum(positions.astype(int), max(len(features) - 2, 0))
+    above = np.minimum(below + 1, len(features) - 1)
+    weight = (positions - below)[:, None].astype(np.float32)
+    return features[below] * (1 - weight) + features[above] * weight

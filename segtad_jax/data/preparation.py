@@ -1,0 +1,153 @@
+"""What `prepare` does to the arrays of a recording, written down so that `predict` does the same.
+
+preparation.json lies beside the shards and in every run that trains on them.
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+
+from segtad_jax.data.features import RESIZERS, FeatureError, with_channels
+from segtad_jax.data.signals import Normalisation, window_statistics, with_context
+
+FILE = "preparation.json"
+FRAME_RATE = 5.0  # of features made of signals, frames per second
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SignalTransform:
+    """Raw signals -> windowed statistics in context, normalised as in training."""
+
+    sample_rate: float  # Hz
+    channels: int  # of a signal
+    normalise: Normalisation
+
+    @classmethod
+    def fit(
+        cls, sample_rate: float, channels: int, signals: Iterable[Float[np.ndarray, "_ _"]]
+    ) -> "SignalTransform":
+        """With mean and deviation of the training recordings that are long enough for a frame.
+
+        Raises:
+          ValueError: there is none.
+        """
+        samples = samples_per_frame(sample_rate)
+        frames = (statistics(signal, samples) for signal in signals if len(signal) >= samples)
+        first = next(frames, None)
+        if first is None:
+            raise ValueError("no training recording can be read, so there is none to normalise by")
+        normalise = Normalisation.fit(itertools.chain([first], frames))
+        return cls(sample_rate, channels, normalise)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / samples_per_frame(self.sample_rate)
+
+    def __call__(self, signal: Float[np.ndarray, "n channels"]) -> Float[np.ndarray, "F C"]:
+        """Features of a recording, float32."""
+        return self.normalise(statistics(signal, samples_per_frame(self.sample_rate)))
+
+    def to_json(self) -> dict[str, Any]:
+        """In JSON's types; `from_json` gives an equal transform back."""
+        return {
+            "transform": "statistics",
+            "sample_rate": self.sample_rate,
+            "channels": self.channels,
+            "mean": self.normalise.mean.tolist(),
+            "std": self.normalise.std.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "SignalTransform":
+        """Of `to_json`."""
+        normalise = Normalisation(np.array(content["mean"]), np.array(content["std"]))
+        return cls(content["sample_rate"], content["channels"], normalise)
+
+
+def samples_per_frame(sample_rate: float) -> int:
+    """Of a window of statistics: what comes nearest to FRAME_RATE; 10 at 50 Hz."""
+    return max(round(sample_rate / FRAME_RATE), 2)
+
+
+def statistics(signal: Float[np.ndarray, "n _"], samples: int) -> Float[np.ndarray, "F C"]:
+    """Windowed statistics of a signal in their context, not normalised."""
+    if len(signal) < samples:
+        raise FeatureError(
+            "empty", f"a signal of {len(signal)} samples is shorter than a frame of {samples}"
+        )
+    return with_context(window_statistics(signal.astype(np.float64), samples))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Preparation:
+    """From the arrays of a recording's sources to the features of its record."""
+
+    name: str  # of the data set
+    widths: tuple[int, ...]  # channels of each source
+    rate: float | None  # of the sources, in Hz, where --rate said it; else from durations
+    num_frames: int | None  # to which every recording is resized; None: not at all
+    resize: str  # one of RESIZERS
+    window: int  # T that a model should look at
+    dtype: str  # of the stored features
+    signals: SignalTransform | None = None
+
+    def features(self, arrays: Sequence[Float[np.ndarray, "_ _"]]) -> Float[np.ndarray, "F C"]:
+        """Features of one recording before it is resized.
+
+        Args:
+          arrays: of each source, frames first.
+
+        Raises:
+          FeatureError: of kind 'wrong_width' or 'empty'.
+        """
+        for number, (array, width) in enumerate(zip(arrays, self.widths, strict=True), start=1):
+            if array.shape[1] != width:
+                raise FeatureError(
+                    "wrong_width",
+                    f"source {number} has {array.shape[1]} channels, expected {width}",
+                )
+        together = with_channels(arrays)
+        return together if self.signals is None else self.signals(together)
+
+    @property
+    def num_channels(self) -> int:
+        """C of the features."""
+        return sum(self.widths) if self.signals is None else len(self.signals.normalise.mean)
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Frames per second of `features`, where it is the same for all recordings."""
+        return self.rate if self.signals is None else self.signals.frame_rate
+
+    def resized(self, features: Float[np.ndarray, "F C"]) -> Float[np.ndarray, "T C"]:
+        """The features of the record."""
+        if self.num_frames is None:
+            return features
+        return RESIZERS[self.resize](features, self.num_frames)
+
+    def to_json(self) -> dict[str, Any]:
+        """In JSON's types; `from_json` gives an equal one back."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {
+            "widths": list(self.widths),
+            "signals": self.signals and self.signals.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Preparation":
+        """Of `to_json`."""
+        signals = content["signals"] and SignalTransform.from_json(content["signals"])
+        return cls(**{**content, "widths": tuple(content["widths"]), "signals": signals})
+
+
+def read_preparation(folder: epath.PathLike) -> Preparation | None:
+    """Of a data set or a run; None where the data set is not one of `prepare`."""
+    path = epath.Path(folder) / FILE
+    return Preparation.from_json(json.loads(path.read_text())) if path.exists() else None

@@ -1,0 +1,175 @@
+"""Records -> TFRecord shards one after the other: memory does not grow with their number.
+
+`builder.py` shuffles what it writes, and holds a gigabyte to do so; this is for data sets of any
+size. Both leave the same files behind, which TFDS reads.
+"""
+
+import json
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import tensorflow_datasets as tfds
+from etils import epath
+
+from segtad_jax.data.dataset import FOOTER_BYTES, HEADER, INDEX
+from segtad_jax.data.records import Record
+
+VERSION = "1.0.0"
+SHARD_BYTES = 1 << 28  # a shard is closed when it has as many
+
+
+class ShardWriter:
+    """A data set that appears whole or not at all: written beside its place, then renamed to it.
+
+    Use as a context manager, which removes what is written unless `finish` was called. What a
+    process that was killed leaves behind, the next writer of this name removes.
+    """
+
+    def __init__(
+        self,
+        root: epath.PathLike,
+        name: str,
+        classes: Sequence[str],
+        spec: tfds.features.FeaturesDict,
+        description: str,
+        citation: str = "",
+    ) -> None:
+        """Makes the folder to write in.
+
+        Args:
+          root: folder of data sets; this one becomes root/name/VERSION.
+          name: of the data set.
+          classes: names in sorted order; label d is the d-th, from 1.
+          spec: of `records.feature_spec`.
+          description: what it is and how it was made.
+          citation: whom to cite.
+
+        Raises:
+          FileExistsError: the data set is there already.
+        """
+        self.target = epath.Path(root) / name / VERSION
+        if self.target.exists():
+            raise FileExistsError(
+                f"{self.target} is there already; remove it, or give another --name or --output"
+            )
+        self.folder = epath.Path(root) / f".preparing-{name}"
+        if self.folder.exists():
+            self.folder.rmtree()
+        self.folder.mkdir(parents=True)
+        self._labels = {label: number for number, label in enumerate(classes, start=1)}
+        identity = tfds.core.DatasetIdentity(
+            name=name,
+            version=tfds.core.Version(VERSION),
+            data_dir=str(self.folder),
+            module_name="",
+        )
+        self._info = tfds.core.DatasetInfo(
+            builder=identity,
+            features=spec,
+            description=description,
+            citation=citation,
+        )
+        self._splits: dict[str, _Split] = {}
+        self._rows: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        for split in self._splits.values():
+            split.close()
+        self.folder.rmtree(missing_ok=True)
+
+    def write(self, split: str, record: Record, payload: bytes) -> None:
+        """Appends a record.
+
+        Args:
+          split: training, validation or testing.
+          record: what the index will say of it.
+          payload: the record as `spec.serialize_example` gives it.
+        """
+        if split not in self._splits:
+            self._splits[split] = _Split(self._info.name, split, self.folder)
+        shard, offset = self._splits[split].write(payload)
+        row = {
+            "video": record.video,
+            "num_frames": len(record.features),
+            "rate": record.rate,
+            "duration": record.duration,
+            "segments": record.segments.tolist(),
+            "labels": [self._labels[label] for label in record.labels],
+        }
+        place = {"split": split, "shard": shard, "offset": offset, "size": len(payload)}
+        self._rows.append(row | place)
+
+    def finish(self) -> epath.Path:
+        """Writes what describes the data set, and puts it in its place.
+
+        Whatever else lies in `folder` by then becomes part of it.
+        """
+        for split in self._splits.values():
+            split.close()
+        infos = [self._splits[split].info() for split in sorted(self._splits)]
+        self._info.set_file_format("tfrecord")
+        self._info.set_splits(tfds.core.SplitDict(infos))
+        self._info.write_to_directory(self.folder)
+        (self.folder / INDEX).write_text(json.dumps({"recordings": self._rows}))
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.rename(self.target)
+        return self.target
+
+
+class _Split:
+    """The shards of one split."""
+
+    def __init__(self, name: str, split: str, folder: epath.Path) -> None:
+        self._name = split
+        self._template = tfds.core.ShardedFileTemplate(
+            dataset_name=name,
+            data_dir=folder,
+            split=split,
+            filetype_suffix="tfrecord",
+            template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
+        )
+        self._lengths: list[int] = []  # records of each shard
+        self._num_bytes = 0
+        self._offset = 0  # in the open shard
+        self._writer: Any = None
+
+    def write(self, payload: bytes) -> tuple[str, int]:
+        """Appends a record; the name of its shard and where it begins there."""
+        if self._writer is None or self._offset >= SHARD_BYTES:
+            self._open()
+        index, offset = len(self._lengths) - 1, self._offset
+        self._writer.write(payload)
+        self._lengths[-1] += 1
+        self._num_bytes += len(payload)
+        self._offset += HEADER.size + len(payload) + FOOTER_BYTES
+        return self._path(index).name, offset
+
+    def _open(self) -> None:
+        import tensorflow as tf
+
+        self.close()
+        self._lengths.append(0)
+        self._offset = 0
+        self._writer = tf.io.TFRecordWriter(str(self._path(len(self._lengths) - 1)))
+
+    def _path(self, index: int) -> epath.Path:
+        return epath.Path(self._template.sharded_filepath(shard_index=index, num_shards=None))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def info(self) -> tfds.core.SplitInfo:
+        return tfds.core.SplitInfo(
+            name=self._name,
+            shard_lengths=self._lengths,
+            num_bytes=self._num_bytes,
+            filename_template=self._template,
+        )

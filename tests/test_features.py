@@ -1,0 +1,358 @@
+"""Feature files in every form and layout give the same array, and broken ones say what is wrong."""
+
+import contextlib
+import os
+import pickle
+import re
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from segtad_jax.data.feature_files import FeatureError
+from segtad_jax.data.features import (
+    as_frames,
+    cast,
+    infer_layout,
+    open_source,
+    resize_bsn,
+    resize_linear,
+    with_channels,
+)
+
+FORMS = ["npy", "npz", "csv", "pt", "pth", "h5", "hdf5", "one.npz"]
+
+
+def features(video=0, frames=7, channels=3):
+    random = np.random.default_rng(video)
+    return random.normal(size=(frames, channels)).astype(np.float32)
+
+
+def write(folder, form, arrays):
+    """Writes {id: array} in a form, and returns what to name as features."""
+    folder.mkdir(exist_ok=True)
+    if form in ("h5", "hdf5"):
+        with h5py.File(folder / f"all.{form}", "w") as file:
+            for video, array in arrays.items():
+                file[video] = array
+        return folder / f"all.{form}"
+    if form == "one.npz":
+        np.savez(folder / "all.npz", **arrays)
+        return folder / "all.npz"
+    for video, array in arrays.items():
+        path = folder / f"{video}.{form}"
+        if form == "npy":
+            np.save(path, array)
+        elif form == "npz":
+            np.savez(path, feats=array, other=np.zeros(3))
+        elif form == "csv":
+            header = ",".join(f"f{index}" for index in range(array.shape[1]))
+            np.savetxt(path, array, "%.9g", delimiter=",", header=header, comments="")
+        else:
+            torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+            torch.save(torch.from_numpy(np.ascontiguousarray(array)), path)
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["tc", "ct"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_and_layout_gives_the_same(tmp_path, form, layout):
+    arrays = {f"v_x{index}": features(index, frames=5 + index) for index in range(4)}
+    stored = {video: a if layout == "tc" else a.T for video, a in arrays.items()}
+    source = open_source(write(tmp_path / form, form, stored))
+    assert sorted(source.places) == ["x0", "x1", "x2", "x3"]
+    assert source.defects == ()
+    raw = {video: source.read(video) for video in source.places}
+    assert infer_layout([array.shape for array in raw.values()], "auto") == layout
+    for video, array in arrays.items():
+        found = as_frames(raw[video.removeprefix("v_")], layout, "here")
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, array)
+
+
+def test_folders_within_folders_and_other_files(tmp_path):
+    write(tmp_path / "val", "npy", {"a": features(0)})
+    write(tmp_path / "test", "csv", {"b.c": features(1)})
+    (tmp_path / "README.txt").write_text("not features")
+    source = open_source(tmp_path)
+    assert sorted(source.places) == ["a", "b.c"]
+
+
+def test_a_second_file_of_a_video_is_named(tmp_path):
+    write(tmp_path, "npy", {"v_a": features(0), "a": features(1)})
+    source = open_source(tmp_path)
+    (defect,) = source.defects
+    assert (defect.kind, defect.video) == ("two_files", "v_a")
+    assert defect.value == "v_a beside a"
+    np.testing.assert_array_equal(source.read("a"), features(1))
+
+
+def test_groups_of_one_array_as_in_activitynets_own_file(tmp_path):
+    with h5py.File(tmp_path / "c3d.hdf5", "w") as file:
+        file["v_x/c3d_features"] = features()
+        file["v_y/feats"] = features(1)
+        file["v_y/times"] = np.arange(7)
+        file["v_z/a"] = features()
+        file["v_z/b"] = features()
+    source = open_source(tmp_path / "c3d.hdf5")
+    np.testing.assert_array_equal(source.read("x"), features())
+    np.testing.assert_array_equal(source.read("y"), features(1))
+    with pytest.raises(FeatureError, match=r"v_z: holds 2 arrays \('a', 'b'\); expected one, or"):
+        source.read("z")
+
+
+class Payload:
+    """A pickle of it makes a folder when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["x.pkl", "x.pickle", "x.npy", "x.npz", "x.pt"])
+def test_nothing_is_unpickled(tmp_path, name):
+    ran, path = tmp_path / "ran", tmp_path / name
+    if name == "x.npz":
+        np.savez(path, np.array([Payload(ran)], object))
+    elif name == "x.npy":
+        np.save(path, np.array([Payload(ran)], object))
+    elif name == "x.pt":
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+        torch.save(Payload(ran), path)
+    else:
+        path.write_bytes(pickle.dumps(Payload(ran)))
+    message = r"x\..*: a pickle, which runs code.*np\.save\('new\.npy'"
+    with pytest.raises(FeatureError, match=message) as caught:
+        open_source(tmp_path).read("x")
+    assert caught.value.kind == "pickle"
+    assert not ran.exists()
+
+
+def test_a_pickle_that_is_called_npy(tmp_path):
+    (tmp_path / "x.npy").write_bytes(pickle.dumps([1.0]))
+    with pytest.raises(FeatureError, match="a pickle"):
+        open_source(tmp_path).read("x")
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "csv", "h5", "one.npz", "pt"])
+def test_files_that_are_cut_short(tmp_path, form):
+    path = write(tmp_path / "d", form, {"x": features(frames=400)})
+    path = path / f"x.{form}" if path.is_dir() else path
+    content = path.read_bytes()
+    whole = as_frames(open_source(path).read("x"), "tc", "here")
+    for part in (0.0, 0.2, 0.9):
+        path.write_bytes(content[: int(part * len(content))])
+        if form == "csv":  # has no length to check, unless the cut is within a line
+            with contextlib.suppress(FeatureError):
+                assert len(open_source(path).read("x")) < len(whole)
+        else:
+            with pytest.raises(FeatureError, match=re.escape(str(path))) as caught:
+                open_source(path).read("x")
+            assert caught.value.kind == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.npy", b"", "x.npy: an empty file"),
+        ("x.npy", b"hello", "x.npy: not an npy file"),
+        ("x.csv", b"f0,f1\n1,2\n3\n", "x.csv: .*columns"),
+        ("x.csv", b"f0,f1\n1,a\n", "x.csv: could not convert"),
+        ("x.csv", b"\xff\xfe", "x.csv: .*utf-8"),
+    ],
+)
+def test_files_that_are_something_else(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FeatureError, match=message) as caught:
+        open_source(tmp_path).read("x")
+    assert caught.value.kind == "unreadable"
+
+
+def test_a_header_that_asks_for_more_memory_than_there_is(tmp_path):
+    np.save(tmp_path / "x.npy", features())
+    content = (tmp_path / "x.npy").read_bytes()
+    larger = content.replace(b"(7, 3), }             ", b"(9999999999999, 3), } ")
+    assert len(larger) == len(content)
+    assert larger != content
+    (tmp_path / "x.npy").write_bytes(larger)
+    with pytest.raises(FeatureError, match=r"x\.npy: "):
+        open_source(tmp_path).read("x")
+
+
+def test_without_pytorch_its_files_say_how_to_convert_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "x.pt").write_bytes(b"any")
+    with pytest.raises(FeatureError, match=r"x\.pt: needs PyTorch.*pip install torch, or convert"):
+        open_source(tmp_path).read("x")
+
+
+def test_a_file_that_pytorch_cannot_read(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    (tmp_path / "x.pt").write_bytes(b"hello")
+    with pytest.raises(FeatureError, match=r"x\.pt: ") as caught:
+        open_source(tmp_path).read("x")
+    assert caught.value.kind == "unreadable"
+    torch.save({"feats": torch.ones(2, 3, dtype=torch.bfloat16)}, tmp_path / "x.pt")
+    np.testing.assert_array_equal(open_source(tmp_path).read("x"), np.ones((2, 3)))
+    torch.save({"names": ["a"]}, tmp_path / "x.pt")
+    with pytest.raises(FeatureError, match="holds list, expected a tensor"):
+        open_source(tmp_path).read("x")
+
+
+def test_sources_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no features at .*nowhere: there is no such file"):
+        open_source(tmp_path / "nowhere")
+    with pytest.raises(FeatureError, match=r"has no file \.csv, \.npy"):
+        open_source(tmp_path)
+    (tmp_path / "x.txt").write_text("")
+    with pytest.raises(FeatureError, match=r"x\.txt: not a feature file; expected a folder"):
+        open_source(tmp_path / "x.txt")
+    (tmp_path / "x.h5").write_text("no")
+    with pytest.raises(FeatureError, match=r"x\.h5: "):
+        open_source(tmp_path / "x.h5")
+    h5py.File(tmp_path / "x.h5", "w").close()
+    with pytest.raises(FeatureError, match=r"x\.h5: has no array in it"):
+        open_source(tmp_path / "x.h5")
+
+
+class TestLayout:
+    def test_the_axis_on_which_the_videos_agree_is_the_channels(self):
+        assert infer_layout([(5, 3), (7, 3), (9, 3)], "auto") == "tc"
+        assert infer_layout([(3, 5), (3, 7), (3, 9)], "auto") == "ct"
+        assert infer_layout([(5, 3), (7, 3), (9, 3), (5, 4)], "auto") == "tc"
+
+    def test_a_known_number_of_channels_decides(self):
+        assert infer_layout([(100, 400)], "auto", channels=400) == "tc"
+        assert infer_layout([(400, 100)], "auto", channels=400) == "ct"
+        assert infer_layout([(1, 400, 100)], "auto", channels=400) == "ct"
+
+    @pytest.mark.parametrize(
+        ("shapes", "channels", "shown"),
+        [
+            ([(100, 400), (100, 400)], None, r"\(100, 400\), \(100, 400\): say --layout=tc"),
+            ([(5, 3)], None, r"\(5, 3\): say"),
+            ([(3, 3), (3, 3)], 3, r"\(3 channels are expected\): say"),
+            ([(5, 4)], 3, r"\(3 channels are expected\)"),
+            ([(5,), (7,)], None, r"\(5,\), \(7,\)"),
+        ],
+    )
+    def test_otherwise_it_has_to_be_said(self, shapes, channels, shown):
+        with pytest.raises(FeatureError, match=f"cannot tell which axis is time.*{shown}"):
+            infer_layout(shapes, "auto", channels)
+
+    def test_what_is_said_is_believed(self):
+        assert infer_layout([(5, 3)], "ct") == "ct"
+
+
+class TestFrames:
+    @pytest.mark.parametrize("shape", [(1, 7, 3), (7, 3, 1), (1, 7, 3, 1, 1)])
+    def test_axes_of_length_one_around_are_dropped(self, shape):
+        assert as_frames(features().reshape(shape), "tc", "x").shape == (7, 3)
+
+    def test_one_frame_is_enough(self):
+        assert as_frames(np.ones((1, 3)), "tc", "x").shape == (1, 3)
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint16])
+    def test_numbers_of_any_type(self, dtype):
+        array = np.arange(6).reshape(2, 3).astype(dtype)
+        found = as_frames(array, "tc", "x")
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, array)
+
+    @pytest.mark.parametrize(
+        ("array", "kind", "message"),
+        [
+            (np.array([["a"]]), "bad_type", "x: holds <U1, expected numbers"),
+            (np.ones((2, 2), bool), "bad_type", "holds bool"),
+            (np.ones((2, 2), complex), "bad_type", "holds complex128"),
+            (np.ones(5), "bad_shape", r"has shape \(5,\), expected frames by channels"),
+            (np.ones((2, 2, 2)), "bad_shape", r"has shape \(2, 2, 2\)"),
+            (np.array(1.0), "bad_shape", r"has shape \(\)"),
+            (np.ones((0, 3)), "empty", r"has shape \(0, 3\): nothing in it"),
+            (np.array([[1, 2], [3, np.nan]]), "not_finite", r"nan at frame 1, channel 1 \(1 such"),
+            (np.array([[np.inf, -np.inf]]), "not_finite", r"inf at frame 0, channel 0 \(2 such"),
+            (np.array([[1e300]]), "overflow", r"1e\+300 at frame 0, channel 0 is too large for"),
+        ],
+    )
+    def test_what_is_refused(self, array, kind, message):
+        with pytest.raises(FeatureError, match=message) as caught:
+            as_frames(array, "tc", "x")
+        assert caught.value.kind == kind
+
+    def test_half_precision_ends_at_65504(self):
+        frames = np.array([[1.0, -65504.0]], np.float32)
+        assert cast(frames, np.dtype(np.float16), "x").dtype == np.float16
+        frames[0, 1] = -7e4
+        message = r"x: -70000 at frame 0, channel 1 is too large for float16; use --dtype=float32"
+        with pytest.raises(FeatureError, match=message):
+            cast(frames, np.dtype(np.float16), "x")
+
+    @given(
+        hnp.arrays(
+            st.sampled_from([np.float16, np.float32, np.float64, np.int8, bool, complex]),
+            hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
+        ),
+        st.sampled_from(["tc", "ct"]),
+    )
+    def test_anything_is_finite_frames_or_refused(self, array, layout):
+        with contextlib.suppress(FeatureError):
+            found = as_frames(array, layout, "the place")
+            assert found.ndim == 2
+            assert found.size == array.size > 0
+            assert np.isfinite(found).all()
+
+
+def slow_linear(x, length):
+    rows = []
+    for t in range(length):
+        position = t * (len(x) - 1) / max(length - 1, 1)
+        low = min(int(position), len(x) - 1)
+        high = min(low + 1, len(x) - 1)
+        rows.append(x[low] + (position - low) * (x[high] - x[low]))
+    return np.array(rows)
+
+
+def slow_bsn(x, length):
+    """BSN's poolData, with frames as the unit of time and bins cut to the first and last centre."""
+    rows = []
+    for t in range(length):
+        first = min(max(t * len(x) / length, 0.5), len(x) - 0.5)
+        last = min(max((t + 1) * len(x) / length, 0.5), len(x) - 0.5)
+        samples = [first, (first + last) / 2, last]
+        centres = np.arange(len(x)) + 0.5
+        rows.append(
+            [np.mean([np.interp(s, centres, x[:, c]) for s in samples]) for c in range(x.shape[1])]
+        )
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(("fast", "slow"), [(resize_linear, slow_linear), (resize_bsn, slow_bsn)])
+@given(st.integers(1, 12), st.integers(1, 12))
+def test_resizers_against_loops(fast, slow, frames, length):
+    x = features(frames, frames=frames)
+    found = fast(x, length)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, slow(x.astype(np.float64), length), rtol=1e-5, atol=1e-5)
+
+
+def test_linear_is_pytorchs_align_corners():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = features(frames=37)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(x.T[None]), size=100, mode="linear", align_corners=True
+    )
+    np.testing.assert_allclose(resize_linear(x, 100), expected[0].numpy().T, atol=1e-5)
+
+
+def test_several_sources_are_as_long_as_the_longest():
+    rgb, flow = features(0, frames=9, channels=2), features(1, frames=4, channels=3)
+    both = with_channels([rgb, flow])
+    assert both.shape == (9, 5)
+    np.testing.assert_array_equal(both[:, :2], rgb)
+    np.testing.assert_array_equal(both[:, 2:], resize_linear(flow, 9))
