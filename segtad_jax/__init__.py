@@ -1,3 +1,19 @@
 """SegTAD: temporal action detection as semantic segmentation, in JAX and Flax."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segtad_jax.trained import Trained
+
 __version__ = "0.1.0"
+
+
+def load(checkpoint: str) -> "Trained":
+    """A trained model: `load(RUN).detect(features, rate=...)` gives the actions of a recording.
+
+    Args:
+        checkpoint: RUN or RUN/STEP, where RUN is the --workdir of a training.
+    """
+    from segtad_jax.trained import load as load_trained
+
+    return load_trained(checkpoint)

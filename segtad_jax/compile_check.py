@@ -29,6 +29,12 @@ log = logging.getLogger(__name__)
 ACTIONS = 32  # N of a batch, which data would give: 18 is the most of a video of ActivityNet-1.3
 LARGEST = 512  # windows per chip, beyond which no one looks for a larger batch
 COMPILES = 8  # at most, in the search for the largest batch
+REFUSED = (
+    "windows per chip",
+    "HBM needed",
+    "HBM there is",
+    "compiling took",
+)  # rows without figures
 PRECISION = 8  # the search ends when less than 1/8 is open
 
 
@@ -163,7 +169,7 @@ def largest_batch(
         guess: where to look first.
     """
     low, high = (batch, None) if fitted else (0, batch)
-    probe, stride = min(guess, LARGEST), 0
+    probe, stride = guess, max(low // PRECISION, 1)
     for _ in range(COMPILES):
         if high is None:
             probe = min(max(probe, low + stride), LARGEST)
@@ -173,7 +179,7 @@ def largest_batch(
             if high - low <= max(low // PRECISION, 1):
                 break
             probe = probe if low < probe < high else (low + high) // 2
-        stride = 2 * stride or max(probe // PRECISION, 1)
+        stride = max(2 * stride, probe // PRECISION)
         low, high = (probe, high) if fits(probe) else (low, probe)
     return low, high
 
@@ -190,27 +196,26 @@ def report(
     chip = wanted.chip
     rows: dict[str, Callable[[str, Figures], str]] = {
         "windows per chip": lambda step, _: f"{batches[step]:,}",
-        "HBM needed": lambda _, f: gib(f.hbm) if f.fits else f"{gib(f.hbm)} and more",
-        "HBM there is": lambda _, f: gib(chip.hbm_gib * GIB) + ("" if f.fits else ", too small"),
-        "flops": lambda _, f: number(f.flops / 1e9, "G"),
-        "bytes accessed": lambda _, f: number(f.accessed / 1e9, "GB"),
-        "collectives": lambda _, f: (
-            ", ".join(
-                f"{count} {kind} {number(size / 1e6, 'MB')}"
-                for kind, (count, size) in f.collectives.items()
-            )
-            or ("none" if f.fits else "n/a")
-        ),
-        "loops, counted once": lambda _, f: str(f.loops) if f.fits else "n/a",
-        "compiler's time": lambda _, f: number(f.seconds * 1e3, "ms"),
+        "HBM needed": lambda _, f: size(f.hbm) + ("" if f.fits else ": too much"),
+        "HBM there is": lambda *_: size(chip.hbm_gib * GIB),
+        "flops": lambda _, f: number(f.flops / 1e9, "GFLOP"),
+        "bytes accessed": lambda _, f: size(f.accessed),
+        "collectives": lambda _, f: counted(f),
+        "bytes of collectives": lambda _, f: size(f.collective_bytes),
+        "loops, counted once": lambda _, f: f"{f.loops}",
+        "compiler's estimate": lambda _, f: number(f.seconds * 1e3, "ms"),
         "flops / peak": lambda _, f: number(f.flops / chip.tflops / 1e9, "ms"),
         "bytes / bandwidth": lambda _, f: number(f.accessed / chip.hbm_gb_per_second / 1e6, "ms"),
         "compiling took": lambda _, f: number(f.compiled_in, "s"),
     }
     lines = [f"{wanted.name}: {num_devices} chips, {num_parameters:,} parameters, figures per chip"]
-    lines += [f"{'':20} {'train step':>28} {'predict step':>28}"]
+    lines += [f"{'':20} {'train step':>30} {'predict step':>30}"]
     lines += [
-        f"{name:20} " + " ".join(f"{cell(step, figures[step]):>28}" for step in figures)
+        f"{name:20} "
+        + " ".join(
+            f"{cell(step, f) if f.fits or name in REFUSED else 'n/a':>30}"
+            for step, f in figures.items()
+        )
         for name, cell in rows.items()
     ]
     low, high = largest
@@ -233,8 +238,8 @@ def advice(
     for step, field in {"train": "train.batch_size", "predict": "eval.batch_size"}.items():
         if figures[step].fits:
             continue
-        size = largest if step == "train" else batches[step] // 2
-        smaller = f"set {field} to {size * num_devices} or less, " if size else ""
+        fitting = largest if step == "train" else batches[step] // 2
+        smaller = f"set {field} to {fitting * num_devices} or less, " if fitting else ""
         lines.append(
             f"{wanted.name}: the {step} step does not fit: {smaller}take chips with more memory, "
             "or set model.dtype = 'bfloat16' or a smaller model.width."
@@ -242,14 +247,18 @@ def advice(
     return lines
 
 
-def gib(size: float) -> str:
-    """Bytes in GiB."""
-    return number(size / GIB, "GiB")
+def counted(figures: Figures) -> str:
+    """How many collectives of each kind."""
+    return ", ".join(f"{n} {kind}" for kind, (n, _) in figures.collectives.items()) or "none"
+
+
+def size(value: float) -> str:
+    """Bytes."""
+    return number(value / GIB, "GiB") if value >= GIB / 10 else number(value / (1 << 20), "MiB")
 
 
 def number(value: float, unit: str) -> str:
-    """Three digits and a unit, or n/a."""
+    """Four digits at most and a unit, or n/a."""
     if np.isnan(value):
         return "n/a"
-    digits = f"{value:.3g}" if value < 100 else f"{value:,.0f}"
-    return f"{digits} {unit}"
+    return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.4g} {unit}"

@@ -31,6 +31,11 @@ class Figures:
     loops: int = 0  # whose bodies count once in all figures but `hbm`
     compiled_in: float = NO_FIGURE  # seconds, on this machine
 
+    @property
+    def collective_bytes(self) -> float:
+        """Of the results of all collectives."""
+        return float(sum(size for _, size in self.collectives.values()))
+
 
 def compile_step(step: Any, state: Any, batch: Shapes) -> Figures:
     """Compiles `step(state, batch)`.
@@ -47,14 +52,10 @@ def compile_step(step: Any, state: Any, batch: Shapes) -> Figures:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return Figures(False, hbm=refused_bytes(str(error)), compiled_in=time.monotonic() - started)
-    memory, cost, text = (
-        compiled.memory_analysis(),
-        compiled.cost_analysis() or {},
-        compiled.as_text(),
-    )
+    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     return Figures(
         True,
-        hbm=(
+        hbm=float(
             memory.argument_size_in_bytes
             + memory.output_size_in_bytes
             - memory.alias_size_in_bytes

@@ -8,7 +8,8 @@ boundaries that are inside from those that are not.
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from segtad_jax.ops.segments import pairwise_tiou
 
@@ -50,9 +51,9 @@ def video_targets(
 
 
 def frame_classes(
-    segments: Float[Array, "N 2"],
-    labels: Int[Array, " N"],
-    valid: Bool[Array, " N"],
+    segments: Float[Array | np.ndarray, "N 2"],
+    labels: Int[Array | np.ndarray, " N"],
+    valid: Bool[Array | np.ndarray, " N"],
     num_frames: int,
 ) -> Int[Array, " T"]:
     """The class of every frame (section 3.2.3): 0 is background, 1..D an action.
@@ -62,15 +63,16 @@ def frame_classes(
     """
     first, stop = _frames(segments, num_frames)
     frame = jnp.arange(num_frames)
-    covered = (frame >= first[:, None]) & (frame < stop[:, None]) & valid[:, None]  # [N, T]
+    covered = (frame >= first[:, None]) & (frame < stop[:, None])  # [N, T]
+    covered &= jnp.asarray(valid)[:, None]
     order = 1 + jnp.arange(len(labels))[:, None]
     winner = jnp.max(jnp.where(covered, order, 0), axis=0, initial=0)  # [T], 0: none
-    return jnp.concatenate([jnp.zeros(1, labels.dtype), labels])[winner]
+    return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.asarray(labels, jnp.int32)])[winner]
 
 
 def boundary_labels(
-    segments: Float[Array, "N 2"],
-    valid: Bool[Array, " N"],
+    segments: Float[Array | np.ndarray, "N 2"],
+    valid: Bool[Array | np.ndarray, " N"],
     num_frames: int,
     radius: int,
 ) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
@@ -79,6 +81,7 @@ def boundary_labels(
     Boundaries outside the window, of actions that it cuts, have no label.
     """
     first, stop = _frames(segments, num_frames)
+    segments, valid = jnp.asarray(segments), jnp.asarray(valid)
     lower = segments[:, 0] * num_frames + FRAME_EPSILON
     upper = segments[:, 1] * num_frames + FRAME_EPSILON
     frame = jnp.arange(num_frames)
@@ -93,7 +96,9 @@ def boundary_labels(
 
 
 def proposal_tiou(
-    proposals: Float[Array, "M 2"], segments: Float[Array, "N 2"], valid: Bool[Array, " N"]
+    proposals: Real[Array | np.ndarray, "M 2"],
+    segments: Real[Array | np.ndarray, "N 2"],
+    valid: Bool[Array | np.ndarray, " N"],
 ) -> Float[Array, " M"]:
     """Each proposal's largest tIoU with a valid segment (h_reg of Eq. 10), 0 where there is none.
 
@@ -104,9 +109,11 @@ def proposal_tiou(
 
 
 def _frames(
-    segments: Float[Array, "N 2"], num_frames: int
+    segments: Float[Array | np.ndarray, "N 2"], num_frames: int
 ) -> tuple[Int[Array, " N"], Int[Array, " N"]]:
     """First frame and the one after the last of each segment, inside the window, never empty."""
-    edges = jnp.floor(segments * num_frames + FRAME_EPSILON).astype(jnp.int32)
+    edges = jnp.floor(jnp.asarray(segments, jnp.float32) * num_frames + FRAME_EPSILON).astype(
+        jnp.int32
+    )
     first = jnp.clip(edges[:, 0], 0, num_frames - 1)
     return first, jnp.clip(edges[:, 1], first + 1, num_frames)

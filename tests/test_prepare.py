@@ -14,9 +14,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from segtad_jax.data import preparation, writer
+from segtad_jax.data.annotations import read_annotations
 from segtad_jax.data.dataset import INDEX, open_dataset
 from segtad_jax.data.features import resize_linear
 from segtad_jax.data.signals import Normalisation, window_statistics, with_context
+from segtad_jax.data.simulation import simulated
+from segtad_jax.evaluation.average_precision import detection_map
 from segtad_jax.prepare import main
 from test_features import FORMS, write
 
@@ -431,6 +434,41 @@ def test_simulated_features_are_those_of_the_annotations(inputs, tmp_path):
     assert prepare(again, "--rate=2", "--simulate=64") == 0
     recording = open_dataset(tmp_path / "again" / "mine" / "1.0.0").recordings("validation")[0]
     assert recording.num_frames == round(recording.duration * 2)
+
+
+def test_simulated_features_need_more_than_single_frames(tmp_path):
+    """The nearest prototype of each frame stays under mAP@0.5 of 0.5; a mean over time does not."""
+    videos = {}
+    for index in range(20):
+        annotations = [
+            {"segment": [10 + 20 * n, 20 + 20 * n], "label": f"class{(index + 7 * n) % 20:02d}"}
+            for n in range(4)
+        ]
+        videos[f"x{index}"] = entry(0, duration=100.0, annotations=annotations)
+    annotations = read_annotations([written(tmp_path / "a.json", {"database": videos})])
+    source = simulated(annotations, 400, durations={}, num_frames=200, rate=None)
+    truth, found, right = {}, {}, []
+    for video, entry_ in annotations.videos.items():
+        frames = source.read(video)
+        truth[video] = [(a.start, a.end, a.label) for a in entry_.actions]
+
+        def classify(x):
+            return x @ source.prototypes.T - (source.prototypes**2).sum(axis=1) / 2
+
+        for start, end, label in truth[video]:
+            kind = classify(frames[int(2 * start) : int(2 * end)].mean(axis=0)).argmax()
+            right.append(kind == annotations.classes.index(label) + 1)
+        scores = np.exp(classify(frames))
+        scores /= scores.sum(axis=1, keepdims=True)
+        found[video] = []
+        for kind, label in enumerate(annotations.classes, start=1):
+            for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
+                above = np.pad(scores[:, kind] > threshold, 1).astype(int)
+                for first, stop in np.flatnonzero(np.diff(above)).reshape(-1, 2):
+                    score = scores[first:stop, kind].mean() * (stop - first)
+                    found[video].append((first / 2, stop / 2, label, score))
+    assert detection_map(truth, found, (0.5,))["average"] < 0.5
+    assert np.mean(right) > 0.95
 
 
 class TestHapt:

@@ -52,7 +52,7 @@ def start(
     ]
 
 
-def finish(running: list[subprocess.Popen], timeout: float = 240) -> list[tuple[int, str]]:
+def finish(running: list[subprocess.Popen], timeout: float = 400) -> list[tuple[int, str]]:
     outputs = [process.communicate(timeout=timeout)[0] for process in running]
     return [(p.returncode, output) for p, output in zip(running, outputs, strict=True)]
 
@@ -106,7 +106,7 @@ def test_the_split_changes_neither_losses_nor_detections(
             )
 
 
-def wait_for(path: pathlib.Path, running: list[subprocess.Popen], seconds: float = 200) -> None:
+def wait_for(path: pathlib.Path, running: list[subprocess.Popen], seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not path.exists():
         if time.monotonic() > deadline or any(p.poll() is not None for p in running):

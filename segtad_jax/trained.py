@@ -1,0 +1,230 @@
+"""A trained model, ready for recordings that it has not seen: `segtad_jax.load(RUN)`."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from segtad_jax.checkpoint import Checkpoints, locate
+from segtad_jax.config import default, flatten
+from segtad_jax.data.dataset import Dataset, Recording
+from segtad_jax.data.features import as_frames
+from segtad_jax.data.preparation import FILE, Preparation, read_preparation
+from segtad_jax.data.records import feature_spec
+from segtad_jax.detections import Detection
+from segtad_jax.detector import Detector
+from segtad_jax.models.segtad import SegTAD
+from segtad_jax.optim import optimizer
+from segtad_jax.train import create_state
+from segtad_jax.workdir import FILE as CONFIG_FILE
+
+RATE_TOLERANCE = 0.01  # of the rate that the model was trained at
+
+
+class Trained:
+    """A model of a checkpoint."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        classes: Sequence[str],
+        num_channels: int,
+        variables: Mapping[str, Any],
+        step: int,
+        preparation: Preparation | None,
+    ) -> None:
+        """Compiles nothing yet.
+
+        Args:
+            config: of the run.
+            classes: names of the labels 1..D.
+            num_channels: C of the features that the model takes.
+            variables: {"params", "batch_stats"}.
+            step: of the checkpoint.
+            preparation: how its features were made; None where `prepare` did not make them.
+        """
+        self.config, self.classes, self.num_channels = config, tuple(classes), num_channels
+        self.step, self.preparation = step, preparation
+        self._variables = variables
+        self._detector = Detector(config, classes)
+
+    def detect(
+        self,
+        features: Float[np.ndarray, "_ _"] | Sequence[Float[np.ndarray, "_ _"]],
+        *,
+        rate: float | None = None,
+        duration: float | None = None,
+    ) -> list[Detection]:
+        """Actions in one recording, best first.
+
+        Args:
+            features: frames by channels, as prepare read them: raw samples where the model was
+                trained on signals; one array for each source where there were several.
+            rate: of these, in Hz; may be left out where the model knows it, or a duration is given.
+            duration: seconds.
+
+        Raises:
+            ValueError: another width or rate than in training, or something that is no number; says
+                what was expected.
+        """
+        arrays = [features] if isinstance(features, np.ndarray) else list(features)
+        arrays = [as_frames(array, "tc", "features") for array in arrays]
+        recording, stored = self.recording("recording", arrays, rate, duration)
+        return self.detect_all([(recording, stored)])["recording"]
+
+    def recording(
+        self,
+        video: str,
+        arrays: Sequence[Float[np.ndarray, "_ _"]],
+        rate: float | None,
+        duration: float | None,
+    ) -> tuple[Recording, Float[np.ndarray, "F C"]]:
+        """A recording and its features, made as those of training were; see `detect`."""
+        self.require_rate(rate)
+        preparation = self.preparation
+        rate = rate or (preparation.rate if preparation else None)
+        if rate is None and duration is None:
+            raise ValueError("neither the rate nor the duration is known: give rate= or duration=")
+        if preparation is None:
+            if len(arrays) != 1 or arrays[0].shape[1] != self.num_channels:
+                widths = [array.shape[1] for array in arrays]
+                raise ValueError(
+                    f"features have {widths} channels, the model takes {self.num_channels}"
+                )
+            features = stored = arrays[0]
+        else:
+            if len(arrays) != len(preparation.widths):
+                raise ValueError(
+                    f"{len(arrays)} sources of features, the model takes {len(preparation.widths)}"
+                )
+            features = preparation.features(arrays)
+            stored = preparation.resized(features)
+        if rate is None:
+            assert duration is not None
+            covered = duration
+        else:
+            covered = max(map(len, arrays)) / rate
+            duration = covered if duration is None else duration
+        if preparation is not None and preparation.frame_rate is not None:
+            covered = len(features) / preparation.frame_rate
+        found = Recording(
+            video=video,
+            num_frames=len(stored),
+            rate=len(stored) / covered,
+            duration=duration,
+            segments=np.zeros((0, 2)),
+            labels=np.zeros(0, np.int32),
+            shard="",
+            offset=0,
+            size=0,
+        )
+        return found, stored
+
+    def require_rate(self, rate: float | None) -> None:
+        """Raises ValueError if the model was trained on features of another rate."""
+        trained = self.preparation.rate if self.preparation else None
+        if rate and trained and abs(rate - trained) > RATE_TOLERANCE * trained:
+            raise ValueError(
+                f"the rate is {rate:g} Hz, but the model was trained at {trained:g} Hz: resample "
+                "the features, or give the rate that they really have"
+            )
+
+    def require_same(self, dataset: Dataset) -> None:
+        """Raises ValueError if a prepared data set has other features than the model's."""
+        theirs, ours = read_preparation(dataset.directory), self.preparation
+        if dataset.num_channels != self.num_channels:
+            raise ValueError(
+                f"{dataset.directory} has {dataset.num_channels} channels, the model takes "
+                f"{self.num_channels}"
+            )
+        if theirs is None or ours is None:
+            return
+        a, b = theirs.to_json(), ours.to_json()
+        for field in ("signals", "widths", "rate", "num_frames", "resize"):
+            if a[field] != b[field]:
+                raise ValueError(
+                    f"{dataset.directory} was not prepared as the model's features were: {field} "
+                    "differs"
+                    + ("" if field == "signals" else f", {a[field]} there, {b[field]} here")
+                    + ". Prepare it together with the training data, or give predict the feature "
+                    "files themselves."
+                )
+
+    def detect_all(
+        self, recordings: Sequence[tuple[Recording, Float[np.ndarray, "_ _"]]]
+    ) -> dict[str, list[Detection]]:
+        """Actions in several recordings of `recording`, by video."""
+        spec = feature_spec(self.classes, self.num_channels, np.dtype(np.float32))
+        dataset = _InMemory(
+            directory=epath.Path("."),
+            name="memory",
+            classes=self.classes,
+            num_channels=self.num_channels,
+            splits={},
+            feature_spec=spec,
+            arrays={recording.video: features for recording, features in recordings},
+        )
+        return self.detect_in(dataset, [recording for recording, _ in recordings])
+
+    def detect_in(
+        self, dataset: Dataset, recordings: Sequence[Recording]
+    ) -> dict[str, list[Detection]]:
+        """Actions in recordings of an opened data set, by video."""
+        return self._detector.detect(self._variables, dataset, recordings)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _InMemory(Dataset):
+    arrays: Mapping[str, np.ndarray]
+
+    def features(self, recording: Recording) -> Float[np.ndarray, "F C"]:
+        return self.arrays[recording.video].astype(np.float32)
+
+
+def load(checkpoint: str, **settings: Any) -> Trained:
+    """The model of a run.
+
+    Args:
+        checkpoint: RUN or RUN/STEP.
+        **settings: of `config.eval` that differ from the run's.
+
+    Raises:
+        FileNotFoundError: no such checkpoint; says which there are.
+        ValueError: the folder is no run of this version.
+    """
+    run, step = locate(checkpoint)
+    content = json.loads((run / CONFIG_FILE).read_text())
+    classes, channels = content.pop("classes"), content.pop("channels")
+    config = _config(content, run)
+    config.eval.update(settings)
+    devices = jax.local_device_count()
+    config.eval.batch_size = -(-config.eval.batch_size // devices) * devices
+    model, transform = SegTAD(config, len(classes)), optimizer(config)
+    target = jax.eval_shape(lambda: create_state(config, model, transform, channels))
+    with Checkpoints(run, config.train.keep) as checkpoints:
+        state = checkpoints.restore(step, target).state
+    return Trained(config, classes, channels, state.variables, step, _preparation(config, run))
+
+
+def _config(content: Mapping[str, Any], run: epath.Path) -> ConfigDict:
+    config = default()
+    known = flatten(config)
+    if unknown := sorted(set(content) - set(known)):
+        raise ValueError(f"{run / CONFIG_FILE} is of another version: it has {', '.join(unknown)}")
+    config.update_from_flattened_dict(
+        {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    )
+    return config
+
+
+def _preparation(config: ConfigDict, run: epath.Path) -> Preparation | None:
+    """As stored with the run, or else with its data set."""
+    if (run / FILE).exists() or config.data.source != "prepared":
+        return read_preparation(run)
+    return read_preparation(config.data.dir)

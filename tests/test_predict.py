@@ -1,0 +1,324 @@
+"""`predict` and `load`: what the run's own evaluation found, from raw files, resumed, shared."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import segtad_jax
+from segtad_jax import predict, run
+from segtad_jax.config import default
+from segtad_jax.data.annotation_files import bare
+from segtad_jax.prepare import main as prepare
+
+RATE = 50.0
+
+
+def signals(number, channels=3, offset=0):
+    """Recordings of 70 s or so: a loud and a fast movement in noise."""
+    made, truth = {}, {}
+    for index in range(offset, offset + number):
+        random = np.random.default_rng(index)
+        samples = 3400 + 10 * index
+        x = 0.3 * random.standard_normal((samples, channels))
+        annotations = []
+        for n, start in enumerate(range(300, samples - 700, 800)):
+            length = int(random.integers(200, 600))
+            label = ("loud", "fast")[(n + index) % 2]
+            t = np.arange(length)[:, None] / RATE
+            move = 3.0 if label == "loud" else np.sin(2 * np.pi * 4 * t)
+            x[start : start + length] += move
+            segment = [start / RATE, (start + length) / RATE]
+            annotations.append({"segment": segment, "label": label})
+        subset = "validation" if index % 4 == 3 else "training"
+        made[f"s{index}"] = x.astype(np.float32)
+        truth[f"s{index}"] = {
+            "subset": subset, "duration": samples / RATE, "annotations": annotations
+        }  # fmt: skip
+    return made, truth
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run on features of raw signals, and where those are."""
+    folder = tmp_path_factory.mktemp("trained")
+    made, truth = signals(8)
+    (folder / "raw").mkdir()
+    for video, x in made.items():
+        np.save(folder / "raw" / f"{video}.npy", x)
+    (folder / "truth.json").write_text(json.dumps({"database": truth}))
+    flags = {
+        "name": "mine", "features": folder / "raw", "annotations": folder / "truth.json",
+        "output": folder / "data", "signals": "statistics", "rate": RATE, "window": 64,
+        "dtype": "float32",
+    }  # fmt: skip
+    assert prepare([f"--{name}={value}" for name, value in flags.items()]) == 0
+    run.train(config(folder / "data" / "mine" / "1.0.0"), folder / "run")
+    return folder
+
+
+def config(directory):
+    made = default()
+    made.data.dir = str(directory)
+    made.data.num_frames = 64
+    made.model.width = 16
+    made.model.num_bins = 8
+    made.model.stride = 4
+    made.model.dilations = (1, 2)
+    made.sampling.seeds = 8
+    made.optim.learning_rate = 3e-3
+    made.train.batch_size = 8
+    made.train.steps = 30
+    made.train.eval_every = 0
+    made.train.save_every = 10
+    made.eval.batch_size = 8
+    made.eval.max_detections = 20
+    return made
+
+
+@pytest.fixture
+def flags(trained, tmp_path):
+    return {
+        "checkpoint": trained / "run",
+        "features": trained / "raw",
+        "output": tmp_path / "found.json",
+    }
+
+
+def detect(flags):
+    return predict.main([f"--{name}={value}" for name, value in flags.items()])
+
+
+def result_of(flags):
+    return json.loads(flags["output"].read_text())
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a["label"] == b["label"]
+        assert a["score"] == pytest.approx(b["score"], rel=1e-3, abs=1e-5)
+        assert a["segment"] == pytest.approx(b["segment"], abs=1e-3)
+
+
+def test_raw_recordings_give_what_the_runs_own_evaluation_found(trained, flags, capsys):
+    assert detect(flags) == 0
+    assert "8 videos" in capsys.readouterr().out
+    found = result_of(flags)
+    assert sorted(found) == ["external_data", "results", "version"]
+    assert sorted(found["results"]) == [f"s{index}" for index in range(8)]
+    expected = json.loads((trained / "run" / "detections.json").read_text())["results"]
+    assert sorted(expected) == ["s3", "s7"]
+    for video, detections in expected.items():
+        assert detections
+        assert_same(found["results"][video], detections)
+    assert not flags["output"].with_name("found.json.parts").exists()
+
+
+def test_a_prepared_data_set_gives_the_same(trained, flags):
+    data = trained / "data" / "mine" / "1.0.0"
+    assert detect(flags | {"features": data, "subset": "validation"}) == 0
+    expected = json.loads((trained / "run" / "detections.json").read_text())["results"]
+    found = result_of(flags)["results"]
+    assert found.keys() == expected.keys()
+    for video in expected:
+        assert_same(found[video], expected[video])
+
+
+def test_from_python(trained):
+    model = segtad_jax.load(str(trained / "run"))
+    raw = np.load(trained / "raw" / "s3.npy")
+    detections = model.detect(raw, rate=RATE)
+    expected = json.loads((trained / "run" / "detections.json").read_text())["results"]["s3"]
+    found = [{"label": d.label, "score": d.score, "segment": [d.start, d.end]} for d in detections]
+    assert_same(found, expected)
+    assert model.step == 30
+    assert segtad_jax.load(str(trained / "run" / "10")).step == 10
+    with pytest.raises(ValueError, match="rate is 100 Hz, but the model was trained at 50 Hz"):
+        model.detect(raw, rate=100.0)
+    with pytest.raises(ValueError, match="source 1 has 2 channels, expected 3"):
+        model.detect(raw[:, :2], rate=RATE)
+    with pytest.raises(ValueError, match="features: nan at frame 0, channel 0"):
+        model.detect(np.full((100, 3), np.nan), rate=RATE)
+    with pytest.raises(ValueError, match="signal of 9 samples is shorter than a frame"):
+        model.detect(raw[:9], rate=RATE)
+    with pytest.raises(ValueError, match="2 sources of features, the model takes 1"):
+        model.detect([raw, raw], rate=RATE)
+    with pytest.raises(FileNotFoundError, match=r"has no checkpoint 11; it has: 10, 20, 30"):
+        segtad_jax.load(str(trained / "run" / "11"))
+
+
+def test_videos_that_fail_are_named_and_the_others_are_found(trained, flags, tmp_path, capsys):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for index in (0, 1):
+        np.save(folder / f"v_s{index}.npy", np.load(trained / "raw" / f"s{index}.npy"))
+    np.save(folder / "wide.npy", np.zeros((500, 4)))
+    np.save(folder / "short.npy", np.zeros((5, 3)))
+    (folder / "cut.npy").write_bytes((folder / "v_s0.npy").read_bytes()[:-7])
+    (folder / "p.pkl").write_bytes(b"\x80anything")
+    assert detect(flags | {"features": folder}) == 3
+    found = result_of(flags)
+    assert sorted(found["results"]) == ["v_s0", "v_s1"]
+    failures = found["external_data"]["failures"]
+    assert sorted(failures) == ["cut", "p", "short", "wide"]
+    assert "expected 3" in failures["wide"]
+    assert "shorter than a frame" in failures["short"]
+    assert "cut.npy" in failures["cut"]
+    assert "a pickle" in failures["p"]
+    assert "failed: wide: source 1 has 4 channels, expected 3" in capsys.readouterr().out
+
+
+def test_a_killed_process_goes_on_and_does_no_video_twice(flags, monkeypatch):
+    assert detect(flags) == 0
+    expected = result_of(flags)
+    flags["output"].unlink()
+    monkeypatch.setattr(predict, "CHUNK", 2)
+    seen = []
+    original = predict.FeatureFiles.detect
+
+    def killed(work, videos):
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        seen.extend(videos)
+        return original(work, videos)
+
+    monkeypatch.setattr(predict.FeatureFiles, "detect", killed)
+    with pytest.raises(KeyboardInterrupt):
+        detect(flags)
+    assert not flags["output"].exists()
+
+    def goes_on(work, videos):
+        seen.extend(videos)
+        return original(work, videos)
+
+    monkeypatch.setattr(predict.FeatureFiles, "detect", goes_on)
+    assert detect(flags) == 0
+    assert sorted(seen) == [f"s{index}" for index in range(8)]
+    found = result_of(flags)
+    assert found["results"].keys() == expected["results"].keys()
+    for video, detections in expected["results"].items():
+        assert_same(found["results"][video], detections)
+    assert detect(flags) == 0  # is finished
+    assert len(seen) == 8
+
+
+def test_two_processes_share_the_work(flags, capsys):
+    assert detect(flags | {"num_processes": 2, "process_id": 1}) == 4
+    assert "4 videos are left to the other processes" in capsys.readouterr().out
+    assert not flags["output"].exists()
+    assert detect(flags | {"num_processes": 2, "process_id": 0}) == 0
+    assert len(result_of(flags)["results"]) == 8
+
+
+def test_class_scores(trained, flags, tmp_path):
+    """With a classifier's scores: soft-NMS of all proposals, then the best labels."""
+    scores = {f"s{index}": [{"label": "loud", "score": 1.0}] for index in range(8)}
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"results": scores}))
+    assert detect(flags | {"class_scores": path}) == 0
+    labels = {d["label"] for found in result_of(flags)["results"].values() for d in found}
+    assert labels == {"loud"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checkpoint": "nowhere"}, "no run with checkpoints at 'nowhere'"),
+        ({"features": "nowhere"}, "no features at nowhere"),
+        ({"features": "{raw},{raw}"}, "--features names 2 sources, the model takes 1"),
+        ({"features": "{data}"}, "no split 'testing' in .*; it has training, validation"),
+        ({"rate": 25}, "the rate is 25 Hz, but the model was trained at 50 Hz"),
+        ({"durations": "nowhere.csv"}, "nowhere.csv: there is no such file"),
+        ({"output": "{truth}"}, "truth.json is there already, and not of this command"),
+    ],
+)
+def test_what_is_refused(trained, flags, change, message, capsys):
+    places = {"raw": trained / "raw", "data": trained / "data" / "mine" / "1.0.0"}
+    places["truth"] = trained / "truth.json"
+    change = {k: v.format(**places) if isinstance(v, str) else v for k, v in change.items()}
+    assert detect(flags | change) == 1
+    assert re.search(f"error: .*{message}", capsys.readouterr().err)
+
+
+def test_parts_of_another_command_are_refused(flags, monkeypatch, capsys):
+    parts = flags["output"].with_name("found.json.parts")
+    parts.mkdir()
+    (parts / "a.json").write_text(json.dumps({"command": {}, "results": {}}))
+    assert detect(flags) == 1
+    assert "holds parts of another command; remove it" in capsys.readouterr().err
+
+
+def test_wrong_process_ids(flags, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        detect(flags | {"process_id": 1})
+    assert "--process_id=1 is not in 0..0" in capsys.readouterr().err
+
+
+def test_features_prepared_in_another_way_are_refused(trained, flags, tmp_path, capsys):
+    made, truth = signals(4, offset=20)
+    (tmp_path / "raw").mkdir()
+    for video, x in made.items():
+        np.save(tmp_path / "raw" / f"{video}.npy", x)
+    (tmp_path / "truth.json").write_text(json.dumps({"database": truth}))
+    prepare(
+        [
+            "--name=other", f"--features={tmp_path / 'raw'}", "--signals=statistics", "--rate=50",
+            f"--annotations={tmp_path / 'truth.json'}", f"--output={tmp_path}", "--window=64",
+        ]
+    )  # fmt: skip
+    other = tmp_path / "other" / "1.0.0"
+    assert detect(flags | {"features": other, "subset": "training"}) == 1
+    assert "not prepared as the model's features were: signals differs" in capsys.readouterr().err
+
+
+def test_without_the_data_set_the_run_itself_knows_the_transform(trained, flags, tmp_path):
+    shutil.copytree(trained / "run", tmp_path / "run")
+    content = json.loads((tmp_path / "run" / "config.json").read_text())
+    content["data.dir"] = "gone"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(content))
+    assert detect(flags | {"checkpoint": tmp_path / "run"}) == 0
+
+
+@pytest.mark.slow
+def test_kill_at_five_moments(trained, flags, tmp_path):
+    many = tmp_path / "many"
+    many.mkdir()
+    for index in range(96):
+        np.save(many / f"x{index}.npy", np.load(trained / "raw" / f"s{index % 8}.npy"))
+    flags = flags | {"features": many}
+    code = "import sys; from segtad_jax.predict import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, *(f"--{k}={v}" for k, v in flags.items())]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    parts = flags["output"].with_name("found.json.parts")
+    before, stages = 0, set()
+    for number in range(5):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        # After one more part than before, or in its middle.
+        while process.poll() is None and len(list(parts.glob("*.json"))) <= before:
+            time.sleep(0.005)
+        time.sleep(0.02 * number)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if flags["output"].exists():
+            break
+        before = len(list(parts.glob("*.json")))
+        stages.add(before)
+    assert len(stages) >= 3
+    assert detect(flags) == 0
+    found = result_of(flags)
+    assert sorted(found["results"]) == sorted(f"x{index}" for index in range(96))
+    single = flags | {"features": trained / "raw", "output": tmp_path / "single.json"}
+    assert detect(single) == 0
+    expected = result_of(single)["results"]
+    for video, detections in found["results"].items():
+        assert_same(detections, expected[f"s{int(bare(video)[1:]) % 8}"])
