@@ -33,7 +33,7 @@ PARTS = {
     "train": {"models", "ops", "losses", "targets", "optim", "data", "parallel"},
     "detector": {"models", "detections", "evaluation", "data", "parallel"},
     "prepare": {"config", "data", "evaluation", "prepare_flags", "report"},
-    "prepare_flags": {"data"},
+    "prepare_flags": {"config", "data"},
     "fit": {"config", "data"},
     "trained": {
         "checkpoint", "config", "data", "detections", "detector", "models", "optim", "parallel",
