@@ -19,8 +19,10 @@ shift
 cd "$project"
 
 running() {
-  [[ ! -f run.status && -f run.pid ]] && kill -0 "$(<run.pid)" 2>/dev/null
-}
+  [[ ! -f run.status && -f run.pid ]] || return
+  # After a reboot the number may be another process's.
+  [[ $(tr '\0' ' ' <"/proc/$(<run.pid)/cmdline") == *"worker.sh main "* ]]
+} 2>/dev/null
 
 case $command in
 setup)

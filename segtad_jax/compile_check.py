@@ -29,13 +29,9 @@ log = logging.getLogger(__name__)
 ACTIONS = 32  # N of a batch, which data would give: 18 is the most of a video of ActivityNet-1.3
 LARGEST = 512  # windows per chip, beyond which no one looks for a larger batch
 COMPILES = 8  # at most, in the search for the largest batch
-REFUSED = (
-    "windows per chip",
-    "HBM needed",
-    "HBM there is",
-    "compiling took",
-)  # rows without figures
 PRECISION = 8  # the search ends when less than 1/8 is open
+# Rows that say something of a step that does not fit, too.
+ALWAYS = ("windows per chip", "HBM needed", "HBM there is", "compiling took")
 
 
 def check_slices(config: ConfigDict, names: Sequence[str]) -> int:
@@ -80,14 +76,18 @@ def _check_slice(config: ConfigDict, wanted: Slice, devices: Sequence[jax.Device
         "predict": predict_figures(config, devices, state, batches["predict"]),
     }
 
+    print(report(wanted, len(devices), parameters(state), batches, figures), flush=True)
+
     def fits(batch: int) -> bool:
-        log.info("%s: trying %d windows per chip", wanted.name, batch)
+        log.info("%s: looking for the largest batch: %d windows per chip", wanted.name, batch)
         return train(batch).fits
 
     guess = extrapolate(figures["train"], batches["train"], state, wanted.chip.hbm_gib * GIB)
-    largest = largest_batch(fits, batches["train"], figures["train"].fits, guess)
-    print(report(wanted, len(devices), parameters(state), batches, figures, largest))
-    for line in advice(wanted, batches, figures, largest[0], len(devices)):
+    low, high = largest_batch(fits, batches["train"], figures["train"].fits, guess)
+    total = low * len(devices)
+    more = f"{high:,} do not" if high else "more were not tried"
+    print(f"largest train batch: {low:,} windows per chip fit, {total:,} in all; {more}")
+    for line in advice(wanted, batches, figures, low, len(devices)):
         print(line)
     return int(not all(step.fits for step in figures.values()))
 
@@ -151,8 +151,8 @@ def parameters(state: TrainState) -> int:
 
 
 def extrapolate(figures: Figures, batch: int, state: TrainState, limit: float) -> int:
-    """The batch that would fill the memory if all but the state grew with the batch."""
-    fixed = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    """The batch that would fill the memory if all but state and code grew with the batch."""
+    fixed = figures.code + sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     grows = (figures.hbm - fixed) / batch
     return max(int((limit - fixed) / grows), 1) if grows > 0 else 2 * batch
 
@@ -190,7 +190,6 @@ def report(
     num_parameters: int,
     batches: dict[str, int],
     figures: dict[str, Figures],
-    largest: tuple[int, int | None],
 ) -> str:
     """The table of a slice, a column for each step; figures are of one chip."""
     chip = wanted.chip
@@ -213,15 +212,10 @@ def report(
     lines += [
         f"{name:20} "
         + " ".join(
-            f"{cell(step, f) if f.fits or name in REFUSED else 'n/a':>30}"
+            f"{cell(step, f) if f.fits or name in ALWAYS else 'n/a':>30}"
             for step, f in figures.items()
         )
         for name, cell in rows.items()
-    ]
-    low, high = largest
-    known = "" if high is None else f"; {high:,} do not"
-    lines += [
-        f"largest train batch: {low:,} windows per chip fit, {low * num_devices:,} in all{known}"
     ]
     return "\n".join(lines)
 

@@ -113,7 +113,7 @@ PAPER = {  # the literal reading wherever there is one beside ours (docs/paper_n
     "loss.balance_proposals": False,
     "eval.fusion": "product",
     "eval.renormalise": False,
-    "eval.sigma": 0.85,
+    "eval.max_detections": 100,
 }
 
 RUNLOCAL = {  # any config on any laptop in half a minute, without data
@@ -176,13 +176,25 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+POSITIVE = (
+    *("model.width", "sampling.seeds", "train.batch_size", "train.steps", "train.keep"),
+    *(
+        "eval.batch_size",
+        "eval.candidates",
+        "eval.max_detections",
+        "eval.top_classes",
+        "eval.sigma",
+    ),
+)
+
+
 def check(config: ConfigDict, num_devices: int = 1) -> None:
     """Raises ValueError, with the offending numbers and what to do, if the config cannot be run."""
     for field, allowed in CHOICES.items():
         value = _get(config, field)
         if value not in allowed:
             raise ValueError(f"{field} is '{value}'; it can be: {', '.join(allowed)}.")
-    for field in ("model.width", "sampling.seeds", "train.batch_size", "train.steps"):
+    for field in POSITIVE:
         _require(_get(config, field) > 0, f"{field} is {_get(config, field)}; it must be above 0.")
     unknown = set(config.model.branches) - {"graph", "atrous", "global"}
     _require(

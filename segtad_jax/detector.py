@@ -74,7 +74,7 @@ class Detector:
             RuntimeError: if a window was not seen exactly once.
             ValueError: `eval.class_scores` names a file that does not have all of the recordings.
         """
-        video_scores = self._video_scores(recordings)
+        video_scores = self.video_scores(recordings)
         frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
         windows = pipeline.inference_windows(recordings, frames, overlap)
         waiting = collections.Counter(window.recording for window in windows)
@@ -133,7 +133,7 @@ class Detector:
             return detected
         return detections.with_video_classes(detected, class_scores, self._config.eval)
 
-    def _video_scores(self, recordings: Sequence[Recording]) -> dict[str, dict[str, float]]:
+    def video_scores(self, recordings: Sequence[Recording]) -> dict[str, dict[str, float]]:
         """{video: {label: score}} of the file `eval.class_scores`; empty where there is none."""
         if not (path := self._config.eval.class_scores):
             return {}

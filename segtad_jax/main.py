@@ -42,11 +42,22 @@ flags.register_multi_flags_validator(
 )
 
 
+def _parse(argv: list[str]) -> list[str]:
+    """Flags, with one line where a config file, field or argument does not exist."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
 def main(argv: list[str]) -> None:
     """Trains, evaluates or compiles; a wrong use ends with a message and status 1, no traceback."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    if _CHECKPOINT.value and _MODE.value != "evaluate":
+        raise app.UsageError("--checkpoint goes with --mode=evaluate")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes the shards, silently
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # Our own lines alone: the libraries' would bury them.
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
@@ -64,7 +75,7 @@ def main(argv: list[str]) -> None:
             sys.exit(compile_check.check_slices(_CONFIG.value, _TOPOLOGY.value))
         else:
             run.evaluate_checkpoint(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, FileNotFoundError, FloatingPointError, ModuleNotFoundError) as error:
         logging.getLogger("segtad_jax").debug("", exc_info=True)
         sys.exit(f"error: {error}")
     except stopping.StoppedError:
@@ -80,4 +91,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse)

@@ -80,7 +80,7 @@ def replicate(state: PyTree) -> PyTree:
 def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """This process's part of a batch, [b, ...] -> [local devices, b / local devices, ...]."""
     devices = jax.local_device_count()
-    return {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in batch.items()}
+    return {k: v.reshape(devices, len(v) // devices, *v.shape[1:]) for k, v in batch.items()}
 
 
 def require_shared(folder: epath.Path) -> None:

@@ -130,7 +130,7 @@ class FeatureFiles:
         """Finds the videos of all sources; raises ValueError if these are not the model's."""
         self._model, self._rate, self._durations = model, rate, durations
         self._sources = [open_source(path) for path in paths]
-        widths = model.preparation.widths if model.preparation else (model.num_channels,)
+        widths = model.preparation.widths
         if len(widths) != len(self._sources):
             raise ValueError(
                 f"--features names {len(self._sources)} sources, the model takes {len(widths)}"

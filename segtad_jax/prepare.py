@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,7 +118,7 @@ def _blocked(path: str | None) -> list[str]:
     """Ids, one a line or as a JSON list."""
     if path is None:
         return []
-    text = Path(path).read_text(encoding="utf-8")
+    text = epath.Path(path).read_text()
     return json.loads(text) if text.lstrip().startswith("[") else text.split()
 
 
@@ -186,11 +185,17 @@ def _write(
     with ShardWriter(
         flags.output, preparation.name, classes, spec, _description(flags, preparation), citation
     ) as writer:
-        results = in_order(read, intake.keys, flags.workers)
-        for outcome, payload in _progress(results, len(intake.keys), console):
-            _take(flags, summary, outcome)
-            if outcome.record is not None:
-                writer.write(outcome.video.subset, outcome.record, payload)
+        if flags.beam is not None:
+            from segtad_jax.data import beam_pipeline
+
+            for outcome in beam_pipeline.run(intake, preparation, writer, flags.beam):
+                _take(flags, summary, outcome)
+        else:
+            results = in_order(read, intake.keys, flags.workers)
+            for outcome, payload in _progress(results, len(intake.keys), console):
+                _take(flags, summary, outcome)
+                if outcome.record is not None:
+                    writer.write(outcome.video.subset, outcome.record, payload)
         if not summary.rows:
             first = next(d for d in summary.defects if d.treatment == LEFT_OUT)
             raise ValueError(f"not one video could be used; the first: {_told(first)}")

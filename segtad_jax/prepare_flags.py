@@ -88,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--simulate", type=_positive(int), metavar="C", help=simulated)
     add("--blocked", metavar="FILE", help="ids of videos to leave out")
     add("--workers", type=_positive(int), default=2, metavar="N", help="threads (default: 2)")
+    beam = "run as a Beam pipeline with these options: '--runner=DirectRunner'"
+    add("--beam", type=str.split, metavar="OPTIONS", help=beam)
     add("--check", action="store_true", help="read everything, write nothing")
     add("--strict", action="store_true", help="stop at the first thing that is wrong")
     return parser

@@ -24,6 +24,7 @@ class Figures:
 
     fits: bool
     hbm: float = NO_FIGURE  # bytes: arguments, results, temporaries and code
+    code: float = 0.0  # bytes
     flops: float = NO_FIGURE
     accessed: float = NO_FIGURE  # bytes
     seconds: float = NO_FIGURE  # its own estimate
@@ -62,6 +63,7 @@ def compile_step(step: Any, state: Any, batch: Shapes) -> Figures:
             + memory.temp_size_in_bytes
             + memory.generated_code_size_in_bytes
         ),
+        code=float(memory.generated_code_size_in_bytes),
         flops=said(cost, "flops"),
         accessed=said(cost, "bytes accessed"),
         seconds=said(cost, "optimal_seconds"),

@@ -62,13 +62,15 @@ def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
     config, dataset = _prepared(config)
     last = config.train.steps
     workdir.expect(config, dataset)
-    workdir.claim(folder, config, dataset)
     recordings, held = split_holdout(
         dataset.recordings(config.data.train_split), config.data.holdout
     )
-    judged = held or dataset.recordings(config.data.eval_split)
+    evaluated = dataset.recordings(config.data.eval_split)
+    judged = held or evaluated
     stop = Stop()
     detector = Detector(config, dataset.classes, stop.check)
+    detector.video_scores([*judged, *evaluated])  # what is wrong with the file is told at once
+    workdir.claim(folder, config, dataset)
     bias = boundary_bias(config, recordings)
     model = SegTAD(config, len(dataset.classes), bias, axis_name=parallel.AXIS)
     transform = optimizer(config)
@@ -160,7 +162,8 @@ class Milestones:
     def pay(self, step: int, state: TrainState) -> None:
         """Does the evaluation that was due when the run was told to stop."""
         score = self._evaluate(step, state)
-        self.checkpoints.replace(step, state, NEW, score)
+        if self.judge_last:  # the best by a hold-out is kept by its score
+            self.checkpoints.replace(step, state, NEW, score)
 
     def _evaluate(self, step: int, state: TrainState) -> float:
         found = self.judge(state.variables)
@@ -203,6 +206,7 @@ def evaluate_checkpoint(
     log.info("evaluating step %d of %s", step, source)
     folder = epath.Path(folder)
     parallel.require_shared(folder)
+    workdir.refuse_results(folder, config, dataset, step)
     folder.mkdir(parents=True, exist_ok=True)
     detector = Detector(config, dataset.classes)
     return _conclude(config, folder, dataset, detector, state.variables, step)

@@ -33,9 +33,10 @@ CHIPS = {
     "v6e": Chip(2, 31.25, 918, 1638, "default"),
 }
 
-# Otherwise libtpu asks the metadata server of Google's machines, for minutes, who it is. None of
-# these says what is compiled for.
+# Otherwise libtpu asks the metadata server of Google's machines, for minutes, who it is, and lets
+# one process at a time in, as if all wanted the chips. None of these says what is compiled for.
 NO_TPU_HERE = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -81,7 +82,7 @@ def devices(wanted: Slice) -> list[jax.Device]:
     """The devices of a slice, which programs can be compiled for but not run on.
 
     Raises:
-        ValueError: libtpu is not installed, or knows no such slice.
+        ValueError: libtpu is not installed, or refuses the slice.
     """
     os.environ.update(NO_TPU_HERE)
     per_host = tuple(min(n, 2) for n in (*wanted.shape, 1, 1)[:3])  # 1x1 is a slice, too
@@ -98,6 +99,5 @@ def devices(wanted: Slice) -> list[jax.Device]:
                 "--mode=compile needs libtpu, the TPU's compiler, on this machine (no TPU): "
                 "pip install 'segtad-jax[tpu]', or pip install 'jax[tpu]' beside it."
             ) from error
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--topology={wanted.name}: no such slice: {reason}") from error
+        raise ValueError(f"--topology={wanted.name}: {str(error).splitlines()[0]}") from error
     return list(found.devices)

@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from ml_collections import ConfigDict
 
 from segtad_jax.checkpoint import Checkpoints, locate
 from segtad_jax.config import default, flatten
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.data.features import as_frames
-from segtad_jax.data.preparation import FILE, Preparation, read_preparation
+from segtad_jax.data.preparation import Preparation, read_preparation
 from segtad_jax.data.records import feature_spec
 from segtad_jax.detections import Detection
 from segtad_jax.detector import Detector
@@ -37,7 +37,7 @@ class Trained:
         num_channels: int,
         variables: Mapping[str, Any],
         step: int,
-        preparation: Preparation | None,
+        preparation: Preparation,
     ) -> None:
         """Compiles nothing yet.
 
@@ -47,7 +47,7 @@ class Trained:
             num_channels: C of the features that the model takes.
             variables: {"params", "batch_stats"}.
             step: of the checkpoint.
-            preparation: how its features were made; None where `prepare` did not make them.
+            preparation: how its features were made.
         """
         self.config, self.classes, self.num_channels = config, tuple(classes), num_channels
         self.step, self.preparation = step, preparation
@@ -56,7 +56,7 @@ class Trained:
 
     def detect(
         self,
-        features: Float[np.ndarray, "_ _"] | Sequence[Float[np.ndarray, "_ _"]],
+        features: Real[np.ndarray, "_ _"] | Sequence[Real[np.ndarray, "_ _"]],
         *,
         rate: float | None = None,
         duration: float | None = None,
@@ -88,30 +88,18 @@ class Trained:
         """A recording and its features, made as those of training were; see `detect`."""
         self.require_rate(rate)
         preparation = self.preparation
-        rate = rate or (preparation.rate if preparation else None)
-        if rate is None and duration is None:
+        if len(arrays) != len(preparation.widths):
+            raise ValueError(
+                f"{len(arrays)} sources of features, the model takes {len(preparation.widths)}"
+            )
+        features = preparation.features(arrays)
+        stored = preparation.resized(features)
+        rate = rate or preparation.rate
+        covered = max(map(len, arrays)) / rate if rate else duration
+        if covered is None:
             raise ValueError("neither the rate nor the duration is known: give rate= or duration=")
-        if preparation is None:
-            if len(arrays) != 1 or arrays[0].shape[1] != self.num_channels:
-                widths = [array.shape[1] for array in arrays]
-                raise ValueError(
-                    f"features have {widths} channels, the model takes {self.num_channels}"
-                )
-            features = stored = arrays[0]
-        else:
-            if len(arrays) != len(preparation.widths):
-                raise ValueError(
-                    f"{len(arrays)} sources of features, the model takes {len(preparation.widths)}"
-                )
-            features = preparation.features(arrays)
-            stored = preparation.resized(features)
-        if rate is None:
-            assert duration is not None
-            covered = duration
-        else:
-            covered = max(map(len, arrays)) / rate
-            duration = covered if duration is None else duration
-        if preparation is not None and preparation.frame_rate is not None:
+        duration = covered if duration is None else duration
+        if preparation.frame_rate is not None:  # signals may end within a frame
             covered = len(features) / preparation.frame_rate
         found = Recording(
             video=video,
@@ -128,7 +116,7 @@ class Trained:
 
     def require_rate(self, rate: float | None) -> None:
         """Raises ValueError if the model was trained on features of another rate."""
-        trained = self.preparation.rate if self.preparation else None
+        trained = self.preparation.rate
         if rate and trained and abs(rate - trained) > RATE_TOLERANCE * trained:
             raise ValueError(
                 f"the rate is {rate:g} Hz, but the model was trained at {trained:g} Hz: resample "
@@ -137,15 +125,15 @@ class Trained:
 
     def require_same(self, dataset: Dataset) -> None:
         """Raises ValueError if a prepared data set has other features than the model's."""
-        theirs, ours = read_preparation(dataset.directory), self.preparation
+        theirs = read_preparation(dataset.directory)
         if dataset.num_channels != self.num_channels:
             raise ValueError(
                 f"{dataset.directory} has {dataset.num_channels} channels, the model takes "
                 f"{self.num_channels}"
             )
-        if theirs is None or ours is None:
+        if theirs is None:
             return
-        a, b = theirs.to_json(), ours.to_json()
+        a, b = theirs.to_json(), self.preparation.to_json()
         for field in ("signals", "widths", "rate", "num_frames", "resize"):
             if a[field] != b[field]:
                 raise ValueError(
@@ -209,7 +197,9 @@ def load(checkpoint: str, **settings: Any) -> Trained:
     target = jax.eval_shape(lambda: create_state(config, model, transform, channels))
     with Checkpoints(run, config.train.keep) as checkpoints:
         state = checkpoints.restore(step, target).state
-    return Trained(config, classes, channels, state.variables, step, _preparation(config, run))
+    return Trained(
+        config, classes, channels, state.variables, step, _preparation(config, channels, run)
+    )
 
 
 def _config(content: Mapping[str, Any], run: epath.Path) -> ConfigDict:
@@ -223,8 +213,10 @@ def _config(content: Mapping[str, Any], run: epath.Path) -> ConfigDict:
     return config
 
 
-def _preparation(config: ConfigDict, run: epath.Path) -> Preparation | None:
-    """As stored with the run, or else with its data set."""
-    if (run / FILE).exists() or config.data.source != "prepared":
-        return read_preparation(run)
-    return read_preparation(config.data.dir)
+def _preparation(config: ConfigDict, channels: int, run: epath.Path) -> Preparation:
+    """As stored with the run, or else with its data set; nothing is done where neither has it."""
+    found = read_preparation(run)
+    if found is None and config.data.source == "prepared":
+        found = read_preparation(config.data.dir)
+    window = config.data.num_frames
+    return found or Preparation("", (channels,), None, None, "linear", window, "float32")

@@ -46,6 +46,19 @@ def claim(workdir: epath.Path, config: ConfigDict, dataset: Dataset) -> None:
     write_json(workdir / FILE, _identity(config, dataset))
 
 
+def refuse_results(workdir: epath.Path, config: ConfigDict, dataset: Dataset, step: int) -> None:
+    """Raises ValueError where results of this evaluation would pass for those of a run's end."""
+    if not (workdir / FILE).exists():
+        return
+    refuse_other(workdir, config, dataset, ("data.", "eval."))
+    last = json.loads((workdir / FILE).read_text())["train.steps"]
+    if step < last and (workdir / "metrics.json").exists():
+        raise ValueError(
+            f"{workdir} holds the results of its step {last}; give another --workdir for those of "
+            f"step {step}."
+        )
+
+
 def refuse_other(
     workdir: epath.Path, config: ConfigDict, dataset: Dataset, fields: Sequence[str] = ("",)
 ) -> None:

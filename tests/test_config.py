@@ -61,6 +61,9 @@ def test_unknown_argument_names_the_known_ones() -> None:
         ("eval.batch_size", 3, r"eval.batch_size = 3 does not divide among 4 devices.*4"),
         ("train.save_every", 15, r"save_every = 15 is not a multiple of train.log_every = 10"),
         ("train.steps", 0, r"train.steps is 0"),
+        ("train.keep", 0, r"train.keep is 0; it must be above 0"),
+        ("eval.sigma", 0.0, r"eval.sigma is 0.0; it must be above 0"),
+        ("eval.batch_size", 0, r"eval.batch_size is 0"),
         ("eval.window_overlap", 1.0, r"window_overlap = 1.0 is not in \[0, 1\)"),
     ],
 )

@@ -428,6 +428,8 @@ def test_worker_runs_in_the_background_and_says_how_it_ended(host: Path) -> None
     wait_for(host, "running")
     os.killpg(int((host / "run.pid").read_text()), signal.SIGKILL)
     wait_for(host, "died")
+    (host / "run.pid").write_text(f"{os.getpid()}\n")  # as after a reboot
+    wait_for(host, "died")
 
 
 def test_worker_installs_with_the_tested_versions(host: Path) -> None:

@@ -192,5 +192,11 @@ def test_upsampling_interpolates_and_clamps_at_the_last_real_node() -> None:
             np.testing.assert_allclose(found[video, t], expected, atol=1e-6)
 
 
+def test_another_length_than_the_configs_is_an_error() -> None:
+    model, variables = build(small_config())
+    with pytest.raises(ValueError, match=r"features of 128 frames, but data.num_frames = 64"):
+        model.apply(variables, random_batch(128), np.full(2, 64))
+
+
 def test_equal_grids_are_built_once() -> None:
     assert grid(small_config()) is grid(small_config(model__width=16))

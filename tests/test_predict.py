@@ -16,6 +16,7 @@ import segtad_jax
 from segtad_jax import predict, run
 from segtad_jax.config import default
 from segtad_jax.data.annotation_files import bare
+from segtad_jax.data.dataset import open_dataset
 from segtad_jax.prepare import main as prepare
 
 RATE = 50.0
@@ -254,6 +255,74 @@ def test_parts_of_another_command_are_refused(flags, monkeypatch, capsys):
     (parts / "a.json").write_text(json.dumps({"command": {}, "results": {}}))
     assert detect(flags) == 1
     assert "holds parts of another command; remove it" in capsys.readouterr().err
+
+
+def test_a_run_of_another_version(trained, flags, tmp_path, capsys):
+    shutil.copytree(trained / "run", tmp_path / "run")
+    content = json.loads((tmp_path / "run" / "config.json").read_text()) | {"model.depth": 3}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(content))
+    assert detect(flags | {"checkpoint": tmp_path / "run"}) == 1
+    assert "is of another version: it has model.depth" in capsys.readouterr().err
+
+
+def test_another_width_is_refused(flags, tmp_path, capsys):
+    (tmp_path / "raw").mkdir()
+    for index in range(3):
+        np.save(tmp_path / "raw" / f"x{index}.npy", np.zeros((500 + index, 7)))
+    assert detect(flags | {"features": tmp_path / "raw"}) == 1
+    assert "(3 channels are expected): say --layout" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """A model of an embedded source, which knows no rate and no preparation."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    made = config(folder / "data")
+    made.data.source = "synthetic"
+    made.data.synthetic_recordings = 8
+    made.train.steps = 10
+    run.train(made, folder / "run")
+    return segtad_jax.load(str(folder / "run"))
+
+
+def test_features_that_prepare_did_not_make(embedded, trained):
+    found = embedded.detect(np.random.default_rng(0).normal(size=(90, 16)), rate=5.0)
+    assert found
+    assert all(0 <= d.start < d.end <= 18 for d in found)
+    same = embedded.detect(np.random.default_rng(0).normal(size=(90, 16)), duration=18.0)
+    assert same == found
+    with pytest.raises(ValueError, match="source 1 has 15 channels, expected 16"):
+        embedded.detect(np.zeros((90, 15)), rate=5.0)
+    with pytest.raises(ValueError, match="neither the rate nor the duration is known"):
+        embedded.detect(np.zeros((90, 16)))
+    other = open_dataset(trained / "data" / "mine" / "1.0.0")
+    with pytest.raises(ValueError, match="has 81 channels, the model takes 16"):
+        embedded.require_same(other)
+
+
+def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    database = {}
+    for source, width in (("rgb", 3), ("flow", 2)):
+        (tmp_path / source).mkdir()
+        for index in range(4):
+            np.save(tmp_path / source / f"x{index}.npy", random.normal(size=(60 + index, width)))
+    for index in range(4):
+        annotations = [{"segment": [2, 6], "label": "a"}]
+        subset = "validation" if index == 3 else "training"
+        database[f"x{index}"] = {"subset": subset, "duration": 20, "annotations": annotations}
+    (tmp_path / "truth.json").write_text(json.dumps({"database": database}))
+    sources = f"{tmp_path / 'rgb'},{tmp_path / 'flow'}"
+    made = ["--name=two", f"--features={sources}", f"--annotations={tmp_path / 'truth.json'}"]
+    assert prepare([*made, f"--output={tmp_path}", "--window=64"]) == 0
+    settings = config(tmp_path / "two" / "1.0.0")
+    settings.train.steps = 10
+    run.train(settings, tmp_path / "run")
+    (tmp_path / "flow" / "x1.npy").unlink()
+    flags = {"checkpoint": tmp_path / "run", "features": sources, "output": tmp_path / "f.json"}
+    assert detect(flags | {"rate": 3}) == 3
+    assert "failed: x1: has no features in one of the sources" in capsys.readouterr().out
+    assert sorted(result_of(flags)["results"]) == ["x0", "x2", "x3"]
 
 
 def test_wrong_process_ids(flags, capsys):

@@ -316,6 +316,20 @@ def test_ids_that_do_not_match(inputs, tmp_path, capsys):
     assert "the annotations name 'x0', 'x1', 'x2', the features 'other0'" in error
 
 
+def test_features_of_which_none_can_be_read(inputs, tmp_path, capsys):
+    inputs["features"] = write(tmp_path / "f", "npy", {f"x{i}": np.zeros(7) for i in range(8)})
+    assert prepare(inputs, "--layout=tc") == 1
+    error = capsys.readouterr().err
+    assert "no video has features of frames by channels that can be read" in error
+
+
+def test_annotations_of_which_none_can_be_used(inputs, tmp_path, capsys):
+    empty = {"database": {"x0": entry(0, annotations=[])}}
+    inputs["annotations"] = written(tmp_path / "empty.json", empty)
+    assert prepare(inputs, "--layout=tc") == 1
+    assert "there is no annotation that could be used" in capsys.readouterr().err
+
+
 def test_a_layout_that_cannot_be_told(inputs, tmp_path, capsys):
     square = {video: features(0, frames=4) for video in arrays()}
     inputs["features"] = write(tmp_path / "square", "npy", square)
@@ -496,7 +510,7 @@ class TestHapt:
         assert found["ceiling"]["strides"]["8"]["map"]["average"] == pytest.approx(0.793, abs=0.003)
         assert "Reyes-Ortiz" in (directory / "dataset_info.json").read_text()
 
-    def test_ucis_txt_files_give_the_same(self, shared_data, tmp_path):
+    def test_ucis_txt_files_give_the_same(self, shared_data, tmp_path, capsys):
         """UCI's archive, written from the same recordings in its own form."""
         raw = tmp_path / "uci" / "RawData"
         raw.mkdir(parents=True)
@@ -523,6 +537,12 @@ class TestHapt:
             assert recording.duration == len(signals[recording.video]) / 50
         (raw / "labels.txt").write_text("1 1 13 250 1232\n")
         assert main(["--recipe=hapt", f"--source={raw}", f"--output={tmp_path / 'b'}"]) == 1
+        assert "labels.txt, line 1: '1 1 13 250 1232' is not `experiment" in capsys.readouterr().err
+        (raw / "labels.txt").write_text("\n".join(lines))
+        (raw / "gyro_exp03_user02.txt").write_text("0.1 0.2 x")
+        assert main(["--recipe=hapt", f"--source={raw}", f"--output={tmp_path / 'b'}"]) == 0
+        defects = report_of(tmp_path / "b" / "hapt" / "1.0.0")["defects"]
+        assert "gyro_exp03_user02.txt: " in defects["unreadable"]["items"][0]["value"]
 
     def test_another_folder(self, tmp_path, capsys):
         assert main(["--recipe=hapt", f"--source={tmp_path}", f"--output={tmp_path}"]) == 1

@@ -170,6 +170,26 @@ def test_a_workdir_of_another_config_is_refused(unbroken: pathlib.Path, data_dir
     assert (unbroken / "config.json").read_bytes() == before
 
 
+def test_results_of_the_end_are_not_overwritten_by_others(
+    unbroken: pathlib.Path, data_dir: str
+) -> None:
+    before = (unbroken / "metrics.json").read_bytes()
+    with pytest.raises(ValueError, match=r"another config:.*\n.*eval\.sigma: 0\.9 here"):
+        run.evaluate_checkpoint(short(data_dir, eval__sigma=0.9), unbroken)
+    with pytest.raises(ValueError, match=r"holds the results of its step 12; give another"):
+        run.evaluate_checkpoint(short(data_dir), unbroken, f"{unbroken}/4")
+    assert (unbroken / "metrics.json").read_bytes() == before
+
+
+def test_a_wrong_first_start_leaves_the_workdir_free(data_dir: str, tmp_path) -> None:
+    for wrong in ({"data__eval_split": "test"}, {"data__holdout": "nobody"}):
+        with pytest.raises(ValueError, match=r"no split|names none"):
+            run.train(short(data_dir, **wrong), tmp_path)
+    with pytest.raises(ValueError, match=r"scores\.json: there is no such file"):
+        run.train(short(data_dir, eval__class_scores=str(tmp_path / "scores.json")), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_batch_size_of_evaluation_is_the_same_run(
     unbroken: pathlib.Path, data_dir: str
 ) -> None:
@@ -241,6 +261,7 @@ def test_runlocal_of_every_config_from_the_command_line(
         (["--config.data.num_frames=60"], "data.num_frames = 60 is not divisible by 8"),
         (["--config.train.batch_size=6"], "6 does not divide among 4 devices"),
         (["--mode=evaluate"], "no run with checkpoints"),
+        (["--checkpoint=x"], "--checkpoint goes with --mode=evaluate"),
         (["extra"], "unexpected arguments: ['extra']"),
     ],
 )
@@ -250,4 +271,4 @@ def test_wrong_use_of_the_command_line(flags: list[str], message: str, tmp_path)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert message in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr or "widht" in flags[0]  # that one is ml_collections'
+    assert "Traceback" not in done.stderr

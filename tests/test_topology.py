@@ -217,9 +217,9 @@ def figures_that(fits: bool) -> Figures:
 def test_report() -> None:
     wanted, batches = topology.parse("v5e:2x4"), {"train": 4, "predict": 1}
     figures = {"train": figures_that(True), "predict": figures_that(False)}
-    lines = report(wanted, 8, 5_476_557, batches, figures, (160, 176)).splitlines()
+    lines = report(wanted, 8, 5_476_557, batches, figures).splitlines()
     assert lines[0] == "v5e:2x4: 8 chips, 5,476,557 parameters, figures per chip"
-    rows = {line[:20].strip(): line[20:].split("  ") for line in lines[2:-1]}
+    rows = {line[:20].strip(): line[20:].split("  ") for line in lines[2:]}
     cells = {name: [cell.strip() for cell in row if cell.strip()] for name, row in rows.items()}
     assert cells == {
         "windows per chip": ["4", "1"],
@@ -235,8 +235,7 @@ def test_report() -> None:
         "bytes / bandwidth": ["1 ms", "n/a"],
         "compiling took": ["40 s", "2 s"],
     }
-    assert lines[-1] == ("largest train batch: 160 windows per chip fit, 1,280 in all; 176 do not")
-    assert len({len(line) for line in lines[2:-1]}) == 1
+    assert len({len(line) for line in lines[1:]}) == 1
 
 
 def test_advice() -> None:
@@ -289,19 +288,19 @@ def test_a_real_compile(libtpu_python: str) -> None:
     assert rows["windows per chip"] == ["4", "2"]
     assert rows["HBM there is"] == ["15.75", "GiB", "15.75", "GiB"]
     assert "all-reduce" in rows["collectives"]
-    assert "all-gather" in rows["collectives"]
+    assert "all-gather" in " ".join(rows["collectives"])
     assert float(rows["flops"][0]) > 0
     # Gradients, at least, are summed over the chips.
     assert float(rows["bytes of collectives"][0]) * 2**20 > 57_704 * np.dtype(np.float32).itemsize
-    assert "8 windows per chip fit" in output
+    assert "8 windows per chip fit, 32 in all; more were not tried" in output
 
     status, output, twice = compiled("--topology=v5e:2x2", "--config.train.batch_size=32")
     assert status == 0, output
     for name in ("HBM needed", "flops", "bytes accessed"):
         assert twice[name][1] == rows[name][1], "units"
-        assert float(twice[name][0]) > 1.2 * float(rows[name][0]), name
+        assert float(twice[name][0]) > 1.05 * float(rows[name][0]), name
         assert twice[name][2:] == rows[name][2:], "the predict step's are the same"
 
     status, output, _ = compiled("--topology=v5e:3x5")
     assert status == 1
-    assert "error: --topology=v5e:3x5: no such slice" in output
+    assert "error: --topology=v5e:3x5: INVALID_ARGUMENT" in output

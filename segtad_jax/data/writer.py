@@ -5,14 +5,14 @@ size. Both leave the same files behind, which TFDS reads.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
 import tensorflow_datasets as tfds
 from etils import epath
 
-from segtad_jax.data.dataset import FOOTER_BYTES, HEADER, INDEX
+from segtad_jax.data.dataset import FOOTER_BYTES, HEADER, INDEX, write_index
 from segtad_jax.data.records import Record
 
 VERSION = "1.0.0"
@@ -72,6 +72,7 @@ class ShardWriter:
         )
         self._splits: dict[str, _Split] = {}
         self._rows: list[dict[str, Any]] = []
+        self._adopted = False
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -105,6 +106,21 @@ class ShardWriter:
         place = {"split": split, "shard": shard, "offset": offset, "size": len(payload)}
         self._rows.append(row | place)
 
+    def adopt(self, split: str, number: int) -> None:
+        """Takes shards that others wrote into `folder`, named by `shard_prefix`.
+
+        Raises:
+          ValueError: they do not hold this number of records.
+        """
+        self._adopted = True
+        self._splits[split] = found = _Split(self._info.name, split, self.folder)
+        found.adopt(self.folder)
+        if sum(found.lengths) != number:
+            raise ValueError(
+                f"{self.folder}: the shards of {split} hold {sum(found.lengths)} records, expected "
+                f"{number}"
+            )
+
     def finish(self) -> epath.Path:
         """Writes what describes the data set, and puts it in its place.
 
@@ -116,10 +132,27 @@ class ShardWriter:
         self._info.set_file_format("tfrecord")
         self._info.set_splits(tfds.core.SplitDict(infos))
         self._info.write_to_directory(self.folder)
-        (self.folder / INDEX).write_text(json.dumps({"recordings": self._rows}))
+        if self._adopted:
+            write_index(self.folder)  # only the shards know the order of their records
+        else:
+            (self.folder / INDEX).write_text(json.dumps({"recordings": self._rows}))
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self.folder.rename(self.target)
         return self.target
+
+
+def shard_prefix(name: str, split: str) -> str:
+    """What the names of a split's shards begin with; then `-00000`, `-00001` and so on."""
+    return f"{name}-{split}.tfrecord"
+
+
+def _sizes(path: epath.Path) -> Iterator[int]:
+    """Bytes of each record, of which only the headers are read."""
+    with path.open("rb") as file:
+        while header := file.read(HEADER.size):
+            size, _ = HEADER.unpack(header)
+            file.seek(size + FOOTER_BYTES, 1)
+            yield size
 
 
 class _Split:
@@ -132,9 +165,9 @@ class _Split:
             data_dir=folder,
             split=split,
             filetype_suffix="tfrecord",
-            template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
+            template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",  # as `shard_prefix`
         )
-        self._lengths: list[int] = []  # records of each shard
+        self.lengths: list[int] = []  # records of each shard
         self._num_bytes = 0
         self._offset = 0  # in the open shard
         self._writer: Any = None
@@ -143,20 +176,29 @@ class _Split:
         """Appends a record; the name of its shard and where it begins there."""
         if self._writer is None or self._offset >= SHARD_BYTES:
             self._open()
-        index, offset = len(self._lengths) - 1, self._offset
+        index, offset = len(self.lengths) - 1, self._offset
         self._writer.write(payload)
-        self._lengths[-1] += 1
+        self.lengths[-1] += 1
         self._num_bytes += len(payload)
         self._offset += HEADER.size + len(payload) + FOOTER_BYTES
         return self._path(index).name, offset
+
+    def adopt(self, folder: epath.Path) -> None:
+        """Counts the records of shards that are there."""
+        for path in sorted(
+            folder.glob(f"{shard_prefix(self._template.dataset_name, self._name)}-*")
+        ):
+            sizes = list(_sizes(path))
+            self.lengths.append(len(sizes))
+            self._num_bytes += sum(sizes)
 
     def _open(self) -> None:
         import tensorflow as tf
 
         self.close()
-        self._lengths.append(0)
+        self.lengths.append(0)
         self._offset = 0
-        self._writer = tf.io.TFRecordWriter(str(self._path(len(self._lengths) - 1)))
+        self._writer = tf.io.TFRecordWriter(str(self._path(len(self.lengths) - 1)))
 
     def _path(self, index: int) -> epath.Path:
         return epath.Path(self._template.sharded_filepath(shard_index=index, num_shards=None))
@@ -169,7 +211,7 @@ class _Split:
     def info(self) -> tfds.core.SplitInfo:
         return tfds.core.SplitInfo(
             name=self._name,
-            shard_lengths=self._lengths,
+            shard_lengths=self.lengths,
             num_bytes=self._num_bytes,
             filename_template=self._template,
         )

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from segtad_jax.models.pdn import PDN
-from segtad_jax.models.ssn import SSN
+from segtad_jax.models.ssn import ENCODER_STRIDE, SSN
 from segtad_jax.ops import align, proposals, sampling
 
 
@@ -87,6 +87,12 @@ class SegTAD(nn.Module):
         model = self.config.model
         dtype = jnp.dtype(model.dtype)
         constants = grid(self.config)
+        expected = self.config.data.num_frames
+        if features.shape[1] != expected or expected % ENCODER_STRIDE:
+            raise ValueError(
+                f"features of {features.shape[1]} frames, but data.num_frames = {expected}: cut or "
+                f"pad them to that length, which must be divisible by {ENCODER_STRIDE}"
+            )
         features, num_frames = jnp.asarray(features), jnp.asarray(num_frames)
         seeds = None if seeds is None else jnp.asarray(seeds)
         out = SSN(

@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from segtad_jax.ops.graph import edge_convolution, nearest_neighbours
 
+ENCODER_STRIDE = 8  # L = 3 convolutions of stride 2
+
 Nodes = Float[Array, "b n C"]
 Valid = Bool[Array, "b n"]
 

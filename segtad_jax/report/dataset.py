@@ -220,5 +220,5 @@ def _class_figure(classes: Mapping[str, Mapping[str, int]]) -> Figure:
         )
         panel.grid(visible=False, axis="y")
         panel.margins(y=0.01)
-        panel.legend(loc="lower right")
+        panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
         return figure
