@@ -12,13 +12,16 @@ from jax.sharding import Mesh, PartitionSpec
 from segtad_jax import parallel
 from segtad_jax.data.dataset import Recording
 from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.ops.sampling import draw_seeds
 from segtad_jax.optim import is_kernel, learning_rate, optimizer
+from segtad_jax.targets import video_targets
 from segtad_jax.train import (
     NonFiniteLossError,
     TrainState,
     boundary_bias,
     create_state,
     interval_average,
+    loss_terms,
     split_holdout,
     train_step,
 )
@@ -110,6 +113,41 @@ def test_draws_depend_on_step_and_position_alone() -> None:
     assert loss != float(step(state.replace(step=state.step + 1), batch)[1]["loss/regression"])
     moved = batch | {"position": batch["position"] + 8}
     assert loss != float(step(state, moved)[1]["loss/regression"])
+
+
+def test_padding_carries_no_loss() -> None:
+    config = small_config(sampling__seeds=6)
+    state, _ = make(config)
+    model = SegTAD(config, CLASSES)
+
+    @jax.jit
+    def terms(batch, key):
+        found, _ = loss_terms(config, model, state.variables, batch, key)
+        return found
+
+    batch, key = batch_of(), jax.random.key(3)
+    found = terms(batch, key)
+    assert found["segmentation"].weights == batch["num_frames"].sum()
+    assert found["start"].weights.sum() == batch["num_frames"].sum()
+
+    constants, rows = grid(config), []
+    targets_of = functools.partial(video_targets, num_frames=64, boundary_radius=1)
+    for video in range(BATCH):
+        end = constants.segments[:, 1]
+        tiou = targets_of(
+            jnp.array(batch["segments"][video]),
+            jnp.array(batch["labels"][video]),
+            jnp.array(batch["valid"][video]),
+            jnp.array(constants.segments),
+        ).tiou
+        drawn, weights = draw_seeds(
+            jax.random.fold_in(key, video), tiou > 0.5, end <= batch["num_frames"][video], 6
+        )
+        assert (end[drawn[weights > 0]] <= batch["num_frames"][video]).all()
+        members = constants.members[drawn[weights > 0]]
+        rows.append((end[members] <= batch["num_frames"][video]).sum())
+    assert found["regression"].weights == found["classification"].weights.sum() == sum(rows)
+    assert sum(rows) < BATCH * 6 * 21
 
 
 def test_total_is_eq_11() -> None:

@@ -1,0 +1,67 @@
+"""Windows of a recording, put back in their place: against one window at a time."""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from segtad_jax import detections
+from segtad_jax.data.builder import open_or_build
+from segtad_jax.detector import Detector
+from segtad_jax.models.segtad import SegTAD, grid
+from tests.test_run import tiny
+
+T, F, STEP = 64, 150, 32
+
+
+def test_every_window_counts_where_it_is(tmp_path: pathlib.Path) -> None:
+    config = tiny(str(tmp_path), data__synthetic_frames=F, data__synthetic_recordings=8)
+    dataset = open_or_build(config.data)
+    recordings = dataset.recordings("validation")[:3]
+    model = SegTAD(config, len(dataset.classes))
+    init = jax.jit(model.init)
+    variables = init(jax.random.key(0), np.zeros((1, T, 16), np.float32), np.array([T]))
+    detector = Detector(config, dataset.classes)
+    found = detector.detect(variables, dataset, recordings)
+    curves = detector.frame_probabilities(variables, dataset, recordings)
+
+    segments = grid(config).segments
+    apply = jax.jit(model.apply)
+    for recording in recordings:
+        features = dataset.features(recording)
+        scores, places = [], []
+        sums, counts = np.zeros((F, len(dataset.classes) + 1)), np.zeros((F, 1))
+        for offset in range(0, F - T + STEP, STEP):
+            cut = features[offset : offset + T]
+            padded = np.zeros((1, T, 16), np.float32)
+            padded[0, : len(cut)] = cut
+            out = jax.device_get(apply(variables, padded, np.array([len(cut)])))
+            frames = np.exp(out["frame_logits"][0])
+            frames /= frames.sum(axis=1, keepdims=True)
+            sums[offset : offset + T] += frames[: len(cut)]
+            counts[offset : offset + T] += 1
+            proposal = (1 / (1 + np.exp(-out["proposal_logits"][0]))).prod(axis=1)
+            window = np.full((len(dataset.classes), len(segments)), -np.inf, np.float32)
+            for row, (start, end) in enumerate(segments):
+                cut_before = start == 0 and offset > 0
+                cut_after = end == T and offset + T < F
+                if end <= len(cut) and not cut_before and not cut_after:
+                    window[:, row] = proposal[row] * frames[start:end, 1:].mean(axis=0)
+            scores.append(np.where(window > config.eval.min_score, window, -np.inf))
+            places.append(np.broadcast_to(segments + offset, (*window.shape, 2)))
+        expected = detections.recording_detections(
+            np.stack(scores),
+            np.stack(places).astype(np.float32),
+            dataset.classes,
+            recording.rate,
+            recording.duration,
+            config.eval,
+        )
+        ours = found[recording.video]
+        assert len(ours) == len(expected) > 20
+        assert max(d.end for d in ours) > T / recording.rate  # windows after the first
+        np.testing.assert_allclose([d.score for d in ours], [d.score for d in expected], rtol=1e-3)
+        close = {(d.label, round(d.start, 3), round(d.end, 3)) for d in expected}
+        same = [(d.label, round(d.start, 3), round(d.end, 3)) in close for d in ours]
+        assert np.mean(same) > 0.9  # near ties may be taken in another order
+        np.testing.assert_allclose(curves[recording.video], sums / counts, atol=1e-4)
