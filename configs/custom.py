@@ -15,6 +15,7 @@ from segtad_jax.config import default, with_arguments
 def get_config(argument: str = "") -> ConfigDict:
     """`argument`: switches separated by commas, see `segtad_jax.config`."""
     config = default()
+    config.fit = True
     config.data.num_frames = 0
     config.model.width = 0
     config.model.stride = 0

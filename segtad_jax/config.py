@@ -25,6 +25,7 @@ def default() -> ConfigDict:
     """The defaults: the paper's values where it gives one, otherwise ours (docs/paper_notes.md)."""
     config = ConfigDict()
     config.seed = 0
+    config.fit = False  # whether fields left at 0 or () are chosen to fit the data (segtad_jax.fit)
 
     data = config.data = ConfigDict()
     data.source = "prepared"  # 'prepared' TFRecord shards, or embedded: 'watch', 'synthetic'

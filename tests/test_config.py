@@ -74,6 +74,12 @@ def test_check_names_the_numbers(field: str, value: object, message: str) -> Non
         check(config, num_devices=4)
 
 
+def test_nothing_is_chosen_for_a_config_that_does_not_ask() -> None:
+    config = default()
+    config.train.steps = 0
+    assert open_fields(config) == []
+
+
 def test_unknown_field_is_refused_with_a_hint() -> None:
     config = default()
     with pytest.raises(AttributeError, match=r"Did you mean.*width"):
