@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from segtad_jax.data.annotations import bare, read_durations
-from segtad_jax.data.dataset import exists, open_dataset
+from segtad_jax.data.dataset import find, find_all, open_dataset
 from segtad_jax.data.features import (
     LAYOUT_SAMPLE,
     LAYOUTS,
@@ -60,7 +60,7 @@ def _run(flags: argparse.Namespace) -> int:
     model = load(flags.checkpoint, **settings)
     model.require_rate(flags.rate)
     work: FeatureFiles | PreparedSplit
-    if exists(flags.features[0]):
+    if find_all(flags.features[0]):
         work = PreparedSplit(model, flags.features[0], flags.subset)
     else:
         durations = read_durations(flags.durations) if flags.durations else {}
@@ -103,8 +103,11 @@ class PreparedSplit:
     """A split of a data set that `prepare` wrote, with or without annotations."""
 
     def __init__(self, model: Trained, directory: str, subset: str) -> None:
-        """Raises ValueError if it is not what the model takes."""
-        self._model, self._dataset = model, open_dataset(directory)
+        """Of the one in DATA, DATA/NAME or DATA/NAME/VERSION.
+
+        Raises ValueError if there are several, or if it is not what the model takes.
+        """
+        self._model, self._dataset = model, open_dataset(find(directory, "--features"))
         model.require_same(self._dataset)
         recordings = self._dataset.recordings(subset)
         self._recordings = {recording.video: recording for recording in recordings}
@@ -271,7 +274,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="RUN[/STEP]", help="a run of segtad_jax.main")
-    what = "folder or file, several: A,B; or the folder of a prepared data set"
+    what = "folder or file, several: A,B; or a prepared data set: DATA or DATA/NAME/VERSION"
     add("--features", required=True, type=lambda text: text.split(","), help=what)
     add("--output", required=True, metavar="FILE", help="json of detections, official form")
     add("--rate", type=float, metavar="HZ", help="features (or samples) a second")

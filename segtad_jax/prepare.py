@@ -21,6 +21,7 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from segtad_jax.data import hapt
 from segtad_jax.data.annotations import Annotations, read_annotations, read_durations
+from segtad_jax.data.dataset import find_all
 from segtad_jax.data.defects import CHANGED, LEFT_OUT, Defect
 from segtad_jax.data.features import Source, open_source, with_channels
 from segtad_jax.data.intake import (
@@ -80,14 +81,15 @@ def _run(flags: argparse.Namespace) -> int:
     if flags.strict:
         _stop_at(intake.defects)
     summary = Summary(annotations, intake.defects)
-    preparation = _preparation(flags, intake)
+    preparation = _preparation(flags, intake, console)
     if flags.check:
         return _check(flags, intake, preparation, summary, console)
     target = _write(flags, intake, preparation, summary, console)
+    named = flags.output if find_all(flags.output) == [target] else target
     console.print(
         f"{len(summary.rows):,} recordings in {time.monotonic() - started:.1f} s: {target}\n"
         f"The report with pictures: {target / 'report.html'}\n"
-        f"Train: python -m segtad_jax.main --config configs/custom.py --config.data.dir={target} "
+        f"Train: python -m segtad_jax.main --config configs/custom.py --config.data.dir={named} "
         "--workdir RUN",
         soft_wrap=True,
         highlight=False,
@@ -122,12 +124,13 @@ def _blocked(path: str | None) -> list[str]:
     return json.loads(text) if text.lstrip().startswith("[") else text.split()
 
 
-def _preparation(flags: argparse.Namespace, intake: Intake) -> Preparation:
+def _preparation(flags: argparse.Namespace, intake: Intake, console: Console) -> Preparation:
     widths = usual_widths(intake)
     signals = None
     if flags.signals:
-        training = map(with_channels, training_arrays(intake, widths))
-        signals = SignalTransform.fit(flags.rate, sum(widths), training)
+        number = sum(intake.annotations.videos[key].subset == "training" for key in intake.keys)
+        training = _progress(training_arrays(intake, widths), number, console, "statistics")
+        signals = SignalTransform.fit(flags.rate, sum(widths), map(with_channels, training))
     resized = f"_{flags.resize}{flags.num_frames}" if flags.num_frames else ""
     return Preparation(
         name=flags.name + resized,  # three resizers give three results
@@ -208,10 +211,12 @@ def _write(
         return writer.finish()
 
 
-def _progress(results: Iterator[Any], total: int, console: Console) -> Iterator[Any]:
+def _progress(
+    results: Iterator[Any], total: int, console: Console, description: str = "videos"
+) -> Iterator[Any]:
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        yield from progress.track(results, total=total, description="videos")
+        yield from progress.track(results, total=total, description=description)
 
 
 def _take(flags: argparse.Namespace, summary: Summary, outcome: Outcome) -> None:

@@ -214,9 +214,8 @@ def _config(content: Mapping[str, Any], run: epath.Path) -> ConfigDict:
 
 
 def _preparation(config: ConfigDict, channels: int, run: epath.Path) -> Preparation:
-    """As stored with the run, or else with its data set; nothing is done where neither has it."""
-    found = read_preparation(run)
-    if found is None and config.data.source == "prepared":
-        found = read_preparation(config.data.dir)
+    """As stored with the run; nothing is done to the features where it has none."""
     window = config.data.num_frames
-    return found or Preparation("", (channels,), None, None, "linear", window, "float32")
+    return read_preparation(run) or Preparation(
+        "", (channels,), None, None, "linear", window, "float32"
+    )

@@ -172,7 +172,7 @@ def synthetic_data(root, **fields):
 def test_an_embedded_source_is_built_once_and_says_so(tmp_path, capsys):
     dataset = open_or_build(synthetic_data(tmp_path))
     said = capsys.readouterr().out
-    assert re.fullmatch(rf"Writing .* {dataset.directory}, once \.\.\. done in \d+ s\.\n", said)
+    assert re.fullmatch(rf"Writing .* {dataset.directory}, once \.\.\.\nWritten in \d+ s\.\n", said)
     again = open_or_build(synthetic_data(tmp_path))
     assert capsys.readouterr().out == ""
     assert again.directory == dataset.directory
@@ -206,7 +206,7 @@ def test_no_two_synthetic_configs_share_a_folder(tmp_path):
 def test_missing_prepared_data_says_how_to_prepare_them(tmp_path):
     data = default().data
     data.dir = str(tmp_path / "nothing")
-    with pytest.raises(FileNotFoundError, match=r"data\.dir = .*nothing.*segtad_jax\.prepare"):
+    with pytest.raises(FileNotFoundError, match=r"nothing.*segtad_jax\.prepare.*data\.dir=DATA"):
         open_or_build(data)
     data.dir = ""
     with pytest.raises(ValueError, match=r"data\.dir is empty"):
@@ -215,5 +215,10 @@ def test_missing_prepared_data_says_how_to_prepare_them(tmp_path):
 
 def test_prepared_data_are_opened(tmp_path):
     data = default().data
-    data.dir = str(built(tmp_path, GOOD))
-    assert open_or_build(data).name == "some_data"
+    directory = built(tmp_path, GOOD)
+    for data.dir in (str(directory), str(tmp_path)):
+        assert open_or_build(data).directory == directory
+    built(tmp_path, GOOD, name="other")
+    message = rf"holds 2 data sets[^-]*--config\.data\.dir={tmp_path}/other/1\.0\.0\n"
+    with pytest.raises(ValueError, match=message):
+        open_or_build(data)

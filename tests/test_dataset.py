@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from segtad_jax.data.builder import build
-from segtad_jax.data.dataset import INDEX, open_dataset
+from segtad_jax.data.dataset import INDEX, find, find_all, open_dataset
 from segtad_jax.data.records import Record
 
 
@@ -187,6 +188,35 @@ def test_a_replaced_shard_is_named(directory):
 def test_a_folder_without_a_data_set_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"no data set in {re.escape(str(tmp_path))}"):
         open_dataset(tmp_path)
+
+
+class TestFind:
+    @pytest.mark.parametrize("below", ["some/1.0.0", "1.0.0", ""])
+    def test_the_only_one(self, directory, tmp_path, below):
+        root = tmp_path / "root"
+        place = root / below
+        shutil.copytree(directory, place)
+        (root / "more").mkdir()
+        (root / "notes.txt").write_text("")
+        (root / ".preparing-other").mkdir()
+        (root / ".preparing-other" / "dataset_info.json").write_text("")
+        assert find_all(root) == [place]
+        found = open_dataset(find(root, "--option"))
+        assert_equal_recordings(found, open_dataset(directory))
+
+    def test_none(self, tmp_path):
+        message = re.escape(f"no data set in {tmp_path / 'gone'}: it has no dataset_info.json")
+        with pytest.raises(FileNotFoundError, match=message + ".*name DATA by --option=DATA"):
+            find(tmp_path / "gone", "--option")
+
+    def test_several_are_named_as_they_would_be_typed(self, directory, tmp_path):
+        for name in ("b", "a"):
+            shutil.copytree(directory, tmp_path / "root" / name / "1.0.0")
+        with pytest.raises(ValueError, match="root holds 2 data sets; name one of them:") as caught:
+            find(tmp_path / "root", "--option")
+        lines = str(caught.value).splitlines()[1:]
+        assert lines == [f"  --option={tmp_path}/root/{name}/1.0.0" for name in ("a", "b")]
+        assert find(tmp_path / "root" / "b", "--option") == tmp_path / "root" / "b" / "1.0.0"
 
 
 def test_an_unknown_split_is_answered_with_those_there_are(directory):

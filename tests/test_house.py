@@ -139,7 +139,7 @@ def written_files() -> list[Path]:
     """Every file of the project that a person wrote."""
     folders = [".ci", "benchmarks", "configs", "docs", "launch", PACKAGE, "tests"]
     files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()]
-    top = [p for p in ROOT.iterdir() if p.is_file()]
+    top = [p for p in ROOT.iterdir() if p.is_file() and p.name != ".git"]  # as in a worktree
     return [p for p in [*files, *top] if "__pycache__" not in p.parts]
 
 

@@ -123,8 +123,9 @@ def test_raw_recordings_give_what_the_runs_own_evaluation_found(trained, flags, 
     assert not flags["output"].with_name("found.json.parts").exists()
 
 
-def test_a_prepared_data_set_gives_the_same(trained, flags):
-    data = trained / "data" / "mine" / "1.0.0"
+@pytest.mark.parametrize("folder", ["data/mine/1.0.0", "data"])
+def test_a_prepared_data_set_gives_the_same(trained, flags, folder):
+    data = trained / folder
     assert detect(flags | {"features": data, "subset": "validation"}) == 0
     expected = json.loads((trained / "run" / "detections.json").read_text())["results"]
     found = result_of(flags)["results"]
@@ -236,14 +237,17 @@ def test_class_scores(trained, flags, tmp_path):
         ({"features": "nowhere"}, "no features at nowhere"),
         ({"features": "{raw},{raw}"}, "--features names 2 sources, the model takes 1"),
         ({"features": "{data}"}, "no split 'testing' in .*; it has training, validation"),
+        ({"features": "{two}"}, "holds 2 data sets; .*\n  --features=.*/a/1.0.0\n  --features="),
         ({"rate": 25}, "the rate is 25 Hz, but the model was trained at 50 Hz"),
         ({"durations": "nowhere.csv"}, "nowhere.csv: there is no such file"),
         ({"output": "{truth}"}, "truth.json is there already, and not of this command"),
     ],
 )
-def test_what_is_refused(trained, flags, change, message, capsys):
+def test_what_is_refused(trained, flags, tmp_path, change, message, capsys):
     places = {"raw": trained / "raw", "data": trained / "data" / "mine" / "1.0.0"}
-    places["truth"] = trained / "truth.json"
+    places |= {"truth": trained / "truth.json", "two": tmp_path / "two"}
+    for name in ("a", "b"):
+        shutil.copytree(places["data"], tmp_path / "two" / name / "1.0.0")
     change = {k: v.format(**places) if isinstance(v, str) else v for k, v in change.items()}
     assert detect(flags | change) == 1
     assert re.search(f"error: .*{message}", capsys.readouterr().err)

@@ -79,7 +79,8 @@ def test_what_goes_in_comes_out(inputs, capsys):
     directory = inputs["output"] / "mine" / "1.0.0"
     printed = capsys.readouterr().out
     assert "8 recordings in" in printed
-    assert str(directory) in printed
+    assert f": {directory}\n" in printed
+    assert f"--config.data.dir={inputs['output']} --workdir" in printed
     dataset = open_dataset(directory)
     assert dataset.classes == ("jump", "run")
     assert {split: len(found) for split, found in dataset.splits.items()} == {
@@ -162,11 +163,13 @@ def test_resized_recordings_keep_their_seconds(inputs, resize):
     assert preparation.read_preparation(directory).window == 32
 
 
-def test_the_window_is_recorded_or_chosen(inputs):
+def test_the_window_is_recorded_or_chosen(inputs, capsys):
     prepare(inputs)
     chosen = preparation.read_preparation(inputs["output"] / "mine" / "1.0.0")
     assert chosen.window == 32  # the longest has 27 frames
+    capsys.readouterr()
     prepare(inputs | {"name": "other"}, "--window=16")
+    assert f"--config.data.dir={inputs['output']}/other/1.0.0 -" in capsys.readouterr().out
     asked = preparation.read_preparation(inputs["output"] / "other" / "1.0.0")
     assert asked.window == 16
 

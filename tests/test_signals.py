@@ -1,6 +1,7 @@
 """Windowed statistics and context against loops."""
 
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -67,10 +68,44 @@ def test_normalised_training_frames_have_mean_0_and_deviation_1():
     )
 
 
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any),
+    st.sampled_from([0.0, 1.0, 1e6]),
+    st.integers(0, 99),
+)
+def test_moments_are_those_of_everything_at_once(lengths, offset, seed):
+    random = np.random.default_rng(seed)
+    recordings = [offset + random.normal(size=(1, 3)) + random.random((n, 3)) for n in lengths]
+    found = Normalisation.fit(recordings)
+    frames = np.concatenate(recordings)
+    np.testing.assert_allclose(found.mean, frames.mean(axis=0), rtol=1e-12, atol=1e-12)
+    expected = frames.std(axis=0) if len(frames) > 1 else np.ones(3)
+    np.testing.assert_allclose(found.std, expected, rtol=1e-9)
+
+
+def test_recordings_are_not_kept():
+    made = []
+
+    def recordings():
+        for index in range(5):
+            recording = np.full((50, 2), float(index))
+            made.append(weakref.ref(recording))
+            yield recording
+            del recording
+            assert sum(kept() is not None for kept in made) <= 1  # the one just taken in
+
+    Normalisation.fit(recordings())
+
+
+def test_without_a_recording_there_is_nothing_to_normalise_by():
+    with pytest.raises(ValueError, match="no training recording can be read"):
+        Normalisation.fit([])
+
+
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e6 / 3])
 def test_a_constant_channel_becomes_zero(constant):
     features = np.stack([np.full(1000, constant), np.arange(1000.0)], axis=1)
-    normalised = Normalisation.fit([features])(features)
+    normalised = Normalisation.fit(np.split(features, 4))(features)
     np.testing.assert_allclose(normalised[:, 0], 0, atol=1e-6)
     assert normalised[:, 1].std() == pytest.approx(1)
 

@@ -62,7 +62,7 @@ def test_prepare_train_and_predict(elsewhere):
     assert (elsewhere / "data" / "mine" / "1.0.0" / "report.html").exists()
     python(
         *("-m", "segtad_jax.main", "--config=mine.py", "--workdir=run"),
-        *("--config.data.dir=data/mine/1.0.0", "--config.model.width=16"),
+        *("--config.data.dir=data", "--config.model.width=16"),
         *("--config.train.steps=20", "--config.train.eval_every=0", "--config.train.save_every=20"),
     )
     metrics = json.loads((elsewhere / "run" / "metrics.json").read_text())

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from numpy.typing import DTypeLike
 
 from segtad_jax.data import synthetic, watch
-from segtad_jax.data.dataset import Dataset, exists, open_dataset, write_index
+from segtad_jax.data.dataset import Dataset, exists, find, open_dataset, write_index
 from segtad_jax.data.records import Record, encode, feature_spec
 
 VERSION = "1.0.0"
@@ -139,31 +139,25 @@ def open_or_build(config: ConfigDict) -> Dataset:
     """The data set that the config's group `data` names; an embedded source is built if need be.
 
     Args:
-      config: with `source`, 'prepared', 'watch' or 'synthetic'; `dir`, for 'prepared' the folder
-        with dataset_info.json, otherwise the folder that data sets are built under; and for
+      config: with `source`, 'prepared', 'watch' or 'synthetic'; `dir`, for 'prepared' what
+        `dataset.find` takes, otherwise the folder that data sets are built under; and for
         'synthetic' the fields `synthetic_...`.
 
     Raises:
       FileNotFoundError: no prepared data set there; says how to make one.
-      ValueError: no folder is named.
+      ValueError: no folder is named, or one that holds several data sets.
     """
     if not config.dir:
         raise ValueError("data.dir is empty; set it, e.g. --config.data.dir=data")
     if config.source == "prepared":
-        if not exists(config.dir):
-            raise FileNotFoundError(
-                f"no data set in data.dir = {config.dir}: it has no dataset_info.json. Make one "
-                "with `python -m segtad_jax.prepare ... --output=DATA` and set data.dir to "
-                "DATA/NAME/VERSION."
-            )
-        return open_dataset(config.dir)
+        return open_dataset(find(config.dir, "--config.data.dir"))
     arguments = EMBEDDED[config.source](config)
     target = _target(config.dir, arguments["name"])
     if not exists(target):
-        print(f"Writing the data set to {target}, once ...", end=" ", flush=True)
+        print(f"Writing the data set to {target}, once ...", flush=True)
         started = time.monotonic()
         build(config.dir, **arguments)
-        print(f"done in {time.monotonic() - started:.0f} s.", flush=True)
+        print(f"Written in {time.monotonic() - started:.0f} s.", flush=True)
     return open_dataset(target)
 
 

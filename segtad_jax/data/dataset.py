@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from jaxtyping import Float, Int
 
+INFO = "dataset_info.json"
 INDEX = "recordings.json"
 # A TFRecord is its length and a checksum of that, the contents, and a checksum of them.
 HEADER = struct.Struct("<QI")
@@ -92,7 +93,7 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
     directory = epath.Path(directory)
     if not exists(directory):
         raise FileNotFoundError(
-            f"no data set in {directory}: it has no dataset_info.json. Expected the folder that "
+            f"no data set in {directory}: it has no {INFO}. Expected the folder that "
             "holds this file, usually .../NAME/VERSION."
         )
     info = tfds.builder_from_directory(directory).info
@@ -117,7 +118,47 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
 
 def exists(directory: epath.PathLike) -> bool:
     """Whether a data set is there; builders rename a folder into place only when it is whole."""
-    return (epath.Path(directory) / "dataset_info.json").exists()
+    return (epath.Path(directory) / INFO).exists()
+
+
+def find(directory: epath.PathLike, option: str) -> epath.Path:
+    """The folder of the one data set that DATA, DATA/NAME or DATA/NAME/VERSION holds.
+
+    Args:
+      directory: any of these; DATA is what `prepare` was given as --output.
+      option: of the command line that named it, for the messages.
+
+    Raises:
+      FileNotFoundError: there is none; says how to make one.
+      ValueError: there are several; names them.
+    """
+    found = find_all(directory)
+    if not found:
+        raise FileNotFoundError(
+            f"no data set in {directory}: it has no {INFO}, nor has a folder NAME/VERSION in it. "
+            "Make one with `python -m segtad_jax.prepare ... --output=DATA`, and name DATA by "
+            f"{option}=DATA"
+        )
+    if len(found) > 1:
+        choices = "\n  ".join(f"{option}={path}" for path in found)
+        raise ValueError(
+            f"{directory} holds {len(found)} data sets; name one of them:\n  {choices}"
+        )
+    return found[0]
+
+
+def find_all(directory: epath.PathLike) -> list[epath.Path]:
+    """The folder, if it is one of a data set, or else all that are as in NAME/VERSION below it."""
+    directory = epath.Path(directory)
+    if exists(directory):
+        return [directory]
+    found = [path.parent for depth in ("*", "*/*") for path in directory.glob(f"{depth}/{INFO}")]
+    return sorted(path for path in found if not _hidden(path.relative_to(directory)))
+
+
+def _hidden(path: epath.Path) -> bool:
+    """Whether builders are still at work there."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def write_index(directory: epath.PathLike) -> None:

@@ -4,7 +4,6 @@ preparation.json lies beside the shards and in every run that trains on them.
 """
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -39,10 +38,7 @@ class SignalTransform:
         """
         samples = samples_per_frame(sample_rate)
         frames = (statistics(signal, samples) for signal in signals if len(signal) >= samples)
-        first = next(frames, None)
-        if first is None:
-            raise ValueError("no training recording can be read, so there is none to normalise by")
-        normalise = Normalisation.fit(itertools.chain([first], frames))
+        normalise = Normalisation.fit(frames)
         return cls(sample_rate, channels, normalise)
 
     @property

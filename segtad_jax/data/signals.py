@@ -57,9 +57,25 @@ class Normalisation:
 
     @classmethod
     def fit(cls, recordings: Iterable[Float[np.ndarray, "_ C"]]) -> "Normalisation":
-        """Of all frames of these recordings together; each frame weighs the same."""
-        frames = np.concatenate(list(recordings)).astype(np.float64)
-        mean, std = frames.mean(axis=0), frames.std(axis=0)
+        """Of all frames of these recordings together, of which one at a time is in memory.
+
+        Each frame weighs the same: the moments of the recordings are merged (Chan, Golub and
+        LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+
+        Raises:
+          ValueError: there is no recording.
+        """
+        count, mean, squares = 0, np.zeros(()), np.zeros(())
+        for recording in filter(len, recordings):
+            frames = recording.astype(np.float64)
+            own, number = frames.mean(axis=0), len(frames)
+            shift, total = own - mean, count + number
+            squares = squares + ((frames - own) ** 2).sum(axis=0)
+            squares = squares + shift**2 * (count * number / total)
+            mean, count = mean + shift * (number / total), total
+        if not count:
+            raise ValueError("no training recording can be read, so there is none to normalise by")
+        std = np.sqrt(squares / count)
         # A constant channel has a deviation of rounding errors, not of exactly zero.
         constant = std <= 1e-12 * np.maximum(np.abs(mean), 1.0)
         return cls(mean, np.where(constant, 1.0, std))
