@@ -96,6 +96,8 @@ def default() -> ConfigDict:
     evaluation.top_classes = 2  # of that file, for every proposal: the paper's top-1 or top-2
     evaluation.fusion = "product"  # of proposal and class score; 'sqrt' takes its root
     evaluation.renormalise = False  # divide the classes' scores by their mass on actions
+    evaluation.snap = 0  # frames a boundary may move to the largest start or end score (ours)
+    evaluation.boundary_power = 0.0  # of start times end score in a proposal's score (ours)
     evaluation.sigma = 0.4  # of Gaussian soft-NMS per class; 0.85 class-agnostic (author)
     evaluation.candidates = 600  # of a class and recording that go into soft-NMS
     evaluation.min_score = 1e-4  # below it a candidate is dropped
@@ -114,6 +116,8 @@ PAPER = {  # the literal reading wherever there is one beside ours (docs/paper_n
     "loss.balance_proposals": False,
     "eval.fusion": "product",
     "eval.renormalise": False,
+    "eval.snap": 0,
+    "eval.boundary_power": 0.0,
     "eval.max_detections": 100,
 }
 
@@ -220,6 +224,8 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
         )
     overlap = config.eval.window_overlap
     _require(0 <= overlap < 1, f"eval.window_overlap = {overlap} is not in [0, 1).")
+    for field in ("eval.snap", "eval.boundary_power"):
+        _require(_get(config, field) >= 0, f"{field} = {_get(config, field)}; 0 leaves it out.")
 
 
 def _check_grid(config: ConfigDict) -> None:

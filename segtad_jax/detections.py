@@ -16,14 +16,15 @@ from etils import epath
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
+from segtad_jax.ops.boundaries import boundary_scores, snap
 from segtad_jax.ops.nms import soft_nms
 
 
 class Candidates(NamedTuple):
-    """The best proposals of every class: score (-inf: none) and row of the grid."""
+    """The best proposals of every class."""
 
-    scores: Float[Array, "*b D n"]
-    rows: Int[Array, "*b D n"]
+    scores: Float[Array, "*b D n"]  # -inf: none
+    segments: Float[Array, "*b D n 2"]  # in frames of the window
 
 
 class Detection(NamedTuple):
@@ -80,15 +81,23 @@ def candidates(
     start, end = jnp.asarray(segments).T
     whole = ~(cut[0] & (start == 0)) & ~(cut[1] & (end == outputs["frame_logits"].shape[0]))
     kept = (end <= num_frames) & whole
+    boundaries = jax.nn.sigmoid(
+        jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1).astype(jnp.float32)
+    )
+    moved = snap(segments, boundaries, settings.snap, num_frames)
+    if settings.boundary_power:
+        at_boundaries = jnp.prod(boundary_scores(moved, boundaries), axis=1)
+        scores *= at_boundaries**settings.boundary_power
     if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
-        scores = jnp.where(kept, scores, -jnp.inf)[None]
-        return Candidates(*jax.lax.top_k(scores, len(segments)))
+        best, rows = jax.lax.top_k(jnp.where(kept, scores, -jnp.inf)[None], len(segments))
+        return Candidates(best, moved[rows])
     classes = frame_class_scores(outputs["frame_logits"], segments, settings.renormalise)
     scores = scores[:, None] * classes  # [M, D]
     kept = kept[:, None] & (scores > settings.min_score)
     fused = jnp.sqrt(scores) if settings.fusion == "sqrt" else scores
     scores = jnp.where(kept, fused, -jnp.inf)
-    return Candidates(*jax.lax.top_k(scores.T, min(settings.candidates, len(segments))))
+    best, rows = jax.lax.top_k(scores.T, min(settings.candidates, len(segments)))
+    return Candidates(best, moved[rows])
 
 
 def recording_detections(

@@ -41,7 +41,7 @@ class Detector:
             devices: to compile for; by default all.
         """
         self._config, self._classes, self._check = config, tuple(classes), check
-        self._segments = grid(config).segments
+        segments = grid(config).segments
         model = SegTAD(config, len(classes))
         settings = config.eval
 
@@ -49,7 +49,7 @@ class Detector:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
 
             def one(out: dict, num_frames: jax.Array, cut: jax.Array) -> Candidates:
-                return detections.candidates(out, self._segments, num_frames, cut, settings)
+                return detections.candidates(out, segments, num_frames, cut, settings)
 
             return jax.vmap(one)(outputs, batch["num_frames"], batch["cut"])
 
@@ -84,8 +84,8 @@ class Detector:
             windows, self.predict_step, variables, dataset, recordings
         ):
             window = windows[index]
-            segments = self._segments[candidates.rows] + window.offset  # [D, n, 2]
-            parts[window.recording].append((index, candidates.scores, segments.astype(np.float32)))
+            segments = candidates.segments + np.float32(window.offset)
+            parts[window.recording].append((index, candidates.scores, segments))
             waiting[window.recording] -= 1
             if not waiting[window.recording]:
                 recording = recordings[window.recording]

@@ -63,6 +63,8 @@ def test_unknown_argument_names_the_known_ones() -> None:
         ("train.steps", 0, r"train.steps is 0"),
         ("train.keep", 0, r"train.keep is 0; it must be above 0"),
         ("eval.sigma", 0.0, r"eval.sigma is 0.0; it must be above 0"),
+        ("eval.snap", -1, r"eval.snap = -1; 0 leaves it out"),
+        ("eval.boundary_power", -0.5, r"eval.boundary_power = -0.5; 0 leaves it out"),
         ("eval.batch_size", 0, r"eval.batch_size is 0"),
         ("eval.window_overlap", 1.0, r"window_overlap = 1.0 is not in \[0, 1\)"),
     ],

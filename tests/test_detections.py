@@ -33,6 +33,8 @@ def outputs() -> dict[str, np.ndarray]:
     return {
         "frame_logits": jnp.float32(random.normal(size=(T, D + 1))),
         "proposal_logits": jnp.float32(random.normal(size=(len(GRID), 2))),
+        "start_logits": jnp.float32(random.normal(size=T)),
+        "end_logits": jnp.float32(random.normal(size=T)),
     }
 
 
@@ -52,16 +54,24 @@ def test_renormalising_a_certain_background_is_no_nan() -> None:
     np.testing.assert_array_equal(found, 0.0)
 
 
+def row_of(segment: np.ndarray) -> int:
+    return int(np.flatnonzero((segment == GRID).all(axis=1))[0])
+
+
 @pytest.mark.parametrize("fusion", ["product", "sqrt"])
-def test_candidates_against_a_loop(outputs, fusion: str) -> None:
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_candidates_against_a_loop(outputs, fusion: str, power: float) -> None:
     p = softmax(np.asarray(outputs["frame_logits"], np.float64))[:, 1:]
-    s = 1 / (1 + np.exp(-np.asarray(outputs["proposal_logits"], np.float64)))
+    s, starts, ends = (
+        1 / (1 + np.exp(-np.asarray(outputs[name], np.float64)))
+        for name in ("proposal_logits", "start_logits", "end_logits")
+    )
     num_frames, cut = 14, (True, False)
     expected = np.full((D, len(GRID)), -np.inf)
     for row, (i, j) in enumerate(GRID):
         if j > num_frames or i == 0:  # padded, or touching the edge where the recording goes on
             continue
-        score = s[row].prod() * p[i:j].mean(0)
+        score = s[row].prod() * p[i:j].mean(0) * (starts[i] * ends[j - 1]) ** power
         fused = score if fusion == "product" else np.sqrt(score)
         expected[:, row] = np.where(score > 0.05, fused, -np.inf)
     found = detections.candidates(
@@ -69,11 +79,12 @@ def test_candidates_against_a_loop(outputs, fusion: str) -> None:
         GRID,
         jnp.int32(num_frames),
         jnp.array(cut),
-        settings(fusion=fusion, min_score=0.05, candidates=10),
+        settings(fusion=fusion, min_score=0.05, candidates=10, boundary_power=power),
     )
     best = -np.sort(-expected, axis=1)[:, :10]
     np.testing.assert_allclose(found.scores, best, rtol=1e-4)
-    at = np.take_along_axis(expected, np.asarray(found.rows), axis=1)
+    rows = np.apply_along_axis(row_of, 2, np.asarray(found.segments))
+    at = np.take_along_axis(expected, rows, axis=1)
     np.testing.assert_allclose(np.where(np.isfinite(best), at, -np.inf), best, rtol=1e-4)
 
 
@@ -82,8 +93,23 @@ def test_a_proposal_that_touches_an_inner_edge_is_dropped(outputs) -> None:
         found = detections.candidates(
             outputs, GRID, jnp.int32(T), jnp.array(cut), settings(min_score=0.0)
         )
-        kept = set(np.asarray(found.rows)[np.isfinite(found.scores)].tolist())
+        kept = {row_of(segment) for segment in found.segments[np.isfinite(found.scores)]}
         assert kept == set(np.flatnonzero(~dropped).tolist())
+
+
+def test_candidates_are_snapped_but_keep_the_scores_of_their_grid_proposal(outputs) -> None:
+    at_start, at_end = jnp.full(T, -9.0).at[5].set(9.0), jnp.full(T, -9.0).at[8].set(9.0)
+    outputs |= {"start_logits": at_start, "end_logits": at_end}
+    of = (outputs, GRID, jnp.int32(T), jnp.array([False, False]))
+    plain = detections.candidates(*of, settings(min_score=0.0))
+    snapped = detections.candidates(*of, settings(min_score=0.0, snap=2))
+    np.testing.assert_array_equal(snapped.scores, plain.scores)
+    moved = plain.segments + jnp.array([1.0, 1.0])
+    ours = (plain.segments == jnp.array([4.0, 8.0])).all(-1)
+    assert ours.sum() == D
+    np.testing.assert_array_equal(snapped.segments[ours], moved[ours])
+    file = settings(class_scores="scores.json", snap=2)  # labels come later: one class, all rows
+    assert [5.0, 9.0] in detections.candidates(*of, file).segments[0].tolist()
 
 
 def slow_soft_nms(segments: np.ndarray, scores: np.ndarray, sigma: float) -> list:

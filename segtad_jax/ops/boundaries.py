@@ -1,0 +1,65 @@
+"""Boundaries of proposals: the frames' scores there, and moving them to where these are largest."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int, Int32, Real
+
+
+def boundary_frames(segments: Real[Array | np.ndarray, "n 2"]) -> Int32[Array, "n 2"]:
+    """The frame in which each segment starts, and the one in which it ends, as in `targets`.
+
+    Args:
+        segments: [start, end) in frames; what lies between two frames counts to the nearest.
+    """
+    return jnp.round(jnp.asarray(segments)).astype(jnp.int32) - jnp.array([0, 1])
+
+
+def boundary_scores(
+    segments: Real[Array | np.ndarray, "n 2"], scores: Float[Array | np.ndarray, "T 2"]
+) -> Float[Array, "n 2"]:
+    """Of the frames in which segments start and end.
+
+    Args:
+        segments: [start, end) in frames, inside 0..T.
+        scores: of each frame as a start and as an end.
+    """
+    start, end = boundary_frames(segments).T
+    scores = jnp.asarray(scores)
+    columns = [
+        jnp.take(scores[:, 0], start, mode="clip"),
+        jnp.take(scores[:, 1], end, mode="clip"),
+    ]
+    return jnp.stack(columns, axis=1)
+
+
+def snap(
+    segments: Real[Array | np.ndarray, "n 2"],
+    scores: Float[Array | np.ndarray, "T 2"],
+    radius: int,
+    num_frames: int | Int[Array, ""],
+) -> Float32[Array, "n 2"]:
+    """Moves each boundary to the frame with the largest score within `radius` frames of its own.
+
+    Args:
+        segments: [start, end) in frames.
+        scores: of each frame as a start and as an end.
+        radius: frames; 0 moves nothing.
+        num_frames: real frames; those beyond are not looked at.
+
+    Returns:
+        Starts at the beginning of their frame, ends at the end of theirs; ties go to the nearest
+        frame, then to the earlier. A segment of which nothing would be left stays as it is.
+    """
+    segments = jnp.asarray(segments, jnp.float32)
+    if not radius:
+        return segments
+    steps = jnp.array(sorted(range(-radius, radius + 1), key=abs))
+    frames = boundary_frames(segments)[..., None] + steps  # [n, 2, 2 radius + 1]
+    near = jnp.stack(
+        [jnp.take(jnp.asarray(scores)[:, i], frames[:, i], mode="clip") for i in range(2)], axis=1
+    )
+    near = jnp.where((frames >= 0) & (frames < num_frames), near, -jnp.inf)
+    best = jnp.argmax(near, axis=-1)[..., None]  # the first of equals
+    moved = jnp.take_along_axis(frames, best, axis=-1)[..., 0] + jnp.array([0, 1])
+    empty = moved[:, 0] >= moved[:, 1]
+    return jnp.where(empty[:, None], segments, moved).astype(jnp.float32)
