@@ -14,6 +14,7 @@ the command line as `--config.model.width=128`.
 
 import difflib
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -206,6 +207,11 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
         not unknown and config.model.branches,
         f"model.branches is {config.model.branches}; name at least one of: graph, atrous, global.",
     )
+    _require(
+        "atrous" not in config.model.branches or min(config.model.dilations, default=0) > 0,
+        f"model.dilations is {config.model.dilations}, but model.branches has 'atrous': give "
+        "numbers above 0, such as 1,10,20,30, or leave the branch out.",
+    )
     _check_grid(config)
     for field in ("train.batch_size", "eval.batch_size"):
         size = _get(config, field)
@@ -222,6 +228,12 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
             f"{field} = {every} is not a multiple of train.log_every = {log_every}; "
             "a resumed run could then not log the same averages as an unbroken one.",
         )
+    judged, saved = config.train.eval_every, config.train.save_every
+    _require(
+        not config.data.holdout or judged == 0 or (saved > 0 and judged % saved == 0),
+        f"train.eval_every = {judged} is not a multiple of train.save_every = {saved}; with "
+        "data.holdout the best step is kept, so that every step that is judged must be saved, too.",
+    )
     overlap = config.eval.window_overlap
     _require(0 <= overlap < 1, f"eval.window_overlap = {overlap} is not in [0, 1).")
     for field in ("eval.snap", "eval.boundary_power"):
@@ -240,7 +252,14 @@ def _check_grid(config: ConfigDict) -> None:
         f"data.num_frames = {frames} is not divisible by model.stride = {stride}; use a stride "
         f"that divides it, or {_round_up(frames, stride) if stride > 0 else frames} frames.",
     )
-    _require(bins > 0 and bins % 4 == 0, f"model.num_bins = {bins} is not divisible by 4.")
+    context = Fraction(config.model.context).limit_denominator(1000)  # as ops.align reads it
+    _require(context >= 0, f"model.context is {config.model.context}; it must not be negative.")
+    multiple = context.denominator + 2 * context.numerator
+    _require(
+        bins > 0 and bins % multiple == 0,
+        f"model.num_bins = {bins} is not a multiple of {multiple}, as model.context = "
+        f"{config.model.context} asks; use {_round_up(bins, multiple)}.",
+    )
     _require(
         config.model.decoder_stride in (1, 4),
         f"model.decoder_stride = {config.model.decoder_stride}; it can be 1 or 4.",

@@ -13,9 +13,9 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from segtad_jax import compile_check, parallel, run, stopping
+from segtad_jax import compile_check, parallel, run, startup, stopping
 
-LOST_STATUS = 76  # another process was lost
+log = logging.getLogger("segtad_jax")  # of the package; this file may be called __main__
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, with arguments behind a colon: configs/watch.py:paper,runlocal"
@@ -27,6 +27,12 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _TOPOLOGY = flags.DEFINE_multi_string(
     "topology", [], "TPU slices that --mode=compile compiles for: v5e:4x4. No TPU is needed."
+)
+_PROFILE = flags.DEFINE_string(
+    "profile", None, "START:STEPS: trace these steps of training into WORKDIR/profile."
+)
+_DEBUG = flags.DEFINE_bool(
+    "debug", False, "Stop at the operation that gives a NaN, show tracebacks, log more. Slow."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "This is one of several processes; TPU pods, Slurm, Kubernetes say which."
@@ -56,6 +62,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     if _CHECKPOINT.value and _MODE.value != "evaluate":
         raise app.UsageError("--checkpoint goes with --mode=evaluate")
+    if _PROFILE.value and _MODE.value != "train":
+        raise app.UsageError("--profile goes with --mode=train")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes the shards, silently
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # Our own lines alone: the libraries' would bury them.
@@ -63,31 +71,41 @@ def main(argv: list[str]) -> None:
         level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     logging.getLogger("absl").setLevel(logging.WARNING)
-    if _DISTRIBUTED.value:
-        parallel.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    # Compiling for a slice must not look for devices here.
-    main_process = _MODE.value == "compile" or parallel.is_main()
-    logging.getLogger("segtad_jax").setLevel(logging.INFO if main_process else logging.WARNING)
+    jax.config.update("jax_debug_nans", _DEBUG.value)
+    startup.keep_compiled_programs()
     try:
-        if _MODE.value == "train":
-            run.train(_CONFIG.value, _WORKDIR.value)
-        elif _MODE.value == "compile":
-            sys.exit(compile_check.check_slices(_CONFIG.value, _TOPOLOGY.value))
-        else:
-            run.evaluate_checkpoint(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
-    except (ValueError, FileNotFoundError, FloatingPointError, ModuleNotFoundError) as error:
-        logging.getLogger("segtad_jax").debug("", exc_info=True)
+        sys.exit(_act())
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
+        if _DEBUG.value:
+            raise
         sys.exit(f"error: {error}")
     except stopping.StoppedError:
-        logging.getLogger("segtad_jax").info("stopped and saved; run the same command to go on")
+        log.info("stopped and saved; run the same command to go on")
         sys.exit(stopping.STATUS)
     except jax.errors.JaxRuntimeError:
         if not _DISTRIBUTED.value:
             raise
-        logging.getLogger("segtad_jax").exception(
+        log.exception(
             "lost another process; run the same command on all to go on from the last checkpoint"
         )
-        os._exit(LOST_STATUS)  # an orderly exit would wait for the others
+        os._exit(parallel.LOST_STATUS)  # an orderly exit would wait for the others
+
+
+def _act() -> int:
+    """What the flags ask for; returns the exit status."""
+    if _DISTRIBUTED.value:
+        parallel.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    # Compiling for a slice must not look for devices here.
+    talks = _DEBUG.value or _MODE.value == "compile" or parallel.is_main()
+    told = logging.DEBUG if _DEBUG.value else logging.INFO
+    log.setLevel(told if talks else logging.WARNING)
+    if _MODE.value == "compile":
+        return compile_check.check_slices(_CONFIG.value, _TOPOLOGY.value)
+    if _MODE.value == "train":
+        run.train(_CONFIG.value, _WORKDIR.value, _PROFILE.value)
+    else:
+        run.evaluate_checkpoint(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+    return 0
 
 
 if __name__ == "__main__":

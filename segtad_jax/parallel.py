@@ -4,6 +4,10 @@ The state keeps its true shapes (no device axis); a step is a plain function of 
 sees its device's part of the batch.
 """
 
+import logging
+import os
+import re
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,8 +19,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"  # the device axis, over which losses and BatchNorm statistics are summed
 HEARTBEAT_SECONDS = 30  # after which a process that died is noticed; 90 by default
+JOIN_SECONDS = 300  # within which all processes must have started
+LOST_STATUS = 76  # the exit status where another process is missing, or was lost
 
 PyTree = Any
+
+log = logging.getLogger(__name__)
 
 
 def initialize(
@@ -29,10 +37,64 @@ def initialize(
             Kubernetes.
         num_processes: how many there are.
         process_id: which of them this is, from 0.
+
+    Raises:
+        ValueError: no such process, or nothing here says which this is.
+
+    Where not all of them come, the process ends with `LOST_STATUS` and a message.
     """
-    jax.distributed.initialize(
-        coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+    _check_numbers(coordinator, num_processes, process_id)
+    # JAX ends the process with a stack trace when its own time is up; ours is up before.
+    alarm = threading.Timer(JOIN_SECONDS, _give_up, (coordinator, num_processes))
+    alarm.daemon = True
+    alarm.start()
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            initialization_timeout=2 * JOIN_SECONDS,
+        )
+    except ValueError as error:
+        raise ValueError(
+            "--distributed found no TPU pod, Slurm or Kubernetes job that says which process this "
+            "is. Elsewhere give --coordinator=ADDRESS:PORT, --num_processes=N and --process_id=I; "
+            f"for a single process leave --distributed out. JAX says: {error}"
+        ) from error
+    finally:
+        alarm.cancel()
+
+
+def _check_numbers(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    if coordinator is None and num_processes is None and process_id is None:
+        return
+    if coordinator is None or num_processes is None or process_id is None:
+        raise ValueError(
+            "--coordinator, --num_processes and --process_id go together: give all three, or none "
+            "on TPU pods, Slurm and Kubernetes."
+        )
+    if not re.fullmatch(r"[^:]+:\d+|\[.+\]:\d+", coordinator):
+        raise ValueError(f"--coordinator={coordinator} is not ADDRESS:PORT, of process 0.")
+    if not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"--process_id={process_id} is not in 0..{num_processes - 1}, as "
+            f"--num_processes={num_processes} asks."
+        )
+
+
+def _give_up(coordinator: str | None, num_processes: int | None) -> None:
+    log.error(
+        "not all processes have joined within %d s. Check that all of them were started, with the "
+        "numbers 0 to %s, each once; that process 0 runs at %s; and that the others reach this "
+        "address and port (firewall). Then run the same command on all.",
+        JOIN_SECONDS,
+        "N - 1" if num_processes is None else num_processes - 1,
+        coordinator or "the address that the cluster names",
     )
+    os._exit(LOST_STATUS)  # the main thread waits inside of JAX
 
 
 def is_alone() -> bool:

@@ -20,6 +20,7 @@ from etils import epath
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from segtad_jax import startup
 from segtad_jax.data.annotations import bare, read_durations
 from segtad_jax.data.dataset import find, find_all, open_dataset
 from segtad_jax.data.features import (
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     if not 0 <= flags.process_id < flags.num_processes:
         parser.error(f"--process_id={flags.process_id} is not in 0..{flags.num_processes - 1}")
+    startup.keep_compiled_programs()
     try:
         return _run(flags)
     except (ValueError, OSError) as error:

@@ -6,6 +6,7 @@ WORKDIR/metrics.jsonl     a line for each logged step
 WORKDIR/detections.json   of the evaluation split, in the official form
 WORKDIR/metrics.json      mAP and what was scored
 WORKDIR/curves.png        training curves
+WORKDIR/profile/          a trace of some steps, where one was asked for
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from segtad_jax import config as config_lib
-from segtad_jax import fit, parallel, workdir
+from segtad_jax import fit, parallel, profiling, startup, workdir
 from segtad_jax.checkpoint import Checkpoints, Saved, locate
 from segtad_jax.data.builder import open_or_build
 from segtad_jax.data.dataset import Dataset
@@ -48,8 +49,13 @@ NEW: dict[str, Any] = {"interval": [], "owed": False}  # progress where nothing 
 SEGMENTED = 100  # recordings whose segmentation (Figure 3) the report draws
 
 
-def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
+def train(config: ConfigDict, folder: epath.PathLike, profile: str | None = None) -> dict[str, Any]:
     """Trains, or goes on with, the run in `folder`, and evaluates its last step.
+
+    Args:
+        config: of the run.
+        folder: its workdir.
+        profile: START:STEPS, which steps to trace (`profiling`).
 
     Returns:
         The content of metrics.json.
@@ -59,8 +65,13 @@ def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
     """
     folder = epath.Path(folder)
     parallel.require_shared(folder)
+    if finished := _finished(folder, config):
+        return finished
     config, dataset = _prepared(config)
+    if finished := _finished(folder, config):  # fields that were open are known now
+        return finished
     last = config.train.steps
+    span = profiling.parse(profile, last) if profile else None
     workdir.expect(config, dataset)
     recordings, held = split_holdout(
         dataset.recordings(config.data.train_split), config.data.holdout
@@ -81,12 +92,9 @@ def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
         Checkpoints(folder, config.train.keep, keep_best=bool(held)) as checkpoints,
     ):
         saved = checkpoints.restore_latest(state) or Saved(0, state, NEW)
-        if saved.step == last and (finished := _finished(folder, last)):
-            log.info("%s is finished: %d steps are trained and evaluated.", folder, last)
-            show(finished)
-            return finished
+        log.info("%s", startup.facts(config.train.batch_size))
         log.info(
-            "%s: %s step %d of %d; %d recordings, %d classes, %s parameters, %d device(s)",
+            "%s: %s step %d of %d; %d recordings, %d classes, %s parameters",
             folder,
             "resuming after" if saved.step else "starting at",
             saved.step,
@@ -94,7 +102,6 @@ def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
             len(recordings),
             len(dataset.classes),
             f"{sum(x.size for x in jax.tree.leaves(state.params)):,}",
-            jax.device_count(),
         )
 
         def judge(variables: dict[str, Any]) -> dict[str, float]:
@@ -104,13 +111,16 @@ def train(config: ConfigDict, folder: epath.PathLike) -> dict[str, Any]:
         logger = MetricLogger(folder, saved.step, last, silent=not parallel.is_main())
         milestones = Milestones(config, logger, checkpoints, judge, bool(held), stop)
         state = parallel.replicate(saved.state)
+        step = parallel_step(config, model, transform)
+        if span:
+            step = profiling.traced(step, span, saved.step, folder)
         if saved.progress["owed"]:
             milestones.pay(saved.step, state)
         state = run_steps(
             state,
             saved.progress["interval"],
             config=config,
-            step=parallel_step(config, model, transform),
+            step=step,
             dataset=dataset,
             recordings=recordings,
             write=logger.write,
@@ -203,6 +213,7 @@ def evaluate_checkpoint(
     target = jax.eval_shape(lambda: create_state(config, model, transform, dataset.num_channels))
     with Checkpoints(source, config.train.keep) as checkpoints:
         state = checkpoints.restore(step, target).state
+    log.info("%s", startup.facts(config.eval.batch_size))
     log.info("evaluating step %d of %s", step, source)
     folder = epath.Path(folder)
     parallel.require_shared(folder)
@@ -270,10 +281,17 @@ def _prepared(config: ConfigDict) -> tuple[ConfigDict, Dataset]:
     return config, dataset
 
 
-def _finished(folder: epath.Path, step: int) -> dict[str, Any] | None:
+def _finished(folder: epath.Path, config: ConfigDict) -> dict[str, Any] | None:
+    """The results, shown, if the folder holds all of this run: metrics.json is written last."""
     path = folder / "metrics.json"
-    metrics = json.loads(path.read_text()) if path.exists() else {}
-    return metrics if metrics.get("step") == step else None
+    if not path.exists() or not (folder / workdir.FILE).exists():
+        return None
+    metrics = json.loads(path.read_text())
+    if metrics.get("step") != config.train.steps or workdir.other_fields(folder, config):
+        return None
+    log.info("%s is finished: %d steps are trained and evaluated.", folder, metrics["step"])
+    show(metrics)
+    return metrics
 
 
 def show(metrics: dict[str, Any]) -> None:

@@ -59,17 +59,24 @@ def refuse_results(workdir: epath.Path, config: ConfigDict, dataset: Dataset, st
         )
 
 
+def other_fields(workdir: epath.Path, config: ConfigDict) -> list[str]:
+    """Lines that tell in which fields the run differs from the config, whatever the data.
+
+    Raises:
+        ValueError: the folder is no run.
+    """
+    theirs = _read(workdir)
+    ours = flatten(config) | {name: theirs.get(name) for name in ("classes", "channels")}
+    return [line for line in differences(ours, theirs) if not line.startswith(FREE_FIELDS)]
+
+
 def refuse_other(
     workdir: epath.Path, config: ConfigDict, dataset: Dataset, fields: Sequence[str] = ("",)
 ) -> None:
     """Raises ValueError if the run differs in a field that starts as one of `fields`."""
-    try:
-        theirs = json.loads((workdir / FILE).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{workdir} is not a run: {FILE}: {error}") from error
     found = [
         line
-        for line in differences(_identity(config, dataset), theirs)
+        for line in differences(_identity(config, dataset), _read(workdir))
         if line.startswith(tuple(fields)) and not line.startswith(FREE_FIELDS)
     ]
     if found:
@@ -78,6 +85,13 @@ def refuse_other(
             f"{workdir} belongs to a run of another config:\n  {lines}\n"
             "Use another --workdir, or the config of that run."
         )
+
+
+def _read(workdir: epath.Path) -> dict[str, Any]:
+    try:
+        return json.loads((workdir / FILE).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{workdir} is not a run: {FILE}: {error}") from error
 
 
 def _identity(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:

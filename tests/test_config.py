@@ -50,7 +50,16 @@ def test_unknown_argument_names_the_known_ones() -> None:
     [
         ("data.num_frames", 100, r"num_frames = 100 is not divisible by 8.*use 104"),
         ("model.stride", 7, r"num_frames = 1000 is not divisible by model.stride = 7.*1001"),
-        ("model.num_bins", 30, r"num_bins = 30 is not divisible by 4"),
+        (
+            "model.num_bins",
+            30,
+            r"num_bins = 30 is not a multiple of 4, as .* = 0.5 asks; use 32",
+        ),
+        ("model.num_bins", 0, r"num_bins = 0 is not a multiple of 4, .*use 4"),
+        ("model.context", 1.0, r"num_bins = 32 is not a multiple of 3, as .* = 1.0 asks; use 33"),
+        ("model.context", -0.25, r"model.context is -0.25; it must not be negative"),
+        ("model.dilations", (), r"dilations is \(\), but model.branches has 'atrous': give"),
+        ("model.dilations", (1, 0), r"dilations is \(1, 0\), but .* above 0"),
         ("model.aggregate", "median", r"aggregate is 'median'; it can be: sum, mean, max"),
         ("model.branches", ("graph", "atrus"), r"branches is \('graph', 'atrus'\)"),
         ("model.branches", (), r"name at least one of"),
@@ -74,6 +83,27 @@ def test_check_names_the_numbers(field: str, value: object, message: str) -> Non
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=message):
         check(config, num_devices=4)
+
+
+@pytest.mark.parametrize(("judged", "saved"), [(100, 200), (300, 200), (100, 0)])
+def test_every_step_that_a_holdout_judges_is_saved(judged: int, saved: int) -> None:
+    config = default()
+    config.train.eval_every, config.train.save_every = judged, saved
+    check(config)
+    config.data.holdout = "a"
+    message = rf"eval_every = {judged} is not a multiple of train.save_every = {saved}.*holdout"
+    with pytest.raises(ValueError, match=message):
+        check(config)
+    config.train.eval_every = 2 * saved
+    check(config)
+
+
+def test_other_contexts_have_bins_of_their_own() -> None:
+    config = default()
+    config.model.context, config.model.num_bins = 0.25, 30  # 6 = 4 + 2
+    check(config)
+    config.model.branches, config.model.dilations = ("graph",), ()
+    check(config)
 
 
 def test_nothing_is_chosen_for_a_config_that_does_not_ask() -> None:

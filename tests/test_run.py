@@ -109,7 +109,7 @@ def test_a_resumed_run_equals_an_unbroken_one(
 def test_a_finished_run_does_no_work(
     unbroken: pathlib.Path, data_dir: str, caplog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "run_steps", None)
+    monkeypatch.setattr(run, "open_or_build", None)  # no data are read, nothing is compiled
     caplog.set_level("INFO", "segtad_jax")
     metrics = run.train(short(data_dir), unbroken)
     assert metrics == json.loads((unbroken / "metrics.json").read_text())

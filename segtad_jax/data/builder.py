@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike
 from segtad_jax.data import synthetic, watch
 from segtad_jax.data.dataset import Dataset, exists, find, open_dataset, write_index
 from segtad_jax.data.records import Record, encode, feature_spec
+from segtad_jax.data.tensorflow_on_cpu import tensorflow_on_cpu
 
 VERSION = "1.0.0"
 
@@ -121,6 +122,7 @@ def build(root: epath.PathLike, **arguments: Any) -> epath.Path:
     try:
         builder = Recordings(**arguments, data_dir=workshop)
         tfds.disable_progress_bar()
+        tensorflow_on_cpu()  # which TFDS writes with
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS would name the temporary folder
             builder.download_and_prepare(file_format="tfrecord")
         write_index(builder.data_path)

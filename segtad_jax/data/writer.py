@@ -14,6 +14,7 @@ from etils import epath
 
 from segtad_jax.data.dataset import FOOTER_BYTES, HEADER, INDEX, write_index
 from segtad_jax.data.records import Record
+from segtad_jax.data.tensorflow_on_cpu import tensorflow_on_cpu
 
 VERSION = "1.0.0"
 SHARD_BYTES = 1 << 28  # a shard is closed when it has as many
@@ -193,8 +194,7 @@ class _Split:
             self._num_bytes += sum(sizes)
 
     def _open(self) -> None:
-        import tensorflow as tf
-
+        tf = tensorflow_on_cpu()
         self.close()
         self.lengths.append(0)
         self._offset = 0

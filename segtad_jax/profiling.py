@@ -1,0 +1,96 @@
+"""`--profile=START:STEPS`: what the devices and the host do in some steps, traced by JAX."""
+
+import logging
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from etils import epath
+
+log = logging.getLogger(__name__)
+
+FOLDER = "profile"
+
+
+class Span(NamedTuple):
+    """Which steps are traced."""
+
+    first: int  # counted from 1
+    steps: int
+
+    @property
+    def last(self) -> int:
+        """Included."""
+        return self.first + self.steps - 1
+
+
+def parse(text: str, last_step: int) -> Span:
+    """Reads START:STEPS.
+
+    Raises:
+        ValueError: not of this form, or not all of these steps are in a run of `last_step` steps.
+    """
+    match = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", text)
+    if not match:
+        raise ValueError(
+            f"--profile={text} is not START:STEPS: the first step that is traced, from 1, and how "
+            "many, such as 20:5."
+        )
+    span = Span(int(match[1]), int(match[2]))
+    if span.last > last_step:
+        raise ValueError(
+            f"--profile={text} ends with step {span.last}, but the run has train.steps = "
+            f"{last_step}."
+        )
+    return span
+
+
+def traced(
+    step: Callable[..., Any], span: Span, steps_done: int, folder: epath.Path
+) -> Callable[..., Any]:
+    """A training step that traces the calls of a span into RUN/profile.
+
+    Args:
+        step: `(state, batch) -> ...`.
+        span: which calls.
+        steps_done: before the first call.
+        folder: the run.
+    """
+    if span.first <= steps_done:
+        log.warning("step %d is done already: nothing is traced", span.first)
+        return step
+    number = steps_done
+    local = ""  # the profiler writes to local files only
+
+    def call(state: Any, batch: Any) -> Any:
+        nonlocal number, local
+        number += 1
+        if number == span.first:
+            local = tempfile.mkdtemp(prefix="segtad_jax-profile-")
+            jax.profiler.start_trace(local)
+        result = step(state, batch)
+        if number == span.last:
+            jax.block_until_ready(result)
+            jax.profiler.stop_trace()
+            _move(pathlib.Path(local), folder / FOLDER)
+            log.info(
+                "steps %d to %d are traced in %s. To see them: open its .trace.json.gz on "
+                "https://ui.perfetto.dev, or `pip install xprof` and `xprof --logdir %s`.",
+                *(span.first, span.last, folder / FOLDER, folder / FOLDER),
+            )
+        return result
+
+    return call
+
+
+def _move(local: pathlib.Path, target: epath.Path) -> None:
+    for file in local.rglob("*"):
+        if file.is_file():
+            copy = target / file.relative_to(local)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    shutil.rmtree(local)

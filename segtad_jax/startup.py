@@ -1,0 +1,48 @@
+"""What a command does before its first use of JAX, and what it tells of where it runs."""
+
+import logging
+import os
+import pathlib
+
+import jax
+
+log = logging.getLogger(__name__)
+
+# JAX's default of 1 s would leave out the inference step of a small model.
+WORTH_KEEPING_SECONDS = 0.2
+
+
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs in the user's cache folder, where the next start finds them.
+
+    All runs share that folder, so a second run, an evaluation and a restart find the programs of
+    the first. The run's own folder would not do: these programs are executed, and a run that is
+    passed on should hold nothing that is. JAX_COMPILATION_CACHE_DIR names another folder, gs:// for
+    machines that come and go; empty, it keeps nothing. Without a folder that can be written, all is
+    compiled at every start, which only takes longer.
+    """
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING_SECONDS)
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    try:
+        root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        folder = pathlib.Path(root) / "segtad_jax" / "compiled"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # whoever writes here runs code
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"{folder} cannot be written")
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home
+        log.debug("compiled programs are not kept: %s", error)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def facts(batch_size: int) -> str:
+    """What this process runs on, in a line; `batch_size` is of all processes together."""
+    device = jax.devices()[0]
+    return (
+        f"jax {jax.__version__} on {device.platform} ({device.device_kind}): "
+        f"{jax.device_count()} device(s) in {jax.process_count()} process(es); this is process "
+        f"{jax.process_index()}, with {jax.local_device_count()} device(s) and "
+        f"{batch_size // jax.process_count()} of the {batch_size} windows of a batch"
+    )
