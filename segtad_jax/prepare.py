@@ -33,7 +33,7 @@ from segtad_jax.data.intake import (
     usual_widths,
 )
 from segtad_jax.data.preparation import FILE, Preparation, SignalTransform
-from segtad_jax.data.records import encode, feature_spec
+from segtad_jax.data.records import feature_spec, serialiser
 from segtad_jax.data.simulation import simulated
 from segtad_jax.data.summary import Row, Summary
 from segtad_jax.data.writer import ShardWriter
@@ -177,12 +177,11 @@ def _write(
     channels = preparation.num_channels
     dtype = np.dtype(preparation.dtype)
     spec = feature_spec(classes, channels, dtype)
+    serialise = serialiser(classes, channels, dtype)
 
     def read(key: str) -> tuple[Outcome, bytes]:
         outcome = intake.outcome(key, preparation)
-        if outcome.record is None:
-            return outcome, b""
-        return outcome, spec.serialize_example(encode(outcome.record, classes, channels, dtype))
+        return outcome, b"" if outcome.record is None else serialise(outcome.record)
 
     citation = hapt.CITATION if flags.recipe == "hapt" else ""
     with ShardWriter(

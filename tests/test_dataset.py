@@ -174,6 +174,19 @@ def test_a_damaged_shard_is_named(directory):
         open_dataset(directory)
 
 
+def test_damaged_features_are_named(directory):
+    dataset, recording, shard = shard_of(directory)
+    content = bytearray(shard.read_bytes())
+    stream = content.index(b"\x78\x9c", recording.offset)  # zlib's header
+    content[stream + 100] ^= 1
+    shard.write_bytes(content)
+    message = (
+        rf"{shard.name}: the features of video {recording.video}, at byte .* damaged: Error -3"
+    )
+    with pytest.raises(ValueError, match=message):
+        dataset.features(recording)
+
+
 def test_a_replaced_shard_is_named(directory):
     dataset, _, shard = shard_of(directory)
     first = min(dataset.recordings("training"), key=lambda recording: recording.offset)

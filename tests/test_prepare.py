@@ -115,8 +115,12 @@ def test_the_index_is_what_a_scan_of_the_shards_finds(inputs, monkeypatch):
             np.testing.assert_array_equal(a.segments, b.segments)
             np.testing.assert_array_equal(a.labels, b.labels)
     builder = tfds.builder_from_directory(directory)
-    videos = [e["video"].numpy().decode() for e in builder.as_dataset(split="training")]
+    examples = list(builder.as_dataset(split="training"))
+    videos = [example["video"].numpy().decode() for example in examples]
     assert sorted(videos) == sorted(r.video for r in scanned.splits["training"])
+    for example in examples:
+        index = int(example["video"].numpy()[1:])
+        np.testing.assert_array_equal(example["features"].numpy(), features(index))
     assert "4 channels, whole recordings" in builder.info.description
 
 

@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.intake import SPLITS, Intake, Outcome
 from segtad_jax.data.preparation import Preparation
-from segtad_jax.data.records import Record, encode, feature_spec
+from segtad_jax.data.records import Record, serialiser
 from segtad_jax.data.writer import ShardWriter, shard_prefix
 
 OUTCOMES = ".outcomes"  # while the pipeline runs: a line of JSON for each video
@@ -68,16 +68,14 @@ class _Read(beam.DoFn):
         self._intake, self._preparation, self._classes = intake, preparation, tuple(classes)
 
     def setup(self) -> None:
-        self._dtype = np.dtype(self._preparation.dtype)
-        self._spec = feature_spec(self._classes, self._preparation.num_channels, self._dtype)
+        dtype = np.dtype(self._preparation.dtype)
+        self._serialise = serialiser(self._classes, self._preparation.num_channels, dtype)
 
     def process(self, key: str) -> Iterator[Any]:
         outcome = self._intake.outcome(key, self._preparation)
         record = outcome.record
         if record is not None:
-            example = encode(record, self._classes, self._preparation.num_channels, self._dtype)
-            payload = self._spec.serialize_example(example)
-            yield beam.pvalue.TaggedOutput(outcome.video.subset, payload)
+            yield beam.pvalue.TaggedOutput(outcome.video.subset, self._serialise(record))
         yield json.dumps(_content(key, outcome))
 
 

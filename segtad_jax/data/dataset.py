@@ -8,6 +8,7 @@ import dataclasses
 import json
 import struct
 import uuid
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -48,13 +49,19 @@ class Dataset:
     classes: tuple[str, ...]  # of the labels 1..D
     num_channels: int  # C
     splits: dict[str, tuple[Recording, ...]]
-    feature_spec: tfds.features.FeaturesDict
+    feature_spec: tfds.features.FeaturesDict  # that has at least the features
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of `features`: float16 where the shards have it, else float32."""
+        stored = self.feature_spec["features"].np_dtype
+        return np.dtype(np.float16 if stored == np.float16 else np.float32)
 
     def features(self, recording: Recording) -> Float[np.ndarray, "F C"]:
-        """All features of one recording, float32.
+        """All features of one recording, of `dtype`.
 
         Raises:
-          ValueError: the shard is not what the index says.
+          ValueError: the shard is not what the index says, or is damaged.
         """
         path = self.directory / recording.shard
         with path.open("rb") as file:
@@ -66,7 +73,14 @@ class Dataset:
                 f"{recording.video}, which has {recording.size} bytes. The shard was replaced: "
                 f"delete {self.directory / INDEX}."
             )
-        return self.feature_spec.deserialize_example_np(payload)["features"].astype(np.float32)
+        try:
+            features = self.feature_spec.deserialize_example_np(payload)["features"]
+        except zlib.error as error:
+            raise ValueError(
+                f"{path}: the features of video {recording.video}, at byte {recording.offset}, are "
+                f"damaged: {error}. Prepare the data set again."
+            ) from error
+        return features.astype(self.dtype, copy=False)
 
     def recordings(self, split: str) -> tuple[Recording, ...]:
         """Of a split.
@@ -112,7 +126,8 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
         classes=tuple(spec["labels"].feature.names),
         num_channels=spec["features"].shape[1],
         splits={split: _recordings(rows, split) for split in info.splits},
-        feature_spec=spec,
+        # The rest of a record stands in the index.
+        feature_spec=tfds.features.FeaturesDict({"features": spec["features"]}),
     )
 
 
@@ -217,8 +232,8 @@ def _records(path: epath.Path) -> Iterator[tuple[int, bytes]]:
 def _read_record(file: BinaryIO, path: epath.Path) -> bytes | None:
     """The record at the file's position, None at its end.
 
-    The checksum of the contents is left out: in Python it would take longer than all the rest, and
-    the features, nearly all of a record, carry zlib's own.
+    The checksum of the contents is left out: in Python it would take a hundred times as long as all
+    the rest, and the features, nearly all of a record, carry zlib's own.
     """
     offset = file.tell()
     header = file.read(HEADER.size)
@@ -227,9 +242,9 @@ def _read_record(file: BinaryIO, path: epath.Path) -> bytes | None:
     if len(header) == HEADER.size:
         size, checksum = HEADER.unpack(header)
         if checksum == _masked_crc32c(header[:LENGTH_BYTES]):
-            payload = file.read(size + FOOTER_BYTES)
-            if len(payload) == size + FOOTER_BYTES:
-                return payload[:-FOOTER_BYTES]
+            payload, footer = file.read(size), file.read(FOOTER_BYTES)
+            if len(payload) + len(footer) == size + FOOTER_BYTES:
+                return payload
     raise ValueError(f"{path}: no whole record at byte {offset}; the file is damaged or cut short")
 
 

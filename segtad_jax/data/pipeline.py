@@ -2,7 +2,7 @@
 
 A batch is a dict of arrays: B windows of T frames, N the largest number of actions of a recording.
 
-    features    [B, T, C]  float32  zero beyond the recording
+    features    [B, T, C]  float    zero beyond the recording; float16 where the shards have it
     segments    [B, N, 2]  float32  from the window's start, in units of T frames: inside is 0..1;
                                     an action cut by the window keeps its true start < 0 or end > 1
     labels      [B, N]     int32    1..D, 0 where not valid
@@ -80,7 +80,7 @@ def training_batches(
 
     def batch(step: int) -> Batch:
         chosen, starts = draw_windows(seed, step, batch_size, lengths, window)
-        result = _blank(len(positions), window, dataset.num_channels, num_actions)
+        result = _blank(dataset, len(positions), window, num_actions)
         result["position"] = positions.astype(np.int32)
         for row, position in enumerate(positions):
             index = chosen[position]
@@ -162,7 +162,7 @@ def inference_batches(
     def batch(number: int) -> Batch:
         indices = number * batch_size + positions
         indices = np.where(indices < len(windows), indices, -1)
-        result = _blank(len(positions), window, dataset.num_channels, num_actions)
+        result = _blank(dataset, len(positions), window, num_actions)
         result["window"] = indices.astype(np.int32)
         for row in np.flatnonzero(indices >= 0):
             cut = windows[indices[row]]
@@ -192,15 +192,15 @@ def _reader(
 ) -> Callable[[int], Float[np.ndarray, "F C"]]:
     """Features of a recording by its index, remembered where that takes little memory."""
     frames = sum(recording.num_frames for recording in recordings)
-    size = frames * dataset.num_channels * np.dtype(np.float32).itemsize
+    size = frames * dataset.num_channels * dataset.dtype.itemsize
     maxsize = None if size <= CACHE_BYTES else NEARBY_RECORDINGS
     return functools.lru_cache(maxsize)(lambda index: dataset.features(recordings[index]))
 
 
-def _blank(size: int, window: int, num_channels: int, num_actions: int) -> Batch:
+def _blank(dataset: Dataset, size: int, window: int, num_actions: int) -> Batch:
     """A batch of nothing but padding."""
     return {
-        "features": np.zeros((size, window, num_channels), np.float32),
+        "features": np.zeros((size, window, dataset.num_channels), dataset.dtype),
         "segments": np.zeros((size, num_actions, 2), np.float32),
         "labels": np.zeros((size, num_actions), np.int32),
         "valid": np.zeros((size, num_actions), bool),

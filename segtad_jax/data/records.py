@@ -1,7 +1,8 @@
 """What one TFRecord holds: a whole recording with its annotations."""
 
 import dataclasses
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,25 @@ def feature_spec(
             "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=list(classes))),
         }
     )
+
+
+def serialiser(
+    classes: Sequence[str], num_channels: int, dtype: np.dtype
+) -> Callable[[Record], bytes]:
+    """Makes what checks records (see `encode`) and serialises them for `feature_spec` to read.
+
+    The features are a zlib stream of stored blocks. Floats hardly shrink, float16 noise by 8 %, and
+    to inflate them took most of the time of reading; but the stream carries their checksum.
+    """
+    spec = feature_spec(classes, num_channels, dtype)
+    spec = tfds.features.FeaturesDict({**spec, "features": tfds.features.Text()})
+
+    def serialise(record: Record) -> bytes:
+        example = encode(record, classes, num_channels, dtype)
+        stored = zlib.compress(example["features"].tobytes(), level=0)
+        return spec.serialize_example(example | {"features": stored})
+
+    return serialise
 
 
 def encode(

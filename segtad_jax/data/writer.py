@@ -91,7 +91,7 @@ class ShardWriter:
         Args:
           split: training, validation or testing.
           record: what the index will say of it.
-          payload: the record as `spec.serialize_example` gives it.
+          payload: the record as a `records.serialiser` gives it.
         """
         if split not in self._splits:
             self._splits[split] = _Split(self._info.name, split, self.folder)
