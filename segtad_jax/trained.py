@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import numpy as np
@@ -58,8 +58,8 @@ class Trained:
         self,
         features: Real[np.ndarray, "_ _"] | Sequence[Real[np.ndarray, "_ _"]],
         *,
-        rate: float | None = None,
-        duration: float | None = None,
+        rate: SupportsFloat | None = None,
+        duration: SupportsFloat | None = None,
     ) -> list[Detection]:
         """Actions in one recording, best first.
 
@@ -75,7 +75,9 @@ class Trained:
         """
         arrays = [features] if isinstance(features, np.ndarray) else list(features)
         arrays = [as_frames(array, "tc", "features") for array in arrays]
-        recording, stored = self.recording("recording", arrays, rate, duration)
+        seconds = None if duration is None else float(duration)
+        hertz = None if rate is None else float(rate)
+        recording, stored = self.recording("recording", arrays, hertz, seconds)
         return self.detect_all([(recording, stored)])["recording"]
 
     def recording(

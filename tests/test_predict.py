@@ -295,6 +295,11 @@ def test_features_that_prepare_did_not_make(embedded, trained):
     assert all(0 <= d.start < d.end <= 18 for d in found)
     same = embedded.detect(np.random.default_rng(0).normal(size=(90, 16)), duration=18.0)
     assert same == found
+    for rate in (np.float32(5), np.int64(5), 5):
+        assert embedded.detect(np.random.default_rng(0).normal(size=(90, 16)), rate=rate) == found
+    for duration in (np.float32(18), np.int16(18)):
+        found = embedded.detect(np.random.default_rng(0).normal(size=(90, 16)), duration=duration)
+        assert found == same
     with pytest.raises(ValueError, match="source 1 has 15 channels, expected 16"):
         embedded.detect(np.zeros((90, 15)), rate=5.0)
     with pytest.raises(ValueError, match="neither the rate nor the duration is known"):

@@ -3,12 +3,18 @@
 import hashlib
 import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from segtad_jax.data import watch
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +71,28 @@ def test_without_seglearn_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'segtad-jax\[demo\]'.*--no-deps"):
         next(watch.records("training"))
+
+
+def test_without_seglearn_the_command_line_says_so_in_one_line(tmp_path):
+    code = (
+        "import runpy, sys; sys.modules['seglearn'] = None; "  # as if it were not installed
+        "runpy.run_module('segtad_jax.main', run_name='__main__', alter_sys=True)"
+    )
+    flags = ["--config=configs/watch.py", f"--workdir={tmp_path / 'run'}"]
+    run = subprocess.run(
+        [sys.executable, "-c", code, *flags, f"--config.data.dir={tmp_path / 'data'}"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("error: the watch data set is made from signals in the package seglearn")
+    assert "pip install 'segtad-jax[demo]'" in line
+    assert run.stdout.endswith("once ...\n")
+    assert not list((tmp_path / "data").glob("*"))
 
 
 def test_another_file_is_named_and_never_unpickled(tmp_path):

@@ -1,0 +1,35 @@
+"""Flags of `prepare` that do not go together are told before anything is read."""
+
+import re
+
+import pytest
+
+from segtad_jax.prepare import main
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--name=x"], "missing: --annotations, --features, --output"),
+        (["--features=a", "--annotations=b", "--check"], "missing: --name"),
+        (["--name=A-b", "--features=a", "--annotations=b", "--check"], "--name=A-b must be"),
+        (["--recipe=hapt"], "--recipe=hapt takes --source=DIR"),
+        (["--num_frames=100"], "--num_frames: 100 is not divisible by 8.*use 104"),
+        (["--num_frames=32", "--window=16"], "give one of them"),
+        (["--rate=0"], "0 must be above 0"),
+        (["--rate=fast"], "'fast' is not a number"),
+        (["--rate=nan"], "nan must be above 0"),
+        (["--signals=statistics"], "--signals needs --rate=HZ"),
+        (["--layout=xy"], "invalid choice"),
+        (["--feature=a"], "unrecognized arguments"),
+        (["--simulate=4"], "--simulate makes the features"),
+    ],
+)
+def test_wrong_command_lines_end_with_status_2(flags, message, capsys):
+    complete = ["--name=x", "--features=a", "--annotations=b", "--check"]
+    if "--name" not in flags[0] and "--features" not in flags[0] and "--recipe" not in flags[0]:
+        flags = [*complete, *flags]
+    with pytest.raises(SystemExit) as caught:
+        main(flags)
+    assert caught.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
