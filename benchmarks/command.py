@@ -1,0 +1,72 @@
+"""The command line that the benchmarks of a config share, and what they do with their figures."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from benchmarks import measure
+from benchmarks.measure import Effort, Report, Row
+from segtad_jax import config as config_lib
+
+
+class Measured(NamedTuple):
+    """What a benchmark found."""
+
+    rows: Sequence[Row]
+    peak: tuple[float, float] | None  # GFLOP/s before and after, if times were measured
+    variant: str = ""  # of the benchmark, where flags choose one
+
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file, with arguments behind a colon: configs/activitynet.py"
+)
+BATCH = flags.DEFINE_integer("batch", None, "Windows at once, over all devices.", lower_bound=1)
+JSON = flags.DEFINE_string("json", None, "File for the figures, which benchmarks.compare reads.")
+MEASURE = flags.DEFINE_list("measure", "times,first", "times, first (compiling, memory) or both.")
+SECONDS = flags.DEFINE_float("seconds", 2.0, "How long each row is measured at least.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "How often each row is measured at least.")
+TRIES = flags.DEFINE_integer("tries", 3, "How often all is measured until the peak is steady.")
+flags.register_validator(
+    "measure", lambda given: given and set(given) <= {"times", "first"}, "is times, first or both."
+)
+flags.mark_flag_as_required("config")
+
+
+def effort() -> Effort:
+    """Of the flags."""
+    return Effort(SECONDS.value, REPEATS.value, TRIES.value)
+
+
+def run(name: str, default_batch: Callable[[ConfigDict], int], benchmark: Callable) -> None:
+    """Runs `benchmark(config, batch) -> Measured`, prints its table and writes its file."""
+
+    def main(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+        config = CONFIG.value
+        batch = BATCH.value or default_batch(config)
+        try:
+            found = benchmark(config, batch)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+        flat = config_lib.flatten(config)
+        title = f"{name} {found.variant}".strip()
+        machine = measure.machine()
+        report = Report(title, flat, batch, found.peak, tuple(found.rows), machine)
+        print(measure.table(report), flush=True)
+        if JSON.value:
+            measure.write(Path(JSON.value), report)
+
+    app.run(main, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Flags, with one line where a config file, field or argument does not exist."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

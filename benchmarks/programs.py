@@ -1,0 +1,193 @@
+"""The programs that are measured, those of training and prediction, and what they are given."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from segtad_jax import config as config_lib
+from segtad_jax import parallel, train
+from segtad_jax.data import pipeline, synthetic
+from segtad_jax.data.dataset import Dataset, Recording
+from segtad_jax.data.records import feature_spec
+from segtad_jax.detector import Detector
+from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.optim import optimizer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InMemory(Dataset):
+    """Recordings whose features need not be read: what remains is the program."""
+
+    stored: Mapping[str, np.ndarray]
+
+    def features(self, recording: Recording) -> np.ndarray:
+        """All features of one recording."""
+        return self.stored[recording.video]
+
+
+def sizes(config: ConfigDict) -> tuple[int, int]:
+    """C and D: of the config, or of the synthetic recordings where it leaves them open."""
+    data = config.data
+    return (
+        data.num_channels or data.synthetic_channels,
+        data.num_classes or data.synthetic_classes,
+    )
+
+
+def world(config: ConfigDict) -> synthetic.World:
+    """Synthetic recordings of one window each, in the config's shapes."""
+    channels, classes = sizes(config)
+    return synthetic.World(config.data.num_frames, channels, classes, noise=1.0, seed=0)
+
+
+def in_memory(config: ConfigDict, number: int) -> InMemory:
+    """A data set of `number` synthetic training recordings."""
+    drawn, split = world(config), "training"
+    names = synthetic.class_names(drawn.num_classes)
+    records = list(synthetic.records(split, number, drawn))
+    recordings = tuple(
+        Recording(
+            video=record.video,
+            num_frames=len(record.features),
+            rate=record.rate,
+            duration=record.duration,
+            segments=record.segments,
+            labels=np.array([names.index(label) + 1 for label in record.labels], int),
+            shard="",
+            offset=0,
+            size=0,
+        )
+        for record in records
+    )
+    return InMemory(
+        directory=epath.Path(),
+        name="in memory",
+        classes=names,
+        num_channels=drawn.num_channels,
+        splits={split: recordings},
+        feature_spec=feature_spec(names, drawn.num_channels, np.dtype(np.float32)),
+        stored={record.video: record.features for record in records},
+    )
+
+
+class Training:
+    """The step that training runs, with its own loss, optimiser and batches."""
+
+    def __init__(self, config: ConfigDict, batch: int) -> None:
+        """Compiles only what makes the parameters.
+
+        Raises:
+            ValueError: the config cannot be run on these devices.
+        """
+        self.config = config.copy_and_resolve_references()
+        self.config.train.batch_size = batch
+        config_lib.check(self.config, jax.device_count())
+        self.dataset = in_memory(self.config, batch)
+        self.recordings = self.dataset.recordings("training")
+        self.model = SegTAD(self.config, len(self.dataset.classes), axis_name=parallel.AXIS)
+        self.optimizer = optimizer(self.config)
+        self.step = train.parallel_step(self.config, self.model, self.optimizer)
+
+    def new_state(self) -> train.TrainState:
+        """Of the first step, on all devices."""
+        state = train.create_state(
+            self.config, self.model, self.optimizer, self.dataset.num_channels
+        )
+        return parallel.replicate(state)
+
+    def batch(self) -> pipeline.Batch:
+        """Of the first step."""
+        return next(
+            pipeline.training_batches(
+                self.dataset,
+                self.recordings,
+                window=self.config.data.num_frames,
+                batch_size=self.config.train.batch_size,
+                seed=0,
+                first_step=0,
+                last_step=1,
+            )
+        )
+
+    def loop(self, state: train.TrainState, steps: int) -> train.TrainState:
+        """So many steps as a run makes them, batches and metrics included."""
+        config = self.config.copy_and_resolve_references()
+        config.train.steps = int(state.step) + steps
+        return train.run_steps(
+            state,
+            [],
+            config=config,
+            step=self.step,
+            dataset=self.dataset,
+            recordings=self.recordings,
+            write=lambda *_: None,
+            pauses=lambda step: step == config.train.steps,
+            pause=lambda *_: None,
+        )
+
+
+class Inference:
+    """What detects in recordings, from their features to their detections."""
+
+    def __init__(self, config: ConfigDict, batch: int, number: int) -> None:
+        """Compiles only what makes the parameters.
+
+        Args:
+            config: with `eval.class_scores` if proposals shall get their labels from a file.
+            batch: windows at once.
+            number: of recordings, of one window each.
+
+        Raises:
+            ValueError: the config cannot be run on these devices.
+        """
+        self.config = config.copy_and_resolve_references()
+        self.config.eval.batch_size = batch
+        config_lib.check(self.config, jax.device_count())
+        self.dataset = in_memory(self.config, number)
+        self.recordings = self.dataset.recordings("training")
+        self.detector = Detector(self.config, self.dataset.classes)
+
+    @functools.cached_property
+    def variables(self) -> dict[str, Any]:
+        """Parameters and statistics as they are before training."""
+        model = SegTAD(self.config, len(self.dataset.classes))
+        transform = optimizer(self.config)
+        return train.create_state(
+            self.config, model, transform, self.dataset.num_channels
+        ).variables
+
+    def detect(self) -> Any:
+        """All recordings: batches, the devices' part, copies to the host, pooling, soft-NMS."""
+        return self.detector.detect(self.variables, self.dataset, self.recordings)
+
+    def batch(self) -> dict[str, np.ndarray]:
+        """What the detector hands to its step, of the first windows."""
+        windows = pipeline.inference_windows(self.recordings, self.config.data.num_frames, 0.0)
+        batch = next(
+            pipeline.inference_batches(
+                self.dataset,
+                self.recordings,
+                windows,
+                window=self.config.data.num_frames,
+                batch_size=self.config.eval.batch_size,
+            )
+        )
+        inputs = {key: batch[key] for key in ("features", "num_frames", "window")}
+        return inputs | {"cut": np.zeros((len(batch["window"]), 2), bool)}
+
+
+def num_proposals(config: ConfigDict) -> int:
+    """M."""
+    return len(grid(config).segments)
+
+
+def num_sampled(config: ConfigDict) -> int:
+    """Rows that training scores in a video."""
+    k = config.model.proposal_neighbours
+    return config.sampling.seeds * (1 + k + k * k)
