@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 from benchmarks import measure
 from benchmarks.measure import Effort, Report, Row
 from segtad_jax import config as config_lib
+from segtad_jax import startup
 
 
 class Measured(NamedTuple):
@@ -47,6 +48,7 @@ def run(name: str, default_batch: Callable[[ConfigDict], int], benchmark: Callab
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+        startup.keep_compiled_programs()
         config = CONFIG.value
         batch = BATCH.value or default_batch(config)
         try:

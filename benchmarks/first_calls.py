@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.measure import MB, Memory, Row, in_fresh_process
 from benchmarks.programs import Inference, Training
+from segtad_jax import parallel, startup
 
 CALLS = 3  # after which memory no longer grows
 
@@ -38,16 +39,14 @@ def first_calls(program: str, fields: dict[str, Any], batch: int, cache: str) ->
     come parameters, inputs, constants, compiled code and what the calls need.
     """
     jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    kept = startup.WORTH_KEEPING_SECONDS
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", kept)
     jax.devices()
     config = ConfigDict(fields)
     return (_step if program == "step" else _inference)(config, batch)
 
 
 def _step(config: ConfigDict, batch: int) -> dict[str, Any]:
-    from segtad_jax import parallel
-
     training = Training(config, batch)
     memory, started = Memory(), time.perf_counter()
     state = jax.block_until_ready(training.new_state())
@@ -62,8 +61,6 @@ def _step(config: ConfigDict, batch: int) -> dict[str, Any]:
 
 
 def _inference(config: ConfigDict, batch: int) -> dict[str, Any]:
-    from segtad_jax import parallel
-
     inference = Inference(config, batch, batch)
     memory, started = Memory(), time.perf_counter()
     variables = jax.block_until_ready(inference.variables)

@@ -90,12 +90,11 @@ def stage_functions(program: Inference, inputs: dict[str, np.ndarray], share: in
     names = ("",) if config.eval.class_scores else program.dataset.classes
 
     def suppress() -> Any:
-        for recording, scores, rows in zip(
-            program.recordings, found.scores, found.rows, strict=False
-        ):
+        parts = zip(program.recordings, found.scores, found.segments, strict=False)
+        for recording, scores, proposals in parts:
             detections.recording_detections(
                 scores[None],
-                segments[rows][None].astype(np.float32),
+                proposals[None],
                 names,
                 recording.rate,
                 recording.duration,

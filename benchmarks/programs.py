@@ -19,6 +19,8 @@ from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.optim import optimizer
 
+STORED = np.float16  # as `prepare` stores features
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InMemory(Dataset):
@@ -71,8 +73,8 @@ def in_memory(config: ConfigDict, number: int) -> InMemory:
         classes=names,
         num_channels=drawn.num_channels,
         splits={split: recordings},
-        feature_spec=feature_spec(names, drawn.num_channels, np.dtype(np.float32)),
-        stored={record.video: record.features for record in records},
+        feature_spec=feature_spec(names, drawn.num_channels, np.dtype(STORED)),
+        stored={record.video: record.features.astype(STORED) for record in records},
     )
 
 
