@@ -25,13 +25,13 @@ from segtad_jax.data.annotations import bare, read_durations
 from segtad_jax.data.dataset import find, find_all, open_dataset
 from segtad_jax.data.features import (
     LAYOUT_SAMPLE,
-    LAYOUTS,
     FeatureError,
     as_frames,
     infer_layout,
     open_source,
 )
 from segtad_jax.detections import Detection
+from segtad_jax.feature_flags import add_feature_flags
 from segtad_jax.trained import Trained, load
 
 DONE, REFUSED, FAILED, UNFINISHED = 0, 1, 3, 4
@@ -277,11 +277,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="RUN[/STEP]", help="a run of segtad_jax.main")
     what = "folder or file, several: A,B; or a prepared data set: DATA or DATA/NAME/VERSION"
-    add("--features", required=True, type=lambda text: text.split(","), help=what)
+    add_feature_flags(parser, what, required=True)
     add("--output", required=True, metavar="FILE", help="json of detections, official form")
-    add("--rate", type=float, metavar="HZ", help="features (or samples) a second")
-    add("--durations", metavar="FILE", help="csv video,duration or json {id: seconds}")
-    add("--layout", choices=list(LAYOUTS), default="auto", help="frames or channels first")
     add("--subset", default="testing", help="of a prepared data set (default: %(default)s)")
     add("--class_scores", metavar="FILE", help="video-level scores of another classifier")
     add("--num_processes", type=int, default=1, metavar="N", help="that share the work")

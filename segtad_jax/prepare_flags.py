@@ -2,12 +2,12 @@
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from segtad_jax.config import ENCODER_STRIDE
 from segtad_jax.data import hapt
-from segtad_jax.data.features import LAYOUTS, RESIZERS
+from segtad_jax.data.features import RESIZERS
+from segtad_jax.feature_flags import add_feature_flags, comma_separated, positive
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -68,26 +68,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--name", default="", help="of the data set: lower-case letters, digits and _")
-    add("--features", type=_comma_separated, default=[], help="folder or file; several: A,B")
-    add("--annotations", type=_comma_separated, default=[], help="json, csv or folder of txt; A,B")
+    add_feature_flags(parser, "folder or file; several: A,B", default=[])
+    add("--annotations", type=comma_separated, default=[], help="json, csv or folder of txt; A,B")
     add("--output", help="folder of data sets: OUTPUT/NAME/VERSION is written")
-    add("--rate", type=_positive(float), metavar="HZ", help="features (or samples) a second")
-    add("--durations", metavar="FILE", help="csv video,duration or json {id: seconds}")
     length = "resize every recording to so many frames"
     add("--num_frames", type=_frames, metavar="T", help=length)
     add("--resize", choices=list(RESIZERS), default="linear", help="how (default: linear)")
-    add(
-        "--window", type=_positive(int), metavar="T", help="keep recordings whole, look at T frames"
-    )
-    add("--layout", choices=list(LAYOUTS), default="auto", help="frames or channels first")
+    add("--window", type=positive(int), metavar="T", help="keep recordings whole, look at T frames")
     add("--dtype", choices=["float16", "float32"], default="float16", help="of what is stored")
     add("--signals", choices=["statistics"], help="the arrays are raw signals: make features")
     add("--recipe", choices=["hapt"], help="a known data set in --source")
     add("--source", metavar="DIR", help="of the recipe")
     simulated = "draw features of so many channels for the annotations, to try everything out"
-    add("--simulate", type=_positive(int), metavar="C", help=simulated)
+    add("--simulate", type=positive(int), metavar="C", help=simulated)
     add("--blocked", metavar="FILE", help="ids of videos to leave out")
-    add("--workers", type=_positive(int), default=2, metavar="N", help="threads (default: 2)")
+    add("--workers", type=positive(int), default=2, metavar="N", help="threads (default: 2)")
     beam = "run as a Beam pipeline with these options: '--runner=DirectRunner'"
     add("--beam", type=str.split, metavar="OPTIONS", help=beam)
     add("--check", action="store_true", help="read everything, write nothing")
@@ -95,25 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _comma_separated(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
-
-
-def _positive(kind: type) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} must be above 0")
-        return value
-
-    return read
-
-
 def _frames(text: str) -> int:
-    frames = _positive(int)(text)
+    frames = positive(int)(text)
     if frames % ENCODER_STRIDE:
         above = (frames // ENCODER_STRIDE + 1) * ENCODER_STRIDE
         raise argparse.ArgumentTypeError(

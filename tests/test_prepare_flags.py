@@ -21,6 +21,7 @@ from segtad_jax.prepare import main
         (["--rate=nan"], "nan must be above 0"),
         (["--signals=statistics"], "--signals needs --rate=HZ"),
         (["--layout=xy"], "invalid choice"),
+        (["--annotations=,"], "--annotations: names nothing"),
         (["--feature=a"], "unrecognized arguments"),
         (["--simulate=4"], "--simulate makes the features"),
     ],

@@ -1,12 +1,9 @@
 """What `prepare` found in a data set: tables in the terminal, and one page with pictures."""
 
-import base64
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from os import PathLike
 from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
@@ -15,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from segtad_jax.report import style
+from segtad_jax.report.html import write_html
 
 SHOWN_IDS = 5  # of each kind of defect in the terminal; 50 on the page
 SHOWN_ON_PAGE = 50
@@ -133,23 +131,15 @@ def _defects(defects: Mapping[str, Any]) -> Table:
 
 def write_page(path: str | PathLike[str], report: Report) -> None:
     """Writes the page, which opens from disk without a network."""
-    images = {
-        name: "data:image/svg+xml;base64," + base64.b64encode(style.encode(figure, "svg")).decode()
-        for name, figure in figures(report)
-    }
-    folder = resources.files("segtad_jax.report")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(folder.joinpath("dataset.html").read_text("utf-8"))
-    page = template.render(
+    write_html(
+        path,
+        "dataset.html",
+        title=report["name"],
+        images=dict(figures(report)),
         report=report,
-        images=images,
-        css=folder.joinpath("page.css").read_text("utf-8"),
         thresholds=TOLD_THRESHOLDS,
         shown=SHOWN_ON_PAGE,
     )
-    style.write(path, page.encode())
 
 
 def figures(report: Report) -> Iterator[tuple[str, Figure]]:

@@ -1,21 +1,17 @@
 """One HTML page of an evaluation that opens from disk without a network."""
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from os import PathLike
 from typing import Any, SupportsFloat
-
-import jinja2
 
 from segtad_jax.evaluation.diagnosis import OUTCOMES
 from segtad_jax.evaluation.instances import GroundTruth, Predictions
 from segtad_jax.evaluation.scoring import PROTOCOLS
 from segtad_jax.evaluation.thumos14 import actions_of
-from segtad_jax.report import curves, figures, style
+from segtad_jax.report import curves, figures
+from segtad_jax.report.html import write_html
 from segtad_jax.report.videos import Segmentation, timelines
 
 
@@ -79,49 +75,24 @@ def write_report(
     images = figures.evaluation_figures(actions, predictions, metrics, compare=other)
     if run.metrics_jsonl is not None:
         images["training"] = curves.training_figure(curves.read_series(run.metrics_jsonl))
-    script = _resource("page.js")
-    page = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            title=title,
-            metrics=metrics,
-            compared=other,
-            highlights=[f"{threshold:.2f}" for threshold in figures.telling(thresholds)],
-            images={
-                name: _data_url(style.encode(figure, "svg")) for name, figure in images.items()
-            },
-            classes=_class_rows(metrics, other),
-            config=json.dumps(run.config, indent=2, default=str) if run.config else None,
-            data={
-                **data,
-                "tiou": tiou,
-                "outcomes": [name.replace("_", " ") for name in OUTCOMES],
-                "colors": list(figures.OUTCOME_COLORS.values()),
-            },
-            css=_resource("page.css"),
-            script=script,
-            # Nothing but this script may run, whatever ids and labels contain.
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        )
+    write_html(
+        path,
+        "page.html",
+        title=title,
+        images=images,
+        script="page.js",
+        metrics=metrics,
+        compared=other,
+        highlights=[f"{threshold:.2f}" for threshold in figures.telling(thresholds)],
+        classes=_class_rows(metrics, other),
+        config=json.dumps(run.config, indent=2, default=str) if run.config else None,
+        data={
+            **data,
+            "tiou": tiou,
+            "outcomes": [name.replace("_", " ") for name in OUTCOMES],
+            "colors": list(figures.OUTCOME_COLORS.values()),
+        },
     )
-    style.write(path, page.encode())
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("segtad_jax.report", package_path=""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda value, digits=2: (
-        "-" if value is None else f"{100 * value:.{digits}f}"
-    )
-    environment.filters["points"] = lambda value: f"{100 * value:+.2f}"
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return environment
 
 
 def _class_rows(
@@ -134,11 +105,3 @@ def _class_rows(
             row["change"] = values["average"] - other["per_class"][label]["average"]
         rows.append(row)
     return sorted(rows, key=lambda row: row["average"])
-
-
-def _resource(name: str) -> str:
-    return resources.files("segtad_jax.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _data_url(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
