@@ -17,6 +17,7 @@ from segtad_jax.report.html import write_html
 SHOWN_IDS = 5  # of each kind of defect in the terminal; 50 on the page
 SHOWN_ON_PAGE = 50
 SHOWN_CLASSES = 60
+TICKED_RATIO = 1000  # ratio of lengths up to which 1, 2 and 5 have a tick, not 1 alone
 TOLD_THRESHOLDS = ("0.50", "0.70", "0.75", "0.95", "average")
 TREATMENT_COLORS = {"left out": "red", "changed": "yellow", "kept": "cyan"}
 
@@ -180,7 +181,8 @@ def _length_figure(lengths: Mapping[str, Any]) -> Figure:
             counts = lengths[key]["counts"]
             panel.bar(edges[:-1], counts, np.diff(edges), align="edge", color=style.ACCENT)
             panel.set_xscale("log")
-            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            wide = edges[-1] > TICKED_RATIO * edges[0]  # so many labels would overlap
+            panel.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
             panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             panel.xaxis.set_minor_locator(NullLocator())
             panel.set_title(title)
