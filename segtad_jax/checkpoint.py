@@ -1,7 +1,12 @@
-"""The only place that knows Orbax: steps of a run, saved whole, and restored."""
+"""The only place that knows Orbax: steps of a run, saved whole, and restored.
+
+`python -m segtad_jax.checkpoint RUN[/STEP]` prints what is in one (segtad_jax.contents).
+"""
 
 import copy
+import datetime as dt
 import logging
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +17,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 PyTree = Any
 DIRECTORY = "checkpoints"
+VARIABLES = ("params", "batch_stats")  # of a state: what a model needs to be applied
 
 log = logging.getLogger(__name__)
 
@@ -126,32 +132,135 @@ class Checkpoints:
         return None
 
 
+def split(checkpoint: str) -> tuple[epath.Path, int | None]:
+    """`RUN` or `RUN/STEP` -> the run's folder and the step, if one is named."""
+    path = epath.Path(checkpoint)
+    if (path / DIRECTORY).exists() or not path.name.isdigit():
+        return path, None
+    run = path.parent.parent if path.parent.name == DIRECTORY else path.parent
+    return run, int(path.name)
+
+
+def kept_steps(run: epath.Path) -> list[int]:
+    """Steps of which a run has checkpoints, whole ones, in order."""
+    folder = run / DIRECTORY
+    if not folder.exists():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
 def locate(checkpoint: str) -> tuple[epath.Path, int]:
     """`RUN` or `RUN/STEP` -> the run's folder and the step, by default the latest.
 
     Raises:
         FileNotFoundError: no such run, or it has no such checkpoint.
     """
-    path, step = epath.Path(checkpoint), None
-    if not (path / DIRECTORY).exists() and path.name.isdigit():
-        path, step = path.parent, int(path.name)
-        if path.name == DIRECTORY:
-            path = path.parent
-    if not (path / DIRECTORY).exists():
+    run, step = split(checkpoint)
+    if not (run / DIRECTORY).exists():
         raise FileNotFoundError(
-            f"no run with checkpoints at '{checkpoint}': expected {path / DIRECTORY}. "
+            f"no run with checkpoints at '{checkpoint}': expected {run / DIRECTORY}. "
             "Give RUN or RUN/STEP, where RUN is the --workdir of a training."
         )
-    steps = sorted(int(p.name) for p in (path / DIRECTORY).iterdir() if p.name.isdigit())
+    steps = kept_steps(run)
     if not steps or (step is not None and step not in steps):
         raise FileNotFoundError(
-            f"{path} has no checkpoint{'' if step is None else f' {step}'}; "
+            f"{run} has no checkpoint{'' if step is None else f' {step}'}; "
             f"it has: {', '.join(map(str, steps)) or 'none'}."
         )
-    return path, steps[-1] if step is None else step
+    return run, steps[-1] if step is None else step
 
 
-def _same_shape(path: tuple, found: np.ndarray, expected: np.ndarray) -> None:
+class Contents(NamedTuple):
+    """What is in a checkpoint: shapes, not arrays."""
+
+    saved: dt.datetime  # UTC
+    state: dict[str, PyTree]  # of jax.ShapeDtypeStruct, by the fields of the state
+
+
+def read_contents(run: epath.Path, step: int) -> Contents:
+    """What is in a step of `locate`; reads none of its arrays.
+
+    Raises:
+        ValueError: it does not read.
+    """
+    folder = run.resolve() / DIRECTORY / str(step)
+    with _reader() as reader:
+        try:
+            metadata = reader.metadata(folder)
+            tree = metadata.item_metadata["state"].tree
+            state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+            saved = dt.datetime.fromtimestamp(metadata.commit_timestamp_nsecs / 1e9, dt.UTC)
+        except Exception as error:  # as in restore_latest
+            raise _unreadable(run, step, error) from error
+    return Contents(saved, state)
+
+
+def restore_variables(run: epath.Path, step: int, like: PyTree = None) -> dict[str, PyTree]:
+    """Parameters and BatchNorm statistics of a step of `locate`, as host arrays; no optimiser's.
+
+    Args:
+        run: its folder; nothing is written there.
+        step: one of `kept_steps`.
+        like: {"params", "batch_stats"} as arrays or shapes; by default whatever there is.
+
+    Raises:
+        ValueError: it does not read, or is of another tree or of other shapes than `like`.
+    """
+    found = {name: read_contents(run, step).state.get(name) or {} for name in VARIABLES}
+    item = {name: tree for name, tree in found.items() if tree}
+    if like is not None:
+        _require_like(found, like)
+    with _reader() as reader:
+        try:
+            restored = reader.restore(
+                run.resolve() / DIRECTORY / str(step),
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeRestore(
+                        item=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), item),
+                        restore_args=jax.tree.map(
+                            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+                        ),
+                        partial_restore=True,
+                    )
+                ),
+            )
+        except Exception as error:  # as in restore_latest
+            raise _unreadable(run, step, error) from error
+    return found | dict(restored.state)
+
+
+def _reader() -> ocp.Checkpointer:
+    """Reads any part of a step, and makes no folder, as a manager would."""
+    return ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(
+            state=ocp.PyTreeCheckpointHandler(), progress=ocp.JsonCheckpointHandler()
+        )
+    )
+
+
+def _unreadable(run: epath.Path, step: int, error: Exception) -> ValueError:
+    others = ", ".join(str(other) for other in kept_steps(run) if other != step)
+    return ValueError(
+        f"checkpoint {run / DIRECTORY / str(step)} does not read: {error}\n"
+        + (f"Name another one, {run}/STEP: {others}." if others else "The run has no other one.")
+    )
+
+
+def _require_like(found: PyTree, expected: PyTree) -> None:
+    """Raises ValueError unless both trees have the same paths and shapes."""
+    theirs, ours = dict(jax.tree.leaves_with_path(found)), dict(jax.tree.leaves_with_path(expected))
+    for missing, where in (
+        (set(ours) - set(theirs), "model"),
+        (set(theirs) - set(ours), "checkpoint"),
+    ):
+        if missing:
+            names = ", ".join(sorted(map(jax.tree_util.keystr, missing)))
+            raise ValueError(f"in the {where} alone: {names}.")
+    for path, leaf in theirs.items():
+        _same_shape(path, leaf, ours[path])
+
+
+def _same_shape(path: tuple, found: Any, expected: Any) -> None:
     if (found.shape, found.dtype) != (expected.shape, expected.dtype):
         raise ValueError(
             f"{jax.tree_util.keystr(path)} is {found.dtype}{list(found.shape)} in the checkpoint, "
@@ -161,3 +270,9 @@ def _same_shape(path: tuple, found: np.ndarray, expected: np.ndarray) -> None:
 
 def _score(metrics: dict[str, float]) -> float:
     return metrics["score"]
+
+
+if __name__ == "__main__":
+    from segtad_jax.contents import main
+
+    sys.exit(main())

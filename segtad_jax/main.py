@@ -23,7 +23,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "compile"], "What to do.")
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "RUN or RUN/STEP to evaluate instead of the workdir's latest checkpoint."
+    "checkpoint",
+    None,
+    "RUN or RUN/STEP that training starts from with as much as fits, or that is evaluated instead "
+    "of the workdir's latest checkpoint.",
 )
 _TOPOLOGY = flags.DEFINE_multi_string(
     "topology", [], "TPU slices that --mode=compile compiles for: v5e:4x4. No TPU is needed."
@@ -60,8 +63,8 @@ def main(argv: list[str]) -> None:
     """Trains, evaluates or compiles; a wrong use ends with a message and status 1, no traceback."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    if _CHECKPOINT.value and _MODE.value != "evaluate":
-        raise app.UsageError("--checkpoint goes with --mode=evaluate")
+    if _CHECKPOINT.value and _MODE.value == "compile":
+        raise app.UsageError("--checkpoint goes with --mode=train and --mode=evaluate")
     if _PROFILE.value and _MODE.value != "train":
         raise app.UsageError("--profile goes with --mode=train")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes the shards, silently
@@ -102,7 +105,7 @@ def _act() -> int:
     if _MODE.value == "compile":
         return compile_check.check_slices(_CONFIG.value, _TOPOLOGY.value)
     if _MODE.value == "train":
-        run.train(_CONFIG.value, _WORKDIR.value, _PROFILE.value)
+        run.train(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
     else:
         run.evaluate_checkpoint(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
     return 0

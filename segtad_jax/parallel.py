@@ -168,6 +168,15 @@ def require_shared(folder: epath.Path) -> None:
         )
 
 
+def require_equal(number: int, otherwise: str) -> None:
+    """Raises ValueError unless all processes have the same number."""
+    if is_alone():
+        return
+    numbers = multihost_utils.process_allgather(np.array([number])).reshape(-1)
+    if len(set(numbers.tolist())) > 1:
+        raise ValueError(f"{otherwise}: {numbers.tolist()}")
+
+
 def stop_agreed(step: int) -> bool:
     """Whether some process was told to stop and all of them reached this step (several only)."""
     return not is_alone() and multihost_utils.reached_preemption_sync_point(step)

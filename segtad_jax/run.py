@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from segtad_jax import config as config_lib
 from segtad_jax import fit, parallel, profiling, startup, workdir
-from segtad_jax.checkpoint import Checkpoints, Saved, locate
+from segtad_jax.checkpoint import Checkpoints, Saved, kept_steps, locate, restore_variables
 from segtad_jax.data.builder import open_or_build
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.detections import write_detections, write_json
@@ -38,10 +38,12 @@ from segtad_jax.train import (
     TrainState,
     boundary_bias,
     create_state,
+    create_variables,
     parallel_step,
     run_steps,
     split_holdout,
 )
+from segtad_jax.transfer import start_from
 
 log = logging.getLogger(__name__)
 
@@ -49,22 +51,32 @@ NEW: dict[str, Any] = {"interval": [], "owed": False}  # progress where nothing 
 SEGMENTED = 100  # recordings whose segmentation (Figure 3) the report draws
 
 
-def train(config: ConfigDict, folder: epath.PathLike, profile: str | None = None) -> dict[str, Any]:
+def train(
+    config: ConfigDict,
+    folder: epath.PathLike,
+    checkpoint: str | None = None,
+    profile: str | None = None,
+) -> dict[str, Any]:
     """Trains, or goes on with, the run in `folder`, and evaluates its last step.
 
     Args:
         config: of the run.
-        folder: its workdir.
+        folder: of the run; one that has checkpoints goes on from the last.
+        checkpoint: RUN or RUN/STEP of another run, whose parameters and BatchNorm statistics a new
+            one starts with, as far as they fit.
         profile: START:STEPS, which steps to trace (`profiling`).
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        ValueError: the config cannot be run, or the folder holds a run of another one.
+        FileNotFoundError: no such checkpoint.
+        ValueError: the config cannot be run, nothing of the checkpoint fits, or the folder holds a
+            run of another config or of another start.
     """
     folder = epath.Path(folder)
     parallel.require_shared(folder)
+    start = workdir.starting_point(folder, checkpoint)
     if finished := _finished(folder, config):
         return finished
     config, dataset = _prepared(config)
@@ -81,11 +93,14 @@ def train(config: ConfigDict, folder: epath.PathLike, profile: str | None = None
     stop = Stop()
     detector = Detector(config, dataset.classes, stop.check)
     detector.video_scores([*judged, *evaluated])  # what is wrong with the file is told at once
-    workdir.claim(folder, config, dataset)
     bias = boundary_bias(config, recordings)
     model = SegTAD(config, len(dataset.classes), bias, axis_name=parallel.AXIS)
     transform = optimizer(config)
     state = create_state(config, model, transform, dataset.num_channels)
+    if start and not kept_steps(folder):
+        variables = start_from(start, state.variables, dataset.classes)
+        state = dataclasses.replace(state, **variables)
+    workdir.claim(folder, config, dataset, start)
 
     with (
         stop.listening(),
@@ -209,10 +224,9 @@ def evaluate_checkpoint(
     source, step = locate(checkpoint or str(folder))
     config, dataset = _prepared(config)
     workdir.refuse_other(source, config, dataset, workdir.MODEL_FIELDS)
-    model, transform = SegTAD(config, len(dataset.classes)), optimizer(config)
-    target = jax.eval_shape(lambda: create_state(config, model, transform, dataset.num_channels))
-    with Checkpoints(source, config.train.keep) as checkpoints:
-        state = checkpoints.restore(step, target).state
+    model = SegTAD(config, len(dataset.classes))
+    like = jax.eval_shape(lambda: create_variables(config, model, dataset.num_channels))
+    variables = restore_variables(source, step, like)
     log.info("%s", startup.facts(config.eval.batch_size))
     log.info("evaluating step %d of %s", step, source)
     folder = epath.Path(folder)
@@ -220,7 +234,7 @@ def evaluate_checkpoint(
     workdir.refuse_results(folder, config, dataset, step)
     folder.mkdir(parents=True, exist_ok=True)
     detector = Detector(config, dataset.classes)
-    return _conclude(config, folder, dataset, detector, state.variables, step)
+    return _conclude(config, folder, dataset, detector, variables, step)
 
 
 def _conclude(

@@ -40,19 +40,27 @@ class TrainState:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def create_state(
-    config: ConfigDict, model: SegTAD, optimizer: optax.GradientTransformation, num_channels: int
-) -> TrainState:
-    """A new state from the config's seed; `num_channels` is C of the features."""
+def create_variables(config: ConfigDict, model: SegTAD, num_channels: int) -> dict[str, Any]:
+    """New {"params", "batch_stats"} from the config's seed; `num_channels` is C of the features."""
     features = jnp.zeros((1, config.data.num_frames, num_channels))
     num_frames = jnp.full(1, config.data.num_frames)
     variables = jax.jit(model.init)(jax.random.key(config.seed), features, num_frames)
-    params = variables["params"]
+    return {"batch_stats": {}} | variables
+
+
+def create_state(
+    config: ConfigDict,
+    model: SegTAD,
+    optimizer: optax.GradientTransformation,
+    num_channels: int,
+) -> TrainState:
+    """A new state with `create_variables`."""
+    variables = create_variables(config, model, num_channels)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
     )
 
 

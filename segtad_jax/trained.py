@@ -1,7 +1,6 @@
 """A trained model, ready for recordings that it has not seen: `segtad_jax.load(RUN)`."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
@@ -11,8 +10,8 @@ from etils import epath
 from jaxtyping import Float, Real
 from ml_collections import ConfigDict
 
-from segtad_jax.checkpoint import Checkpoints, locate
-from segtad_jax.config import default, flatten
+from segtad_jax import workdir
+from segtad_jax.checkpoint import locate, restore_variables
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.data.features import as_frames
 from segtad_jax.data.preparation import Preparation, read_preparation
@@ -20,9 +19,7 @@ from segtad_jax.data.records import feature_spec
 from segtad_jax.detections import Detection
 from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD
-from segtad_jax.optim import optimizer
-from segtad_jax.train import create_state
-from segtad_jax.workdir import FILE as CONFIG_FILE
+from segtad_jax.train import create_variables
 
 RATE_TOLERANCE = 0.01  # of the rate that the model was trained at
 
@@ -189,30 +186,14 @@ def load(checkpoint: str, **settings: Any) -> Trained:
         ValueError: the folder is no run of this version.
     """
     run, step = locate(checkpoint)
-    content = json.loads((run / CONFIG_FILE).read_text())
-    classes, channels = content.pop("classes"), content.pop("channels")
-    config = _config(content, run)
+    config, classes, channels, _ = workdir.read(run)
     config.eval.update(settings)
     devices = jax.local_device_count()
     config.eval.batch_size = -(-config.eval.batch_size // devices) * devices
-    model, transform = SegTAD(config, len(classes)), optimizer(config)
-    target = jax.eval_shape(lambda: create_state(config, model, transform, channels))
-    with Checkpoints(run, config.train.keep) as checkpoints:
-        state = checkpoints.restore(step, target).state
-    return Trained(
-        config, classes, channels, state.variables, step, _preparation(config, channels, run)
-    )
-
-
-def _config(content: Mapping[str, Any], run: epath.Path) -> ConfigDict:
-    config = default()
-    known = flatten(config)
-    if unknown := sorted(set(content) - set(known)):
-        raise ValueError(f"{run / CONFIG_FILE} is of another version: it has {', '.join(unknown)}")
-    config.update_from_flattened_dict(
-        {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-    )
-    return config
+    model = SegTAD(config, len(classes))
+    like = jax.eval_shape(lambda: create_variables(config, model, channels))
+    variables = restore_variables(run, step, like)
+    return Trained(config, classes, channels, variables, step, _preparation(config, channels, run))
 
 
 def _preparation(config: ConfigDict, channels: int, run: epath.Path) -> Preparation:

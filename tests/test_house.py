@@ -23,9 +23,9 @@ PARTS = {
     "run": {
         "config", "train", "models", "optim", "detector", "detections", "data", "parallel",
         "checkpoint", "metric_logger", "fit", "profiling", "report", "startup", "stopping",
-        "workdir",
+        "transfer", "workdir",
     },
-    "workdir": {"config", "data", "detections"},
+    "workdir": {"checkpoint", "config", "data", "detections", "parallel"},
     "compile_check": {
         "config", "detector", "models", "optim", "parallel", "program_figures", "topology", "train",
     },
@@ -38,8 +38,7 @@ PARTS = {
     "feature_flags": {"data"},
     "fit": {"config", "data"},
     "trained": {
-        "checkpoint", "config", "data", "detections", "detector", "models", "optim", "parallel",
-        "train", "workdir",
+        "checkpoint", "config", "data", "detections", "detector", "models", "train", "workdir",
     },
     "predict": {"config", "data", "detections", "feature_flags", "startup", "trained"},
     "startup": set(),
@@ -51,7 +50,9 @@ PARTS = {
     "report": {"evaluation"},
     "config": set(),
     "parallel": set(),
-    "checkpoint": set(),
+    "checkpoint": {"contents"},  # the command, when it is one
+    "contents": {"checkpoint", "data", "workdir"},
+    "transfer": {"checkpoint", "parallel", "workdir"},
     "optim": set(),
     "metric_logger": set(),
     "data": set(),

@@ -261,7 +261,8 @@ def test_runlocal_of_every_config_from_the_command_line(
         (["--config.data.num_frames=60"], "data.num_frames = 60 is not divisible by 8"),
         (["--config.train.batch_size=6"], "6 does not divide among 4 devices"),
         (["--mode=evaluate"], "no run with checkpoints"),
-        (["--checkpoint=x"], "--checkpoint goes with --mode=evaluate"),
+        (["--mode=compile", "--checkpoint=x"], "--checkpoint goes with --mode=train and"),
+        (["--checkpoint=x"], "no run with checkpoints at 'x'"),
         (["extra"], "unexpected arguments: ['extra']"),
     ],
 )

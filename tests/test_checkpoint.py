@@ -1,0 +1,152 @@
+"""Checkpoints: variables without the optimiser, what is in them, and what cannot be read."""
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from segtad_jax import contents
+from segtad_jax.checkpoint import (
+    Checkpoints,
+    kept_steps,
+    locate,
+    read_contents,
+    restore_variables,
+    split,
+)
+from segtad_jax.config import default, flatten
+
+PARAMS = {"a": {"kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3)}, "b": np.ones(2)}
+NORM = {"norm": {"mean": np.array([1, 2], np.float32)}}
+
+
+def write_run(folder: pathlib.Path, **state: object) -> epath.Path:
+    """Two steps of a state that is no model's."""
+    run = epath.Path(folder)
+    with Checkpoints(run, keep=3) as checkpoints:
+        for step in (4, 8):
+            whole = {"params": PARAMS, "batch_stats": NORM, "opt_state": [{}, {"mu": PARAMS}]}
+            whole |= {"step": np.int32(step)} | state
+            checkpoints.save(step, whole, {"interval": []})
+    content = flatten(default()) | {"classes": ["run", "jump"], "channels": 2}
+    (run / "config.json").write_text(json.dumps(content))
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> epath.Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_names_of_checkpoints(run):
+    assert split(str(run)) == (run, None)
+    assert split(f"{run}/4") == split(f"{run}/checkpoints/4") == (run, 4)
+    assert split("gone/12") == (epath.Path("gone"), 12)
+    assert locate(str(run)) == (run, 8)
+    assert kept_steps(run) == [4, 8]
+    assert kept_steps(run / "nothing") == []
+
+
+def test_variables_are_restored_without_the_rest(run):
+    found = restore_variables(run, 4)
+    assert set(found) == {"params", "batch_stats"}
+    expected = {"params": PARAMS, "batch_stats": NORM}
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(found))
+    like = jax.eval_shape(lambda: expected) | {}
+    like["params"] = PARAMS  # float64, which JAX does not have
+    jax.tree.map(np.testing.assert_array_equal, restore_variables(run, 4, like), expected)
+
+
+def test_a_model_without_batch_norm(tmp_path):
+    run = write_run(tmp_path / "run", batch_stats={})
+    assert restore_variables(run, 8)["batch_stats"] == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"b": np.ones(3)}, r"\['params'\]\['b'\] is float64\[2\] in .* but float64\[3\] in this"),
+        ({"c": np.ones(3)}, r"in the model alone: \['params'\]\['c'\]\."),
+        ({"b": {}}, r"in the checkpoint alone: \['params'\]\['b'\]\."),
+    ],
+)
+def test_another_model_is_named(run, change, message):
+    with pytest.raises(ValueError, match=message):
+        restore_variables(run, 4, {"params": PARAMS | change, "batch_stats": NORM})
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_what_does_not_read_is_named_with_the_others(run, tmp_path, damage):
+    copy = epath.Path(tmp_path / "copy")
+    shutil.copytree(run, copy)
+    for path in pathlib.Path(copy / "checkpoints" / "8" / "state").rglob("*"):
+        if path.is_file() and damage == "truncated":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        elif path.is_file():
+            path.unlink()
+    pattern = re.escape(f"checkpoint {copy}/checkpoints/8 does not read: ")
+    with pytest.raises(ValueError, match=rf"(?s){pattern}.*Name another one, {copy}/STEP: 4\."):
+        restore_variables(copy, 8)
+    shutil.rmtree(copy / "checkpoints" / "4")
+    with pytest.raises(ValueError, match=r"(?s)does not read.*The run has no other one\."):
+        restore_variables(copy, 8)
+
+
+def test_contents(run):
+    found = read_contents(run, 8)
+    assert found.state["params"]["a"]["kernel"].shape == (2, 3)
+    assert found.state["opt_state"][1]["mu"]["b"].dtype == np.float64
+    age = found.saved.now(found.saved.tzinfo) - found.saved
+    assert 0 <= age.total_seconds() < 3600
+
+
+def test_the_command_prints_what_is_in_a_checkpoint(run, capsys):
+    assert contents.main([f"{run}/4"]) == 0
+    printed = capsys.readouterr().out
+    for line in (
+        rf"run +{run}, step 4 of 1000",
+        r"steps kept +4, 8",
+        r"saved +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC",
+        r"size on disk +0\.\d\d MB",
+        r"started from +new parameters",
+        r"features +2 channels, windows of T = 1000 frames",
+        r"classes +2: run, jump",
+        r"parameter +shape +dtype +values",
+        r"a/kernel +2 x 3  float32 +6",
+        r"b +2  float64 +2",
+        r"parameters +2 arrays, 8 values, 0\.00 MB",
+        r"BatchNorm statistics +1 arrays, 2 values, 0\.00 MB",
+        r"optimiser state +2 arrays, 8 values, 0\.00 MB, which only training reads",
+    ):
+        assert re.search(f"^{line}$", printed, re.MULTILINE), (line, printed)
+
+
+def test_the_size_is_that_of_all_files(run, capsys, monkeypatch):
+    contents.main([str(run)])
+    files = [p for p in pathlib.Path(run, "checkpoints", "8").rglob("*") if p.is_file()]
+    size = sum(p.stat().st_size for p in files) / 1e6
+    assert f"size on disk  {size:.2f} MB" in capsys.readouterr().out
+
+
+def test_wrong_use_of_the_command(run, tmp_path, capsys):
+    assert contents.main([f"{run}/5"]) == 1
+    assert "error: " in (told := capsys.readouterr().err)
+    assert "has no checkpoint 5; it has: 4, 8." in told
+    assert contents.main([str(tmp_path)]) == 1
+    assert "no run with checkpoints at" in capsys.readouterr().err
+
+
+def test_the_command_has_the_name_of_the_module(run):
+    command = [sys.executable, "-m", "segtad_jax.checkpoint", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "steps kept    4, 8" in done.stdout
+    assert not done.stderr

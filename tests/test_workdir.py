@@ -1,0 +1,72 @@
+"""config.json: what a run is, what it started from, and what cannot be read of it."""
+
+import json
+
+import pytest
+from etils import epath
+
+from segtad_jax.config import default, flatten
+from segtad_jax.workdir import FILE, read, starting_point
+
+
+def make_run(folder, steps=(4, 8), **fields):
+    folder = epath.Path(folder)
+    content = flatten(default()) | {"classes": ["a", "b"], "channels": 7} | fields
+    folder.mkdir()
+    (folder / FILE).write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
+    for step in steps:
+        (folder / "checkpoints" / str(step)).mkdir(parents=True)
+    return folder
+
+
+def test_what_a_run_says_of_itself(tmp_path):
+    run = make_run(tmp_path / "run", **{"model.width": 64, "model.dilations": [1, 2]})
+    config, classes, channels, start = read(run)
+    assert (classes, channels, start) == (("a", "b"), 7, None)
+    assert (config.model.width, config.model.dilations) == (64, (1, 2))
+    assert read(make_run(tmp_path / "other", start="run/4")).start == "run/4"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"model.widht": 3},
+            r"another version of segtad_jax: this one knows no field model\.widht",
+        ),
+        ({"model.width": "wide"}, r"config\.json: model\.width = 'wide'"),
+        ({"classes": ...}, "is not a run: config.json has no field 'classes'"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_named(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        read(make_run(tmp_path / "run", **fields))
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(ValueError, match=r"is not a run: config\.json: .*No such file"):
+        read(epath.Path(tmp_path))
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(ValueError, match=r"is not a run: config\.json: Expecting"):
+        read(epath.Path(tmp_path))
+
+
+def test_a_start_is_the_one_of_the_first_time(tmp_path):
+    source = make_run(tmp_path / "source")
+    new = epath.Path(tmp_path / "new")
+    assert starting_point(new, None) is None
+    assert starting_point(new, str(source)) == f"{source}/8"
+    assert starting_point(new, f"{source}/4") == f"{source}/4"
+    with pytest.raises(FileNotFoundError, match="has no checkpoint 7; it has: 4, 8"):
+        starting_point(new, f"{source}/7")
+
+    make_run(new, start=f"{source}/8")
+    (source / "checkpoints" / "12").mkdir()  # it has gone on
+    assert starting_point(new, None) == f"{source}/8"
+    assert starting_point(new, str(source)) == f"{source}/8"
+    assert starting_point(new, f"{source}/8") == f"{source}/8"
+    for other in (f"{source}/4", str(tmp_path / "another"), f"{tmp_path}/another/8"):
+        with pytest.raises(ValueError, match=rf"was started from {source}/8, not from {other}\. "):
+            starting_point(new, other)
+    with pytest.raises(ValueError, match="was started from new parameters, not from"):
+        starting_point(source, str(new))
