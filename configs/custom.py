@@ -2,6 +2,7 @@
 
     python -m segtad_jax.main --config configs/custom.py --config.data.dir=DATA --workdir RUN
 
+DATA is what prepare was given as --output, or DATA/NAME/VERSION where that holds several data sets.
 T, C and the classes are those that prepare wrote; the zeros and the empty tuple below stand for
 what `segtad_jax.fit` chooses by stated rules, and prints with its reasons. A field that the command
 line sets stays as it is set.

@@ -30,7 +30,7 @@ def default() -> ConfigDict:
 
     data = config.data = ConfigDict()
     data.source = "prepared"  # 'prepared' TFRecord shards, or embedded: 'watch', 'synthetic'
-    data.dir = ""  # folder of the data set; for embedded sources the folder it is written under
+    data.dir = ""  # DATA or DATA/NAME/VERSION; for embedded sources where it is written, DATA
     data.num_frames = 1000  # T, of a window; 1000 for ActivityNet, 400 for HACS (section 4.1)
     data.num_channels = 0  # C and D that the data must have; 0: whatever they have. --mode=compile
     data.num_classes = 0  # has no data and needs both

@@ -54,6 +54,7 @@ class StrictError(ValueError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes files here
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # or it tells of them
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     flags = parse(arguments)
     try:
