@@ -15,6 +15,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from segtad_jax import files
+
 PyTree = Any
 DIRECTORY = "checkpoints"
 VARIABLES = ("params", "batch_stats")  # of a state: what a model needs to be applied
@@ -53,7 +55,7 @@ class Checkpoints:
             preservation_policy=AnyPreservationPolicy(policies),
             best_fn=_score if keep_best else None,
         )
-        self._folder = epath.Path(folder).resolve() / DIRECTORY  # Orbax wants absolute paths
+        self._folder = files.absolute(folder) / DIRECTORY  # as Orbax wants it
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
@@ -80,6 +82,14 @@ class Checkpoints:
         )
         metrics = None if score is None else {"score": score}
         self._manager.save(step, args=items, metrics=metrics)
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on the disk.
+
+        Raises:
+            Exception: of Orbax, if something is not; what was there before is.
+        """
+        self._manager.wait_until_finished()
 
     def replace(self, step: int, state: PyTree, progress: dict[str, Any], score: float) -> None:
         """Saves a step that was saved before without its score."""
@@ -183,7 +193,7 @@ def read_contents(run: epath.Path, step: int) -> Contents:
     Raises:
         ValueError: it does not read.
     """
-    folder = run.resolve() / DIRECTORY / str(step)
+    folder = files.absolute(run) / DIRECTORY / str(step)
     with _reader() as reader:
         try:
             metadata = reader.metadata(folder)
@@ -213,7 +223,7 @@ def restore_variables(run: epath.Path, step: int, like: PyTree = None) -> dict[s
     with _reader() as reader:
         try:
             restored = reader.restore(
-                run.resolve() / DIRECTORY / str(step),
+                files.absolute(run) / DIRECTORY / str(step),
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeRestore(
                         item=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), item),

@@ -16,6 +16,7 @@ from etils import epath
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
+from segtad_jax import files
 from segtad_jax.ops.boundaries import boundary_scores, snap
 from segtad_jax.ops.nms import soft_nms
 
@@ -180,8 +181,5 @@ def write_detections(path: epath.PathLike, detections: Mapping[str, Sequence[Det
 
 
 def write_json(path: epath.PathLike, content: object) -> None:
-    """Writes a whole file or none: under a temporary name, then renamed."""
-    path = epath.Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    temporary.replace(path)
+    """Writes a whole file or none."""
+    files.write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

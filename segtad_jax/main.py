@@ -5,6 +5,7 @@ use or an error, 75 told to stop (SIGTERM) and saved, 76 lost another process; a
 same command goes on.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -73,7 +74,8 @@ def main(argv: list[str]) -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    # Orbax logs what it raises as well, with every thread's stack.
+    logging.getLogger("absl").setLevel(logging.WARNING if _DEBUG.value else logging.CRITICAL)
     jax.config.update("jax_debug_nans", _DEBUG.value)
     startup.keep_compiled_programs()
     try:
@@ -81,7 +83,7 @@ def main(argv: list[str]) -> None:
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         if _DEBUG.value:
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}{_after(error)}")
     except stopping.StoppedError:
         log.info("stopped and saved; run the same command to go on")
         sys.exit(stopping.STATUS)
@@ -92,6 +94,17 @@ def main(argv: list[str]) -> None:
             "lost another process; run the same command on all to go on from the last checkpoint"
         )
         os._exit(parallel.LOST_STATUS)  # an orderly exit would wait for the others
+
+
+def _after(error: Exception) -> str:
+    """What to do about a disk that takes no more; Orbax tells of it in the text alone."""
+    refusals = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    if not any(os.strerror(number) in str(error) for number in refusals):
+        return ""
+    return (
+        "\nWhat was saved before is whole. Make room, or give a --workdir that can be written, and "
+        "run the same command to go on."
+    )
 
 
 def _act() -> int:

@@ -5,8 +5,11 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from etils import epath
+
+from segtad_jax.files import LineLog, on_object_store
 
 log = logging.getLogger(__name__)
 
@@ -14,35 +17,51 @@ FILE = "metrics.jsonl"
 
 
 class MetricLogger:
-    """Appends one JSON object a step to WORKDIR/metrics.jsonl, and tells how long is left."""
+    """Adds one JSON object a step to WORKDIR/metrics.jsonl, and tells how long is left."""
 
     def __init__(
-        self, workdir: epath.PathLike, first_step: int, last_step: int, *, silent: bool = False
+        self,
+        workdir: epath.PathLike,
+        first_step: int,
+        last_step: int,
+        *,
+        hyperparameters: Mapping[str, Any] | None = None,
+        silent: bool = False,
     ) -> None:
         """Opens the log of a run that goes on at `first_step`; later lines are dropped.
 
-        They belong to steps that were run but not saved, and will be run again. Of several
-        processes all but one are `silent`.
+        They belong to steps that were run but not saved, and will be run again. TensorBoard shows
+        the `hyperparameters` from the first start. Of several processes all but one are `silent`.
         """
         self._silent = silent
-        self._board = None
+        self._board: Any = None
         if silent:
             return
-        self._path = epath.Path(workdir) / FILE
+        self._log = LineLog(epath.Path(workdir) / FILE)
         self._first, self._last = first_step, last_step
         self._start = time.monotonic()
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        kept = [record for record in map(_parse, lines) if record["step"] <= first_step]
+        kept = [r for r in map(_parse, self._log.read()) if r["step"] <= first_step]
         self._written = {_key(record) for record in kept}
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        temporary.replace(self._path)
+        self._log.rewrite([json.dumps(record) for record in kept])
+        if not on_object_store(workdir):  # TensorBoard's writer knows no such paths
+            self._open_board(epath.Path(workdir) / "tensorboard", hyperparameters or {})
+
+    def __enter__(self) -> "MetricLogger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open_board(self, folder: epath.Path, hyperparameters: Mapping[str, Any]) -> None:
         try:
             from tensorboardX import SummaryWriter
-
-            self._board = SummaryWriter(str(epath.Path(workdir) / "tensorboard"))
         except ImportError:
-            pass
+            return
+        new = not folder.exists()
+        self._board = SummaryWriter(str(folder), purge_step=self._first + 1)
+        if new and hyperparameters:
+            rows = [f"| {name} | {value} |" for name, value in hyperparameters.items()]
+            self._board.add_text("config", "\n".join(["| field | value |", "|---|---|", *rows]))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Logs the numbers of a step, once; those under `timing/` differ between equal runs."""
@@ -51,8 +70,7 @@ class MetricLogger:
         record = {"step": step, **{k: float(v) for k, v in metrics.items()}}
         if _key(record) in self._written:  # by a run that was stopped after this line
             return
-        with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        self._log.append(json.dumps(record))
         if self._board:
             for name, value in metrics.items():
                 self._board.add_scalar(name, float(value), step)
@@ -69,7 +87,10 @@ class MetricLogger:
         log.info("%s", ", ".join([place, *numbers]))
 
     def close(self) -> None:
-        """Ends the TensorBoard log."""
+        """Ends both logs."""
+        if self._silent:
+            return
+        self._log.join()
         if self._board:
             self._board.close()
 

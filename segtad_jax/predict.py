@@ -20,7 +20,7 @@ from etils import epath
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from segtad_jax import startup
+from segtad_jax import files, startup
 from segtad_jax.data.annotations import bare, read_durations
 from segtad_jax.data.dataset import find, find_all, open_dataset
 from segtad_jax.data.features import (
@@ -261,9 +261,7 @@ class Parts:
 
 
 def _write_whole(path: epath.Path, content: object) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(content, allow_nan=False) + "\n")
-    temporary.rename(path)
+    files.write_whole(path, json.dumps(content, allow_nan=False) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ WORKDIR/curves.png        training curves
 WORKDIR/profile/          a trace of some steps, where one was asked for
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -104,6 +105,7 @@ def train(
 
     with (
         stop.listening(),
+        contextlib.ExitStack() as closing,
         Checkpoints(folder, config.train.keep, keep_best=bool(held)) as checkpoints,
     ):
         saved = checkpoints.restore_latest(state) or Saved(0, state, NEW)
@@ -123,7 +125,13 @@ def train(
             found = detector.detect(variables, dataset, judged)
             return evaluate(found, judged, dataset.classes, metrics=("map",))["map"]
 
-        logger = MetricLogger(folder, saved.step, last, silent=not parallel.is_main())
+        logger = closing.enter_context(
+            MetricLogger(
+                *(folder, saved.step, last),
+                hyperparameters=config_lib.flatten(config),
+                silent=not parallel.is_main(),
+            )
+        )
         milestones = Milestones(config, logger, checkpoints, judge, bool(held), stop)
         state = parallel.replicate(saved.state)
         step = parallel_step(config, model, transform)
@@ -142,11 +150,10 @@ def train(
             pauses=milestones.due,
             pause=milestones.reach,
         )
-        metrics = _conclude(
+        checkpoints.wait()  # no results without the step that they are of
+        return _conclude(
             config, folder, dataset, detector, state.variables, last, None if held else logger
         )
-    logger.close()
-    return metrics
 
 
 @dataclasses.dataclass(frozen=True)

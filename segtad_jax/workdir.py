@@ -13,6 +13,7 @@ from segtad_jax.config import default, differences, flatten
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.data.preparation import FILE as PREPARATION
 from segtad_jax.detections import write_json
+from segtad_jax.files import absolute, write_whole
 
 FILE = "config.json"
 # What a checkpoint must have in common with a config that evaluates it.
@@ -73,14 +74,14 @@ def starting_point(workdir: epath.Path, checkpoint: str | None) -> str | None:
         if checkpoint is None:
             return None
         run, step = locate(checkpoint)
-        return str(run.resolve() / str(step))
+        return str(absolute(run) / str(step))
     recorded = _read(workdir).get("start")
     if checkpoint is None:
         return recorded
     run, number = split(checkpoint)
     # RUN alone stays what it was at the first start, however far that run has come since.
     given = str(
-        run.resolve() / (epath.Path(recorded or "").name if number is None else str(number))
+        absolute(run) / (epath.Path(recorded or "").name if number is None else str(number))
     )
     if given != recorded:
         raise ValueError(
@@ -123,7 +124,7 @@ def claim(
         return
     workdir.mkdir(parents=True, exist_ok=True)
     if (preparation := dataset.directory / PREPARATION).exists():  # the data set may be gone then
-        preparation.copy(workdir / PREPARATION, overwrite=True)
+        write_whole(workdir / PREPARATION, preparation.read_bytes())
     write_json(workdir / FILE, _identity(config, dataset) | ({"start": start} if start else {}))
 
 

@@ -25,7 +25,7 @@ PARTS = {
         "checkpoint", "metric_logger", "fit", "profiling", "report", "startup", "stopping",
         "transfer", "workdir",
     },
-    "workdir": {"checkpoint", "config", "data", "detections", "parallel"},
+    "workdir": {"checkpoint", "config", "data", "detections", "files", "parallel"},
     "compile_check": {
         "config", "detector", "models", "optim", "parallel", "program_figures", "topology", "train",
     },
@@ -40,21 +40,24 @@ PARTS = {
     "trained": {
         "checkpoint", "config", "data", "detections", "detector", "models", "train", "workdir",
     },
-    "predict": {"config", "data", "detections", "feature_flags", "startup", "trained"},
+    "predict": {
+        "config", "data", "detections", "feature_flags", "files", "startup", "trained",
+    },
     "startup": set(),
+    "files": set(),
     "profiling": set(),
     "models": {"ops"},
     "losses": {"ops"},
     "targets": {"ops"},
-    "detections": {"ops"},
-    "report": {"evaluation"},
+    "detections": {"files", "ops"},
+    "report": {"evaluation", "files"},
     "config": set(),
     "parallel": set(),
-    "checkpoint": {"contents"},  # the command, when it is one
+    "checkpoint": {"contents", "files"},  # the former when it is a command
     "contents": {"checkpoint", "data", "workdir"},
     "transfer": {"checkpoint", "parallel", "workdir"},
     "optim": set(),
-    "metric_logger": set(),
+    "metric_logger": {"files"},
     "data": set(),
     "ops": set(),
     "evaluation": set(),

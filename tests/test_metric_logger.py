@@ -49,6 +49,16 @@ def test_tensorboard_gets_the_same_numbers(tmp_path: pathlib.Path) -> None:
     assert b"loss/total" in events.read_bytes()
 
 
+def test_tensorboard_shows_the_hyperparameters_once(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("tensorboardX")
+    for first in (0, 10):
+        MetricLogger(tmp_path, first, 20, hyperparameters={"model.width": 77}).close()
+        for file in (tmp_path / "tensorboard").glob("events.*"):  # named by the second
+            file.rename(file.with_name(f"{first}"))
+    events = [file.read_bytes() for file in (tmp_path / "tensorboard").iterdir()]
+    assert sum(content.count(b"| model.width | 77 |") for content in events) == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "1 s"), (59.0, "59 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min")],

@@ -5,11 +5,11 @@ import math
 from os import PathLike
 from typing import Any
 
-from etils import epath
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from segtad_jax.files import LineLog
 from segtad_jax.report import style
 
 Series = dict[str, dict[int, float]]
@@ -22,7 +22,7 @@ def read_series(metrics_jsonl_path: str | PathLike[str]) -> Series:
     run was stopped is left out.
     """
     series: Series = {}
-    lines = epath.Path(metrics_jsonl_path).read_text().splitlines()
+    lines = LineLog(metrics_jsonl_path).read()
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)

@@ -12,6 +12,8 @@ from etils import epath
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from segtad_jax.files import write_whole
+
 INK = "#1c2733"
 MUTED = "#6b7785"
 GRID = "#e4e8ec"
@@ -89,6 +91,4 @@ def write(path: str | PathLike[str], content: bytes) -> None:
     """Writes a file whole or not at all."""
     file = epath.Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.parent / f".{file.name}.tmp"
-    temporary.write_bytes(content)
-    temporary.replace(file)
+    write_whole(file, content)

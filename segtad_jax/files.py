@@ -1,0 +1,81 @@
+"""Files of a run, on disks and on object stores (gs://), which know neither append nor rename."""
+
+import contextlib
+import time
+import uuid
+
+from etils import epath
+
+PARTS = ".parts"  # beside a log on an object store: lines that are not in it yet
+MOST_PARTS = 100  # before they are joined
+
+
+def on_object_store(path: epath.PathLike) -> bool:
+    """Whether a path is that of an object, such as gs://bucket/run/metrics.json."""
+    return "://" in str(epath.Path(path))
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """The path from the root; epath's `resolve` would look for gs:// in the working directory."""
+    path = epath.Path(path)
+    return path if on_object_store(path) else path.resolve()
+
+
+def write_whole(path: epath.PathLike, content: str | bytes) -> None:
+    """Writes a file whole or not at all; what was there before stays until then.
+
+    Raises:
+        OSError: it cannot be written, for instance because the disk is full; nothing has changed.
+    """
+    path = epath.Path(path)
+    content = content.encode() if isinstance(content, str) else content
+    if on_object_store(path):  # an object appears when it is whole
+        path.write_bytes(content)
+        return
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+class LineLog:
+    """A text file that grows by lines; on an object store in parts, which are joined in the end."""
+
+    def __init__(self, path: epath.PathLike) -> None:
+        """Nothing is read or written yet."""
+        self._path = epath.Path(path)
+        self._parts = self._path.with_name(self._path.name + PARTS)
+        self._pending = 0  # parts that this object wrote
+
+    def read(self) -> list[str]:
+        """All lines; the last one may be cut off, if the writer was killed."""
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        parts = sorted(self._parts.iterdir()) if self._parts.exists() else []
+        return lines + [line for part in parts for line in part.read_text().splitlines()]
+
+    def rewrite(self, lines: list[str]) -> None:
+        """Makes these all its lines."""
+        write_whole(self._path, "".join(line + "\n" for line in lines))
+        self._parts.rmtree(missing_ok=True)
+        self._pending = 0
+
+    def append(self, line: str) -> None:
+        """Adds a line, on the disk when this returns."""
+        if not on_object_store(self._path):
+            with self._path.open("a") as file:
+                file.write(line + "\n")
+            return
+        self._parts.mkdir(parents=True, exist_ok=True)
+        (self._parts / f"{time.time_ns():020}").write_text(line + "\n")  # in order of their names
+        self._pending += 1
+        if self._pending == MOST_PARTS:
+            self.join()
+
+    def join(self) -> None:
+        """Puts the parts, if there are any, into the one file."""
+        if self._pending:
+            self.rewrite(self.read())
