@@ -14,6 +14,23 @@ die() {
   exit 1
 }
 
+# Takes --dry-run off the arguments of a script; what is left of them goes to `rest`.
+dry_run_and_rest() {
+  if [[ ${1:-} == --dry-run ]]; then
+    dry_run=yes
+    shift
+  fi
+  rest=("$@")
+}
+
+# The same, and takes off the command, which must be there.
+command_and_rest() {
+  dry_run_and_rest "$@"
+  command=${rest[0]:-}
+  [[ $command ]] || die "${usage:?}"
+  rest=("${rest[@]:1}")
+}
+
 # The words of a command, quoted where a shell needs it.
 quoted() {
   local word words=()

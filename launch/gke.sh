@@ -11,13 +11,8 @@ usage="usage: gke.sh [--dry-run] COMMAND
   stop           the job
   delete         the cluster"
 
-if [[ ${1:-} == --dry-run ]]; then
-  dry_run=yes
-  shift
-fi
-command=${1:-}
-[[ $command ]] || die "$usage"
-shift
+command_and_rest "$@"
+set -- "${rest[@]}"
 [[ $command == run || $# == 0 ]] || die "$usage"
 settings PROJECT ZONE CLUSTER
 

@@ -12,13 +12,8 @@ usage="usage: tpu.sh [--dry-run] COMMAND
   status         of the slice, then of the run on every worker
   delete         the slice, and the request for it"
 
-if [[ ${1:-} == --dry-run ]]; then
-  dry_run=yes
-  shift
-fi
-command=${1:-}
-[[ $command ]] || die "$usage"
-shift
+command_and_rest "$@"
+set -- "${rest[@]}"
 [[ $command == run || $# == 0 ]] || die "$usage"
 settings PROJECT ZONE TPU_NAME
 

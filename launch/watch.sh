@@ -14,10 +14,8 @@ tried=0
 unanswered=0
 
 [[ ${1:-} != --help ]] || die "$usage"
-if [[ ${1:-} == --dry-run ]]; then
-  dry_run=yes
-  shift
-fi
+dry_run_and_rest "$@"
+set -- "${rest[@]}"
 settings ATTEMPTS TPU_NAME PROJECT ZONE ACCELERATOR_TYPE RUNTIME_VERSION SPOT CONFIG DATA_DIR WORKDIR
 [[ $ATTEMPTS =~ ^[1-9][0-9]*$ ]] || die "ATTEMPTS=$ATTEMPTS: it must be a number above 0"
 

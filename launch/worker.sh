@@ -9,13 +9,8 @@ usage="usage: worker.sh [--dry-run] COMMAND
   logs           its last lines, and more until it ends
   status         not started | running | exit STATUS | died"
 
-if [[ ${1:-} == --dry-run ]]; then
-  dry_run=yes
-  shift
-fi
-command=${1:-}
-[[ $command ]] || die "$usage"
-shift
+command_and_rest "$@"
+set -- "${rest[@]}"
 cd "$project"
 
 running() {

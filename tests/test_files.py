@@ -103,7 +103,7 @@ def test_a_run_on_an_object_store_is_one_on_a_disk(
         run, "Checkpoints", lambda folder, *args, **kw: opened(tmp_path / "own", *args, **kw)
     )
     config = short(str(tmp_path / "data"), train__steps=8)
-    run.train(config, "gs://bucket/run", "3:2")
+    run.train(config, "gs://bucket/run", profile="3:2")
     monkeypatch.undo()
     run.train(config, tmp_path / "disk")
     assert logged(bucket / "run") == logged(tmp_path / "disk")
