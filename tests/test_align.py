@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from segtad_jax.ops import align
+from segtad_jax.ops import align, bin_projection
 from segtad_jax.ops.proposals import proposal_grid
 
 INTERPOLATIONS = ("constant", "linear")
@@ -130,9 +130,7 @@ def test_an_offset_does_not_cost_the_digits_of_short_segments(interpolation):
     rows = np.flatnonzero((proposal_grid(1000, 8) == segments[picked][:, None]).all(-1).any(0))
     one_channel = np.zeros((32, 4, 32), np.float32)
     one_channel[np.arange(32), 1, np.arange(32)] = 1  # copies channel 1 of every bin
-    found = align.align_and_project(
-        features, grid.edges[rows], grid.points, grid.widths[rows], one_channel, interpolation
-    )
+    found = bin_projection.align_and_project(features, grid, rows, one_channel, interpolation)
     np.testing.assert_allclose(found, expected[..., 1], atol=4e-4)
 
 
@@ -169,8 +167,8 @@ def test_gradients(interpolation):
     outer = rng.normal(size=(len(segments), 2))
 
     def total(x, kernel):
-        out = align.align_and_project(
-            x, grid.edges, grid.points, grid.widths, kernel, interpolation
+        out = bin_projection.align_and_project(
+            x, grid, np.arange(len(segments)), kernel, interpolation
         )
         return (out * outer).sum()
 
@@ -226,17 +224,10 @@ def test_align_and_project_is_sgalign_and_a_linear_layer(interpolation, decoder_
     bins = slow_sgalign(features, segments / decoder_stride, num_bins, 0.5, interpolation)
     expected = np.einsum("nrc,rcw->nw", bins, kernel)
     some = np.array([20, 3, 3, 11])
-    compiled = jax.jit(align.align_and_project, static_argnames="interpolation")
-    for function in (align.align_and_project, compiled):
+    compiled = jax.jit(bin_projection.align_and_project, static_argnames="interpolation")
+    for function in (bin_projection.align_and_project, compiled):
         for rows in (np.arange(len(segments)), some):
-            out = function(
-                features,
-                grid.edges[rows],
-                grid.points,
-                grid.widths[rows],
-                kernel,
-                interpolation=interpolation,
-            )
+            out = function(features, grid, rows, kernel, interpolation=interpolation)
             np.testing.assert_allclose(out, expected[rows], rtol=1e-4, atol=1e-4)
 
 
@@ -245,7 +236,7 @@ def test_vmap_equals_a_loop_and_integrals_are_float32_whatever_the_dtype():
     kernel = jnp.ones((8, 3, 2))
 
     def one(x):
-        return align.align_and_project(x, grid.edges, grid.points, grid.widths, kernel)
+        return bin_projection.align_and_project(x, grid, np.arange(len(grid.edges)), kernel)
 
     batch = np.stack([random_features(32, seed=seed) for seed in range(3)])
     for x, out, bins in zip(
@@ -263,10 +254,10 @@ def test_vmap_equals_a_loop_and_integrals_are_float32_whatever_the_dtype():
         align.sgalign(half, np.array([[0, 8]])),
         align.sgalign(half.astype(jnp.float32), np.array([[0, 8]])),
     )
-    out = align.align_and_project(
-        half, grid.edges, grid.points, grid.widths, kernel.astype(jnp.bfloat16)
+    out = bin_projection.align_and_project(
+        half, grid, np.arange(len(grid.edges)), kernel.astype(jnp.bfloat16)
     )
-    assert out.dtype == jnp.bfloat16
+    assert out.dtype == jnp.float32
 
 
 def test_errors_name_the_numbers():

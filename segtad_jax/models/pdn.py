@@ -3,12 +3,12 @@
 Written for the proposals of one video; SegTAD vmaps it.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from segtad_jax.ops.graph import cosine_attention, edge_convolution
+from segtad_jax.ops.videos import over_videos
 
 
 class PDN(nn.Module):
@@ -34,15 +34,22 @@ class PDN(nn.Module):
         valid: Bool[Array, "b n"],
     ) -> Float[Array, "b n 2"]:
         """See the class."""
-        in_axes = (0, 0 if neighbours.ndim == 3 else None, 0, None)
-        x = features
-        for layer in range(self.num_layers):
-            kernel = self.param(
+        shared = neighbours.ndim == 2  # of the whole grid: the same for all videos
+        kernels = [
+            self.param(
                 f"edge_{layer}_kernel",
                 nn.initializers.lecun_normal(),
-                (2 * x.shape[-1], self.width),
+                (2 * (self.width if layer else features.shape[-1]), self.width),
             )
-            x = jax.vmap(self._layer, in_axes)(x, neighbours, valid, kernel)
+            for layer in range(self.num_layers)
+        ]
+
+        def layers(x: Array, valid: Array, own: Array | None) -> Array:
+            for kernel in kernels:
+                x = self._layer(x, neighbours if own is None else own, valid, kernel)
+            return x
+
+        x = over_videos(layers, features, valid, None if shared else neighbours)
         return nn.Dense(2, dtype=self.dtype, name="scores")(x).astype(jnp.float32)
 
     def _layer(self, x: Array, neighbours: Array, valid: Array, kernel: Array) -> Array:

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from segtad_jax.models.pdn import PDN
 from segtad_jax.models.ssn import ENCODER_STRIDE, SSN
-from segtad_jax.ops import align, proposals, sampling
+from segtad_jax.ops import align, bin_projection, proposals, sampling
+from segtad_jax.ops.videos import over_videos
 
 
 class Grid(NamedTuple):
@@ -112,7 +113,9 @@ class SegTAD(nn.Module):
 
         rows, neighbours = self._rows(constants, seeds, len(features))
         valid = jnp.asarray(constants.segments)[rows, 1] <= num_frames[:, None]  # [b, n]
-        aligned = self._sgalign(out.pop("decoded"), rows, constants, dtype)
+        aligned = self._sgalign(
+            out.pop("decoded"), num_frames, seeds is not None, rows, constants.lattice
+        )
         aligned = jnp.where(valid[..., None], nn.relu(aligned), 0)
         pdn = PDN(model.width, model.proposal_layers, model.aggregate, dtype, name="pdn")
         return out | {"proposal_logits": pdn(aligned, neighbours, valid), "rows": rows}
@@ -138,21 +141,29 @@ class SegTAD(nn.Module):
     def _sgalign(
         self,
         decoded: Float[Array, "b n C"],
+        num_frames: Int[Array, " b"],
+        seeded: bool,
         rows: Int[Array, "b m"],
-        constants: Grid,
-        dtype: jnp.dtype,
+        lattice: align.Lattice,
     ) -> Float[Array, "b m W"]:
         """SGAlign and the linear layer after it (G-TAD, reference 43), before its ReLU."""
         model = self.config.model
+        dtype = jnp.dtype(model.dtype)
         shape = (model.num_bins, decoded.shape[-1], model.width)
-        kernel = self.param("align_kernel", nn.initializers.lecun_normal(), shape)
+        kernel = self.param("align_kernel", nn.initializers.lecun_normal(), shape).astype(dtype)
         bias = self.param("align_bias", nn.initializers.zeros, (model.width,))
-        lattice = constants.lattice
+        num_nodes = -(-num_frames // model.decoder_stride)
 
-        def project(nodes: Array, rows: Array) -> Array:
-            edges, widths = jnp.asarray(lattice.edges)[rows], jnp.asarray(lattice.widths)[rows]
-            return align.align_and_project(
-                nodes, edges, lattice.points, widths, kernel.astype(dtype), model.interpolation
+        def project(nodes: Array, num_nodes: Array, rows: Array) -> Array:
+            return bin_projection.align_and_project(
+                nodes, lattice, rows, kernel, model.interpolation, num_nodes
             )
 
-        return jax.vmap(project)(decoded, rows) + bias
+        def project_all(nodes: Array, num_nodes: Array, _: Array) -> Array:
+            return bin_projection.align_and_project_all(
+                nodes, lattice, kernel, model.interpolation, num_nodes
+            )
+
+        whole = not seeded and dtype == jnp.float32
+        cpu_function = project_all if whole else project
+        return over_videos(project, decoded, num_nodes, rows, cpu_function=cpu_function) + bias

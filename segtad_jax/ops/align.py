@@ -20,19 +20,23 @@ class Lattice(NamedTuple):
         points: coordinates in nodes of the features, increasing, clipped to the support.
         edges: for each proposal the rows of `points` at its bin edges.
         widths: width of each proposal's bins, in nodes.
+        parts: points to a node, where the integral is linear between nodes ('constant') and points
+            lie closer than nodes; else 1.
     """
 
     points: Float32[np.ndarray, " P"]
     edges: Int32[np.ndarray, "M R+1"]
     widths: Float32[np.ndarray, " M"]
+    parts: int
 
 
 def running_integral(
     features: Float[Array | np.ndarray, "T C"],
     points: Real[Array | np.ndarray, " P"],
     interpolation: str = "constant",
-) -> Float32[Array, "P C"]:
-    """F(x), the integral of the features from 0 to x, in float32.
+    num_nodes: int | Int[Array | np.ndarray, ""] | None = None,
+) -> Float[Array, "P C"]:
+    """F(x), the integral of the features from 0 to x, in float32 (or float64, if they are).
 
     Args:
         features: one node a row.
@@ -40,20 +44,27 @@ def running_integral(
         interpolation: 'constant', node t has its value on [t, t + 1), support [0, T]; 'linear',
             node t at coordinate t, linear between nodes, the first value held over [-1, 0] and the
             last over [T - 1, T], support [-1, T]. Zero outside the support.
+        num_nodes: of the T those that are real; the support ends there. All where None.
 
     Raises:
         ValueError: on an unknown interpolation.
     """
-    low, high = _support(features.shape[0], interpolation)
-    x = jnp.asarray(features, jnp.float32)
+    x = floating(features)
+    total = x.shape[0]
+    low, high = support(total if num_nodes is None else num_nodes, interpolation)
+    if num_nodes is not None:
+        x = jnp.where(jnp.arange(total)[:, None] < num_nodes, x, 0)
     if interpolation == "constant":
         left = right = x
         before = jnp.zeros_like(x[:1])
     else:
-        left, right = jnp.concatenate([x[:1], x]), jnp.concatenate([x, x[-1:]])
+        following = jnp.concatenate([x[1:], x[-1:]])
+        if num_nodes is not None:  # held, not a slope down to the padding
+            following = jnp.where(jnp.arange(total)[:, None] + 1 < num_nodes, following, x)
+        left, right = jnp.concatenate([x[:1], x]), jnp.concatenate([x[:1], following])
         before = -x[:1]  # F(-1)
     whole = jnp.cumsum(jnp.concatenate([before, (left + right) / 2]), axis=0)
-    position = jnp.clip(jnp.asarray(points, jnp.float32), low, high) - low
+    position = jnp.clip(jnp.asarray(points, x.dtype), low, high) - low
     cell = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, left.shape[0] - 1)
     part = (position - cell)[:, None]
     return whole[cell] + part * (left[cell] + part / 2 * (right[cell] - left[cell]))
@@ -65,7 +76,7 @@ def sgalign(
     num_bins: int = 32,
     context: float = 0.5,
     interpolation: str = "constant",
-) -> Float32[Array, "M {num_bins} C"]:
+) -> Float[Array, "M {num_bins} C"]:
     """Mean of the features over each of the bins of each segment, widened on both sides.
 
     Args:
@@ -76,10 +87,11 @@ def sgalign(
         interpolation: as in `running_integral`.
 
     Returns:
-        Means in float32; what lies outside the video counts as 0. A segment without length has
-        bins of 0.
+        Means, at least float32; what lies outside the video counts as 0. A segment without length
+        has bins of 0.
     """
-    features, segments = jnp.asarray(features, jnp.float32), jnp.asarray(segments, jnp.float32)
+    features = floating(features)
+    segments = jnp.asarray(segments, features.dtype)
     start, length = segments[:, :1], segments[:, 1:] - segments[:, :1]
     fractions = (1 + 2 * context) * jnp.arange(num_bins + 1) / num_bins - context
     edges = start + length * fractions  # [M, R + 1]
@@ -88,7 +100,7 @@ def sgalign(
     # put back by how much of each bin is inside. Neither result nor gradients depend on its value.
     mean = jax.lax.stop_gradient(features).mean(0)
     integral = running_integral(features - mean, edges.reshape(-1), interpolation)
-    inside = jnp.clip(edges, *_support(features.shape[0], interpolation))
+    inside = jnp.clip(edges, *support(features.shape[0], interpolation))
     sums = jnp.diff(integral.reshape(*edges.shape, -1), axis=1)
     sums += jnp.diff(inside, axis=1)[..., None] * mean
     widths = jnp.diff(edges, axis=1)[..., None]  # as rounded, so that a constant stays itself
@@ -133,7 +145,7 @@ def lattice(
             f"decoder_stride={decoder_stride} does not divide num_frames={num_frames}: "
             "choose 1 or another divisor"
         )
-    low, high = _support(num_frames // decoder_stride, interpolation)
+    low, high = support(num_frames // decoder_stride, interpolation)
     cells = proposal_grid(num_frames, stride) // stride
     start, length = cells[:, :1], cells[:, 1:] - cells[:, :1]
 
@@ -146,49 +158,21 @@ def lattice(
     points = np.clip(step * np.arange(first, last + 1), low, high)
     edges = np.clip(edges, first, last) - first
     widths = step * length[:, 0]
-    return Lattice(points.astype(np.float32), edges.astype(np.int32), widths.astype(np.float32))
+    parts = max(round(1 / step), 1) if interpolation == "constant" else 1
+    parts = parts if parts * step == 1 else 1
+    return Lattice(
+        points.astype(np.float32), edges.astype(np.int32), widths.astype(np.float32), parts
+    )
 
 
-def align_and_project(
-    features: Float[Array | np.ndarray, "T C"],
-    edges: Int[Array | np.ndarray, "n E"],
-    points: Float[Array | np.ndarray, " P"],
-    widths: Float[Array | np.ndarray, " n"],
-    kernel: Float[Array | np.ndarray, "E-1 C W"],
-    interpolation: str = "constant",
-) -> Float[Array, "n W"]:
-    """SGAlign and the linear layer after it: sum over r of bin_r @ kernel_r, without bias.
-
-    Args:
-        features: one node a row.
-        edges: of all proposals of a `lattice`, or of some of them; E = R + 1.
-        points: of that lattice.
-        widths: of the same proposals.
-        kernel: one matrix for each bin.
-        interpolation: as the lattice was made for.
-
-    Returns:
-        In the dtype of `kernel`; integrals and bins are float32.
-    """
-    features, kernel = jnp.asarray(features, jnp.float32), jnp.asarray(kernel)
-    mean = jax.lax.stop_gradient(features).mean(0)  # see sgalign
-    integral = running_integral(features - mean, points, interpolation)
-    points, edges, widths = jnp.asarray(points), jnp.asarray(edges), jnp.asarray(widths)[:, None]
-
-    def add_bin(
-        total: Float[Array, "n W"], one_bin: tuple[Array, Array, Array]
-    ) -> tuple[Float[Array, "n W"], None]:
-        first, last, kernel_r = one_bin  # rows of the integral [n], matrix [C, W]
-        inside = (points[last] - points[first])[:, None]
-        means = (integral[last] - integral[first] + inside * mean) / widths  # [n, C]
-        return total + means.astype(kernel.dtype) @ kernel_r, None
-
-    # One bin at a time: all of them at once are R C numbers a proposal.
-    total = jnp.zeros((edges.shape[0], kernel.shape[-1]), kernel.dtype)
-    return jax.lax.scan(add_bin, total, (edges.T[:-1], edges.T[1:], kernel))[0]
+def floating(x: Float[Array | np.ndarray, "T C"]) -> Float[Array, "T C"]:
+    """In float32, or float64 if it is."""
+    return jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _support(num_nodes: int, interpolation: str) -> tuple[int, int]:
+def support(
+    num_nodes: int | Int[Array | np.ndarray, ""], interpolation: str
+) -> tuple[int, int | Int[Array | np.ndarray, ""]]:
     """Where the features are not zero, in nodes."""
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation={interpolation!r} is unknown: use one of {INTERPOLATIONS}")

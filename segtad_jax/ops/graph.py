@@ -75,26 +75,28 @@ def edge_convolution(
         raise ValueError(f"aggregate={aggregate!r} is unknown: use one of {AGGREGATES}")
     x = jnp.asarray(features)
     kernel_self, kernel_other = jnp.split(jnp.asarray(kernel, x.dtype), 2)
-    own = x @ (kernel_self - kernel_other)
-    projected = x @ kernel_other  # linear, so project first and gather after
+    # Linear, so project first and gather after; one product reads the features once.
+    both = x @ jnp.concatenate([kernel_self - kernel_other, kernel_other], axis=1)
+    own, projected = jnp.split(both, 2, axis=1)
 
     counted = jnp.ones(neighbours.shape, bool) if valid is None else jnp.asarray(valid)
-    ignored = -jnp.inf if aggregate == "max" else 0
-    messages = []
-    for j in range(neighbours.shape[1]):
-        # One take per neighbour: a single [N, k, D] gather is many times slower on a CPU.
-        message = jnp.take(projected, neighbours[:, j], axis=0, mode="clip")
-        if weights is not None:
-            message = message * jnp.asarray(weights)[:, j, None]
-        messages.append(jnp.where(counted[:, j, None], message, ignored))
-
-    count = counted.sum(1)[:, None]
+    factors = jnp.ones(neighbours.shape, x.dtype) if weights is None else jnp.asarray(weights)
     if aggregate == "max":
-        combined = jnp.where(count > 0, functools.reduce(jnp.maximum, messages), 0)
+        messages = [
+            jnp.where(counted[:, j, None], factors[:, j, None] * message, -jnp.inf)
+            for j, message in enumerate(_messages(projected, neighbours))
+        ]
+        some = counted.any(1)[:, None]
+        combined = jnp.where(some, functools.reduce(jnp.maximum, messages), 0)
     else:
-        combined = functools.reduce(jnp.add, messages)
-    if aggregate == "mean":
-        combined /= jnp.maximum(count, 1)
+        factors = jnp.where(counted, factors, 0)
+        if aggregate == "mean":
+            factors = factors / jnp.maximum(counted.sum(1, keepdims=True), 1)
+        weighted = (
+            factors[:, j, None] * message
+            for j, message in enumerate(_messages(projected, neighbours))
+        )
+        combined = functools.reduce(jnp.add, weighted)
     return (own + combined).astype(x.dtype)
 
 
@@ -107,10 +109,16 @@ def cosine_attention(
         features: one node a row. A row of zeros gives 0 and finite gradients.
         neighbours: rows of `features`.
     """
-    x = jnp.asarray(features, jnp.float32)
-    unit = x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-12)
-    cosines = [
-        jnp.sum(unit * jnp.take(unit, neighbours[:, j], axis=0, mode="clip"), axis=-1)
-        for j in range(neighbours.shape[1])
-    ]
-    return jnp.stack(cosines, axis=1)
+    x = jnp.asarray(features, jnp.promote_types(features.dtype, jnp.float32))
+    scale = jax.lax.rsqrt(jnp.sum(x * x, axis=-1) + 1e-12)
+    # Products of the rows as they are, scaled after: the sums then vectorise.
+    products = [jnp.sum(x * other, axis=-1) for other in _messages(x, neighbours)]
+    return jnp.stack(products, axis=1) * scale[:, None] * scale[neighbours]
+
+
+def _messages(
+    x: Float[Array, "N D"], neighbours: Int[Array | np.ndarray, "N k"]
+) -> list[Float[Array, "N D"]]:
+    """Of each node's first, second, ... neighbour: one [N, k, D] gather is far slower on a CPU."""
+    columns = jnp.asarray(neighbours).T
+    return [x.at[column].get(mode="promise_in_bounds") for column in columns]

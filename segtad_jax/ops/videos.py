@@ -1,0 +1,29 @@
+"""The videos of a batch, and the one place where a form is chosen by the platform."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+PyTree = Any
+
+
+def over_videos(
+    function: Callable, *batches: PyTree, cpu_function: Callable | None = None
+) -> PyTree:
+    """`function` of each video of a batch.
+
+    Accelerators take all videos at once. A CPU takes one after the other, with all of its threads:
+    the arrays of one video stay in its cache, those of a batch do not (docs/performance.md). The
+    platform is that which the program is compiled or exported for, wherever that is done.
+
+    Args:
+        function: of one video.
+        *batches: its arguments, with a leading axis; None stays None.
+        cpu_function: what to take on a CPU instead, with equal results.
+    """
+
+    def one_by_one(*batches: PyTree) -> PyTree:
+        return jax.lax.map(lambda video: (cpu_function or function)(*video), batches)
+
+    return jax.lax.platform_dependent(*batches, cpu=one_by_one, default=jax.vmap(function))
