@@ -100,7 +100,6 @@ def default() -> ConfigDict:
     evaluation.snap = 0  # frames a boundary may move to the largest start or end score (ours)
     evaluation.boundary_power = 0.0  # of start times end score in a proposal's score (ours)
     evaluation.sigma = 0.4  # of Gaussian soft-NMS per class; 0.85 class-agnostic (author)
-    evaluation.candidates = 600  # of a class and recording that go into soft-NMS
     evaluation.min_score = 1e-4  # below it a candidate is dropped
     evaluation.max_detections = 200  # of a recording; the paper keeps 100 proposals (section 3.4)
     return config
@@ -186,7 +185,6 @@ POSITIVE = (
     *("model.width", "sampling.seeds", "train.batch_size", "train.steps", "train.keep"),
     *(
         "eval.batch_size",
-        "eval.candidates",
         "eval.max_detections",
         "eval.top_classes",
         "eval.sigma",

@@ -1,10 +1,9 @@
 """Scores of proposals and frames -> detections: classes, soft-NMS, seconds, and the result file.
 
-The first half runs on the device, one window at a time (the caller vmaps); the second pools the
-windows of a recording on the host, where soft-NMS runs once per recording.
+Soft-NMS runs once per recording: with the network where a recording is one window (the caller maps
+over the windows of a batch), else after the windows of a recording are pooled on the host.
 """
 
-import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -22,10 +21,18 @@ from segtad_jax.ops.nms import soft_nms
 
 
 class Candidates(NamedTuple):
-    """The best proposals of every class."""
+    """Proposals with a score for each class."""
 
-    scores: Float[Array, "*b D n"]  # -inf: none
-    segments: Float[Array, "*b D n 2"]  # in frames of the window
+    scores: Float[Array, "*b D M"]  # -inf: none
+    segments: Float[Array, "*b M 2"]  # in frames
+
+
+class Selected(NamedTuple):
+    """What soft-NMS keeps, best first."""
+
+    labels: Int[Array, "*b R"]  # 0..D-1; -1: none
+    segments: Float[Array, "*b R 2"]  # in frames
+    scores: Float[Array, "*b R"]
 
 
 class Detection(NamedTuple):
@@ -90,54 +97,59 @@ def candidates(
         at_boundaries = jnp.prod(boundary_scores(moved, boundaries), axis=1)
         scores *= at_boundaries**settings.boundary_power
     if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
-        best, rows = jax.lax.top_k(jnp.where(kept, scores, -jnp.inf)[None], len(segments))
-        return Candidates(best, moved[rows])
+        return Candidates(jnp.where(kept, scores, -jnp.inf)[None], moved)
     classes = frame_class_scores(outputs["frame_logits"], segments, settings.renormalise)
     scores = scores[:, None] * classes  # [M, D]
     kept = kept[:, None] & (scores > settings.min_score)
     fused = jnp.sqrt(scores) if settings.fusion == "sqrt" else scores
-    scores = jnp.where(kept, fused, -jnp.inf)
-    best, rows = jax.lax.top_k(scores.T, min(settings.candidates, len(segments)))
-    return Candidates(best, moved[rows])
+    return Candidates(jnp.where(kept, fused, -jnp.inf).T, moved)
 
 
-def recording_detections(
-    scores: Float[np.ndarray, "w D n"],
-    segments: Float[np.ndarray, "w D n 2"],
-    classes: Sequence[str],
-    rate: float,
-    duration: float,
-    settings: ConfigDict,
-) -> list[Detection]:
-    """Pools the candidates of a recording's windows, runs soft-NMS per class, keeps the best.
+def select(candidates: Candidates, settings: ConfigDict) -> Selected:
+    """Soft-NMS per class of all candidates of a recording, and the best `max_detections`."""
+    labels, rows, scores = soft_nms(
+        candidates.segments, candidates.scores, settings.sigma, settings.max_detections
+    )
+    return Selected(labels, candidates.segments[rows], scores)
+
+
+def pool(windows: Sequence[Candidates], offsets: Sequence[int]) -> Candidates:
+    """The candidates of a recording from those of its windows, on the host.
 
     Args:
-        scores: of the candidates of w windows, -inf where there is none.
-        segments: of the candidates, in frames of the recording.
+        windows: in order of time.
+        offsets: frames at which they begin.
+
+    Returns:
+        Segments in frames of the recording. Filled up with candidates that are none to a power of
+        two of windows: few shapes, so that `select` compiles a few times only.
+    """
+    missing = (1 << (len(windows) - 1).bit_length()) - len(windows)
+    scores = [w.scores for w in windows]
+    scores += [np.full_like(scores[0], -np.inf)] * missing
+    moved = [w.segments + np.float32(o) for w, o in zip(windows, offsets, strict=True)]
+    moved += [np.zeros_like(moved[0])] * missing
+    return Candidates(np.concatenate(scores, axis=1), np.concatenate(moved))
+
+
+def in_seconds(
+    selected: Selected, classes: Sequence[str], rate: float, duration: float
+) -> list[Detection]:
+    """What was selected in a recording, best first; without what has no length in it.
+
+    Args:
+        selected: on the host.
         classes: names of the D classes.
         rate: frames per second.
         duration: seconds, to which the segments are clipped.
-        settings: `config.eval`.
-
-    Returns:
-        At most `max_detections`, best first.
     """
-    pooled_scores = np.concatenate(scores, axis=1)  # [D, w * n]
-    pooled = np.concatenate(segments, axis=1)
-    best = np.argsort(-pooled_scores, axis=1, kind="stable")[:, : scores.shape[2]]
-    pooled_scores = np.take_along_axis(pooled_scores, best, axis=1)
-    pooled = np.take_along_axis(pooled, best[..., None], axis=1)
-    rounds = min(settings.max_detections, best.shape[1])
-    index, kept = jax.device_get(_soft_nms(pooled, pooled_scores, settings.sigma, rounds))
-
-    label, slot = np.nonzero(index >= 0)
-    order = np.argsort(-kept[label, slot], kind="stable")[: settings.max_detections]
-    label, slot = label[order], slot[order]
-    seconds = np.clip(pooled[label, index[label, slot]] / rate, 0.0, duration)
-    names = [classes[d] for d in label.tolist()]
+    found = selected.labels >= 0
+    seconds = np.clip(selected.segments[found] / rate, 0.0, duration)
     return [
-        Detection(float(start), float(end), name, float(score))
-        for (start, end), name, score in zip(seconds, names, kept[label, slot], strict=True)
+        Detection(float(start), float(end), classes[label], float(score))
+        for label, (start, end), score in zip(
+            selected.labels[found], seconds, selected.scores[found], strict=True
+        )
         if end > start
     ]
 
@@ -161,13 +173,6 @@ def with_video_classes(
     if settings.fusion == "sqrt":
         fused = [d._replace(score=d.score**0.5) for d in fused]
     return sorted(fused, key=lambda d: -d.score)
-
-
-@functools.partial(jax.jit, static_argnums=3)
-def _soft_nms(
-    segments: Array, scores: Array, sigma: float | Array, rounds: int
-) -> tuple[Array, Array]:
-    return jax.vmap(soft_nms, in_axes=(0, 0, None, None))(segments, scores, sigma, rounds)
 
 
 def write_detections(path: epath.PathLike, detections: Mapping[str, Sequence[Detection]]) -> None:

@@ -1,6 +1,7 @@
 """A trained model over recordings: windows -> candidates on the devices -> detections."""
 
 import collections
+import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,13 +14,11 @@ from ml_collections import ConfigDict
 from segtad_jax import detections, parallel
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
-from segtad_jax.detections import Candidates, Detection
+from segtad_jax.detections import Candidates, Detection, Selected
 from segtad_jax.evaluation import scoring
 from segtad_jax.evaluation.class_scores import read_class_scores
 from segtad_jax.models.segtad import SegTAD, grid
-
-# Of a window: its index, scores [D, n] and segments [D, n, 2] in frames of the recording.
-Part = tuple[int, np.ndarray, np.ndarray]
+from segtad_jax.ops.videos import over_videos
 
 
 class Detector:
@@ -45,19 +44,26 @@ class Detector:
         model = SegTAD(config, len(classes))
         settings = config.eval
 
-        def predict_step(variables: Any, batch: dict[str, jax.Array]) -> Candidates:
+        def of_window(out: dict, num_frames: jax.Array, cut: jax.Array) -> Candidates:
+            return detections.candidates(out, segments, num_frames, cut, settings)
+
+        def of_recording(out: dict, num_frames: jax.Array, cut: jax.Array) -> Selected:
+            return detections.select(of_window(out, num_frames, cut), settings)
+
+        def predict(variables: Any, batch: dict[str, jax.Array], of_video: Callable) -> Any:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
-
-            def one(out: dict, num_frames: jax.Array, cut: jax.Array) -> Candidates:
-                return detections.candidates(out, segments, num_frames, cut, settings)
-
-            return jax.vmap(one)(outputs, batch["num_frames"], batch["cut"])
+            return over_videos(of_video, outputs, batch["num_frames"], batch["cut"])
 
         def frames_step(variables: Any, batch: dict[str, jax.Array]) -> jax.Array:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
             return jax.nn.softmax(outputs["frame_logits"])  # what else is in them is not computed
 
-        self.predict_step = _with_window(predict_step, devices)
+        # A recording that is one window is finished on the device; else its windows are pooled.
+        self.predict_step = _with_window(functools.partial(predict, of_video=of_recording), devices)
+        self._predict_windows = _with_window(
+            functools.partial(predict, of_video=of_window), devices
+        )
+        self._select = jax.jit(functools.partial(detections.select, settings=settings))
         self._predict_frames = _with_window(frames_step, devices)
 
     def detect(
@@ -78,21 +84,32 @@ class Detector:
         frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
         windows = pipeline.inference_windows(recordings, frames, overlap)
         waiting = collections.Counter(window.recording for window in windows)
-        parts: dict[int, list[Part]] = collections.defaultdict(list)
         found: dict[str, list[Detection]] = {}
-        for index, candidates in self._over(
-            windows, self.predict_step, variables, dataset, recordings
-        ):
-            window = windows[index]
-            segments = candidates.segments + np.float32(window.offset)
-            parts[window.recording].append((index, candidates.scores, segments))
-            waiting[window.recording] -= 1
-            if not waiting[window.recording]:
-                recording = recordings[window.recording]
-                pooled = parts.pop(window.recording)
-                found[recording.video] = self._pool(
-                    recording, pooled, video_scores.get(recording.video)
-                )
+
+        def finish(number: int, selected: Selected) -> None:
+            recording = recordings[number]
+            scores = video_scores.get(recording.video)
+            classes = self._classes if scores is None else ("",)
+            detected = detections.in_seconds(selected, classes, recording.rate, recording.duration)
+            if scores is not None:
+                detected = detections.with_video_classes(detected, scores, self._config.eval)
+            found[recording.video] = detected
+
+        parts: dict[int, dict[int, Candidates]] = collections.defaultdict(dict)
+        whole = len(windows) == len(recordings)
+        predict = self.predict_step if whole else self._predict_windows
+        for index, result in self._over(windows, predict, variables, dataset, recordings):
+            number = windows[index].recording
+            waiting[number] -= 1
+            if whole:
+                finish(number, result)
+                continue
+            parts[number][index] = result
+            if not waiting[number]:
+                pieces = sorted(parts.pop(number).items())
+                offsets = [windows[i].offset for i, _ in pieces]
+                pooled = detections.pool([candidates for _, candidates in pieces], offsets)
+                finish(number, jax.device_get(self._select(pooled)))
         unseen = [recordings[r].video for r, count in waiting.items() if count]
         if unseen:
             raise RuntimeError(f"not every window was seen exactly once, in: {unseen[:10]}")
@@ -115,23 +132,6 @@ class Detector:
             recording.video: total / total.sum(axis=1, keepdims=True)
             for recording, total in zip(recordings, sums, strict=True)
         }
-
-    def _pool(
-        self, recording: Recording, parts: list[Part], class_scores: dict[str, float] | None
-    ) -> list[Detection]:
-        """The detections of a recording from the candidates of its windows."""
-        _, scores, segments = zip(*sorted(parts, key=lambda part: part[0]), strict=True)
-        detected = detections.recording_detections(
-            np.stack(scores),
-            np.stack(segments),
-            self._classes if class_scores is None else ("",),
-            recording.rate,
-            recording.duration,
-            self._config.eval,
-        )
-        if class_scores is None:
-            return detected
-        return detections.with_video_classes(detected, class_scores, self._config.eval)
 
     def video_scores(self, recordings: Sequence[Recording]) -> dict[str, dict[str, float]]:
         """{video: {label: score}} of the file `eval.class_scores`; empty where there is none."""

@@ -54,10 +54,6 @@ def test_renormalising_a_certain_background_is_no_nan() -> None:
     np.testing.assert_array_equal(found, 0.0)
 
 
-def row_of(segment: np.ndarray) -> int:
-    return int(np.flatnonzero((segment == GRID).all(axis=1))[0])
-
-
 @pytest.mark.parametrize("fusion", ["product", "sqrt"])
 @pytest.mark.parametrize("power", [0.0, 0.5])
 def test_candidates_against_a_loop(outputs, fusion: str, power: float) -> None:
@@ -79,13 +75,10 @@ def test_candidates_against_a_loop(outputs, fusion: str, power: float) -> None:
         GRID,
         jnp.int32(num_frames),
         jnp.array(cut),
-        settings(fusion=fusion, min_score=0.05, candidates=10, boundary_power=power),
+        settings(fusion=fusion, min_score=0.05, boundary_power=power),
     )
-    best = -np.sort(-expected, axis=1)[:, :10]
-    np.testing.assert_allclose(found.scores, best, rtol=1e-4)
-    rows = np.apply_along_axis(row_of, 2, np.asarray(found.segments))
-    at = np.take_along_axis(expected, rows, axis=1)
-    np.testing.assert_allclose(np.where(np.isfinite(best), at, -np.inf), best, rtol=1e-4)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
+    np.testing.assert_array_equal(found.segments, GRID)
 
 
 def test_a_proposal_that_touches_an_inner_edge_is_dropped(outputs) -> None:
@@ -93,8 +86,7 @@ def test_a_proposal_that_touches_an_inner_edge_is_dropped(outputs) -> None:
         found = detections.candidates(
             outputs, GRID, jnp.int32(T), jnp.array(cut), settings(min_score=0.0)
         )
-        kept = {row_of(segment) for segment in found.segments[np.isfinite(found.scores)]}
-        assert kept == set(np.flatnonzero(~dropped).tolist())
+        np.testing.assert_array_equal(np.isfinite(found.scores), np.tile(~dropped, (D, 1)))
 
 
 def test_candidates_are_snapped_but_keep_the_scores_of_their_grid_proposal(outputs) -> None:
@@ -106,10 +98,10 @@ def test_candidates_are_snapped_but_keep_the_scores_of_their_grid_proposal(outpu
     np.testing.assert_array_equal(snapped.scores, plain.scores)
     moved = plain.segments + jnp.array([1.0, 1.0])
     ours = (plain.segments == jnp.array([4.0, 8.0])).all(-1)
-    assert ours.sum() == D
+    assert ours.sum() == 1
     np.testing.assert_array_equal(snapped.segments[ours], moved[ours])
     file = settings(class_scores="scores.json", snap=2)  # labels come later: one class, all rows
-    assert [5.0, 9.0] in detections.candidates(*of, file).segments[0].tolist()
+    assert [5.0, 9.0] in detections.candidates(*of, file).segments.tolist()
 
 
 def slow_soft_nms(segments: np.ndarray, scores: np.ndarray, sigma: float) -> list:
@@ -126,30 +118,36 @@ def slow_soft_nms(segments: np.ndarray, scores: np.ndarray, sigma: float) -> lis
     return out
 
 
-def test_windows_are_pooled_and_suppressed_once_per_class() -> None:
-    random = np.random.default_rng(0)
-    scores = random.random((2, D, 8)).astype(np.float32)
-    scores[1, :, 6:] = -np.inf  # fewer candidates in the second window
-    start = random.integers(0, 40, (2, D, 8))
-    segments = np.stack([start, start + random.integers(4, 20, start.shape)], -1)
-    found = detections.recording_detections(
-        scores,
-        segments.astype(np.float32),
-        ["a", "b", "c"],
-        rate=5.0,
-        duration=9.0,
-        settings=settings(max_detections=12, candidates=8),
-    )
+def random_windows(number: int) -> tuple[list[detections.Candidates], list[int]]:
+    random = np.random.default_rng(number)
+    windows = []
+    for _ in range(number):
+        scores = random.random((D, 8)).astype(np.float32)
+        scores[:, random.integers(0, 8, 2)] = -np.inf
+        start = random.integers(0, 12, 8)
+        segments = np.stack([start, start + random.integers(2, 9, 8)], -1).astype(np.float32)
+        windows.append(detections.Candidates(scores, segments))
+    return windows, [10 * i for i in range(number)]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_windows_are_pooled_and_suppressed_once_per_class(number: int) -> None:
+    windows, offsets = random_windows(number)
+    pooled = detections.pool(windows, offsets)
+    assert pooled.scores.shape == (D, 8 * {1: 1, 2: 2, 3: 4, 5: 8}[number])
+    selected = jax.device_get(detections.select(pooled, settings(max_detections=12)))
+    found = detections.in_seconds(selected, ["a", "b", "c"], rate=5.0, duration=9.0)
     expected = []
     for d in range(D):
-        pooled = np.concatenate(scores[:, d])
-        order = np.argsort(-pooled, kind="stable")[:8]
-        chosen = np.concatenate(segments[:, d])[order].astype(float)
+        scores = np.concatenate([w.scores[d] for w in windows]).astype(float)
+        segments = [w.segments + offset for w, offset in zip(windows, offsets, strict=True)]
+        present = np.isfinite(scores)
         expected += [
             (min(a / 5, 9.0), min(b / 5, 9.0), "abc"[d], s)
-            for a, b, s in slow_soft_nms(chosen, pooled[order].astype(float), 0.4)
+            for a, b, s in slow_soft_nms(np.concatenate(segments)[present], scores[present], 0.4)
         ]
     expected = sorted(expected, key=lambda x: -x[3])[:12]
+    expected = [e for e in expected if e[1] > e[0]]  # nothing of it lies in the recording
     assert [d.label for d in found] == [e[2] for e in expected]
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(
@@ -162,7 +160,7 @@ def test_labels_of_a_video_come_from_a_file(outputs, fusion: str, top: int) -> N
     chosen = settings(class_scores="file.json", fusion=fusion, top_classes=top)
     found = detections.candidates(outputs, GRID, jnp.int32(T), jnp.zeros(2, bool), chosen)
     s = 1 / (1 + np.exp(-np.asarray(outputs["proposal_logits"], np.float64)))
-    np.testing.assert_allclose(found.scores[0], -np.sort(-s.prod(1)), rtol=1e-5)
+    np.testing.assert_allclose(found.scores, s.prod(1)[None], rtol=1e-5)
 
     proposals = [detections.Detection(0.0, 4.0, "", 0.5), detections.Detection(2.0, 3.0, "", 0.4)]
     scores = {"run": 0.2, "jump": 0.7, "throw": 0.1}
@@ -175,14 +173,9 @@ def test_labels_of_a_video_come_from_a_file(outputs, fusion: str, top: int) -> N
 
 
 def test_nothing_above_the_threshold_is_no_detection() -> None:
-    none = detections.recording_detections(
-        np.full((1, D, 4), -np.inf, np.float32),
-        np.zeros((1, D, 4, 2), np.float32),
-        ["a", "b", "c"],
-        rate=5.0,
-        duration=9.0,
-        settings=settings(),
-    )
+    candidates = detections.Candidates(jnp.full((D, 4), -jnp.inf), jnp.zeros((4, 2)))
+    selected = jax.device_get(detections.select(candidates, settings()))
+    none = detections.in_seconds(selected, ["a", "b", "c"], rate=5.0, duration=9.0)
     assert none == []
 
 

@@ -1,4 +1,4 @@
-"""Gaussian soft-NMS."""
+"""Gaussian soft-NMS, of all classes at once."""
 
 import jax
 import jax.numpy as jnp
@@ -10,35 +10,53 @@ from segtad_jax.ops.segments import pairwise_tiou
 
 def soft_nms(
     segments: Real[Array | np.ndarray, "M 2"],
-    scores: Float[Array | np.ndarray, " M"],
+    scores: Float[Array | np.ndarray, "D M"],
     sigma: float | Float[Array, ""],
     max_segments: int,
-) -> tuple[Int32[Array, " {max_segments}"], Float32[Array, " {max_segments}"]]:
-    """Takes the best, multiplies every other score by exp(-tIoU^2 / sigma), and repeats.
+) -> tuple[
+    Int32[Array, " {max_segments}"],
+    Int32[Array, " {max_segments}"],
+    Float32[Array, " {max_segments}"],
+]:
+    """Soft-NMS within each class, and the best `max_segments` of all classes.
+
+    Within a class: take the best, multiply every other score by exp(-tIoU^2 / sigma), repeat. The
+    scores taken from a class never rise, so the next best of all is the next of some class, and no
+    class is looked at further than it gets.
 
     Args:
         segments: [start, end) in any unit.
-        scores: not negative; -inf stands for a segment that is not there.
+        scores: of the D classes, not negative; -inf stands for a segment that is not there.
         sigma: width of the Gaussian, above 0.
         max_segments: number of segments to take.
 
     Returns:
-        indices: rows of `segments` in the order taken, ties to the lower one; -1 where no segment
-            is left.
-        scores: as decayed when taken, so never increasing; 0 where no segment is left.
+        classes: 0..D-1 in the order taken, ties to the lower class; -1 where nothing is left.
+        rows: of `segments`, ties within a class to the lower one; -1 where nothing is left.
+        scores: as decayed when taken, so never increasing; 0 where nothing is left.
     """
     segments, scores = jnp.asarray(segments, jnp.float32), jnp.asarray(scores, jnp.float32)
+    if not scores.size:
+        nothing = jnp.full(max_segments, -1, jnp.int32)
+        return nothing, nothing, jnp.zeros(max_segments)
 
     def take_best(
-        remaining: Float[Array, " M"], _: None
-    ) -> tuple[Float[Array, " M"], tuple[Int32[Array, ""], Float[Array, ""]]]:
-        best = jnp.argmax(remaining).astype(jnp.int32)
-        score = remaining[best]
-        decay = jnp.exp(-jnp.square(pairwise_tiou(segments[best][None], segments)[0]) / sigma)
+        carried: tuple[Float[Array, "D M"], Float[Array, " D"]], _: None
+    ) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
+        remaining, best = carried
+        label = jnp.argmax(best).astype(jnp.int32)
+        # The barriers let one class be written in place: fused with its reader, all are copied.
+        one_class = jax.lax.optimization_barrier(remaining[label])
+        row = jnp.argmax(one_class).astype(jnp.int32)
+        decay = jnp.exp(-jnp.square(pairwise_tiou(segments[row][None], segments)[0]) / sigma)
         # Not -inf * decay: with a small sigma the decay is 0.
-        decayed = jnp.where(jnp.isneginf(remaining), -jnp.inf, remaining * decay)
-        return decayed.at[best].set(-jnp.inf), (best, score)
+        decayed = jnp.where(jnp.isneginf(one_class), -jnp.inf, one_class * decay)
+        decayed = jnp.where(jnp.arange(len(segments)) == row, -jnp.inf, decayed)
+        decayed = jax.lax.optimization_barrier(decayed)
+        following = (remaining.at[label].set(decayed), best.at[label].set(jnp.max(decayed)))
+        return following, (label, row, best[label])
 
-    _, (indices, taken) = jax.lax.scan(take_best, scores, length=max_segments)
+    start = (scores, jnp.max(scores, axis=1))
+    _, (labels, rows, taken) = jax.lax.scan(take_best, start, length=max_segments)
     found = ~jnp.isneginf(taken)
-    return jnp.where(found, indices, -1), jnp.where(found, taken, 0.0)
+    return jnp.where(found, labels, -1), jnp.where(found, rows, -1), jnp.where(found, taken, 0.0)
