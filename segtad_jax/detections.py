@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from segtad_jax import files
 from segtad_jax.ops.boundaries import boundary_scores, snap
 from segtad_jax.ops.nms import soft_nms
+from segtad_jax.ops.videos import over_videos
 
 
 class Candidates(NamedTuple):
@@ -111,6 +112,25 @@ def select(candidates: Candidates, settings: ConfigDict) -> Selected:
         candidates.segments, candidates.scores, settings.sigma, settings.max_detections
     )
     return Selected(labels, candidates.segments[rows], scores)
+
+
+def of_batch(
+    outputs: Mapping[str, Array],
+    segments: Int[np.ndarray, "M 2"],
+    num_frames: Int[Array, " b"],
+    cut: Bool[Array, "b 2"],
+    settings: ConfigDict,
+    finish: bool,
+) -> Candidates | Selected:
+    """`candidates` of every window of a batch; finished by `select` where each is a recording."""
+
+    def of_window(
+        outputs: Mapping[str, Array], num_frames: Array, cut: Array
+    ) -> Candidates | Selected:
+        found = candidates(outputs, segments, num_frames, cut, settings)
+        return select(found, settings) if finish else found
+
+    return over_videos(of_window, outputs, num_frames, cut)
 
 
 def pool(windows: Sequence[Candidates], offsets: Sequence[int]) -> Candidates:

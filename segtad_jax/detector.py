@@ -18,7 +18,6 @@ from segtad_jax.detections import Candidates, Detection, Selected
 from segtad_jax.evaluation import scoring
 from segtad_jax.evaluation.class_scores import read_class_scores
 from segtad_jax.models.segtad import SegTAD, grid
-from segtad_jax.ops.videos import over_videos
 
 
 class Detector:
@@ -44,25 +43,19 @@ class Detector:
         model = SegTAD(config, len(classes))
         settings = config.eval
 
-        def of_window(out: dict, num_frames: jax.Array, cut: jax.Array) -> Candidates:
-            return detections.candidates(out, segments, num_frames, cut, settings)
-
-        def of_recording(out: dict, num_frames: jax.Array, cut: jax.Array) -> Selected:
-            return detections.select(of_window(out, num_frames, cut), settings)
-
-        def predict(variables: Any, batch: dict[str, jax.Array], of_video: Callable) -> Any:
+        def predict(variables: Any, batch: dict[str, jax.Array], finish: bool) -> Any:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
-            return over_videos(of_video, outputs, batch["num_frames"], batch["cut"])
+            return detections.of_batch(
+                outputs, segments, batch["num_frames"], batch["cut"], settings, finish
+            )
 
         def frames_step(variables: Any, batch: dict[str, jax.Array]) -> jax.Array:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
             return jax.nn.softmax(outputs["frame_logits"])  # what else is in them is not computed
 
         # A recording that is one window is finished on the device; else its windows are pooled.
-        self.predict_step = _with_window(functools.partial(predict, of_video=of_recording), devices)
-        self._predict_windows = _with_window(
-            functools.partial(predict, of_video=of_window), devices
-        )
+        self.predict_step = _with_window(functools.partial(predict, finish=True), devices)
+        self._predict_windows = _with_window(functools.partial(predict, finish=False), devices)
         self._select = jax.jit(functools.partial(detections.select, settings=settings))
         self._predict_frames = _with_window(frames_step, devices)
 
