@@ -24,16 +24,16 @@ from segtad_jax.ops.videos import over_videos
 class Candidates(NamedTuple):
     """Proposals with a score for each class."""
 
-    scores: Float[Array, "*b D M"]  # -inf: none
-    segments: Float[Array, "*b M 2"]  # in frames
+    scores: Float[Array | np.ndarray, "*b D M"]  # -inf: none
+    segments: Float[Array | np.ndarray, "*b M 2"]  # in frames
 
 
 class Selected(NamedTuple):
     """What soft-NMS keeps, best first."""
 
-    labels: Int[Array, "*b R"]  # 0..D-1; -1: none
-    segments: Float[Array, "*b R 2"]  # in frames
-    scores: Float[Array, "*b R"]
+    labels: Int[Array | np.ndarray, "*b R"]  # 0..D-1; -1: none
+    segments: Float[Array | np.ndarray, "*b R 2"]  # in frames
+    scores: Float[Array | np.ndarray, "*b R"]
 
 
 class Detection(NamedTuple):

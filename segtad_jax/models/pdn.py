@@ -1,21 +1,25 @@
-"""Proposal detection network (section 3.3): three edge convolutions and two scores.
-
-Written for the proposals of one video; SegTAD vmaps it.
-"""
+"""Proposal detection network (section 3.3): SGAlign, three edge convolutions and two scores."""
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
+from segtad_jax.ops.align import Lattice
+from segtad_jax.ops.bin_projection import align_and_project, align_and_project_all
 from segtad_jax.ops.graph import cosine_attention, edge_convolution
 from segtad_jax.ops.videos import over_videos
 
 
 class PDN(nn.Module):
-    """Features of proposals and their graph -> logits of the two scores of Eq. 9.
+    """Decoded features and a graph of proposals -> logits of the two scores of Eq. 9.
 
     Call:
-        features [b, n, width], neighbours [n, K] or [b, n, K] as rows of features, valid [b, n]
+        decoded [b, T/q, C];
+        num_nodes [b]: those of T/q that are real;
+        lattice: of the grid;
+        rows [b, n] int, proposals of the grid, or None for all of them;
+        neighbours [b, n, K] as positions in `rows`, or [M, K] for all proposals;
+        valid [b, n].
         -> [b, n, 2]: channel 0 regresses the tIoU, channel 1 classifies.
 
     A proposal that is not valid counts as no neighbour (its entry of A is 0).
@@ -23,34 +27,67 @@ class PDN(nn.Module):
 
     width: int
     num_layers: int
+    num_bins: int
+    interpolation: str
     aggregate: str
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(
         self,
-        features: Float[Array, "b n C"],
+        decoded: Float[Array, "b nodes C"],
+        num_nodes: Int[Array, " b"],
+        lattice: Lattice,
+        rows: Int[Array, "b n"] | None,
         neighbours: Int[Array, "*b n K"],
         valid: Bool[Array, "b n"],
     ) -> Float[Array, "b n 2"]:
         """See the class."""
-        shared = neighbours.ndim == 2  # of the whole grid: the same for all videos
-        kernels = [
-            self.param(
-                f"edge_{layer}_kernel",
-                nn.initializers.lecun_normal(),
-                (2 * (self.width if layer else features.shape[-1]), self.width),
-            )
+        width, init = self.width, nn.initializers.lecun_normal()
+        align_kernel = self.param("align_kernel", init, (self.num_bins, decoded.shape[-1], width))
+        align_kernel = align_kernel.astype(self.dtype)
+        align_bias = self.param("align_bias", nn.initializers.zeros, (width,))
+        edge_kernels = [
+            self.param(f"edge_{layer}_kernel", init, (2 * width, width)).astype(self.dtype)
             for layer in range(self.num_layers)
         ]
+        score_kernel = self.param("scores_kernel", init, (width, 2)).astype(self.dtype)
+        score_bias = self.param("scores_bias", nn.initializers.zeros, (2,))
 
-        def layers(x: Array, valid: Array, own: Array | None) -> Array:
-            for kernel in kernels:
-                x = self._layer(x, neighbours if own is None else own, valid, kernel)
-            return x
+        def rest(aligned: Array, valid: Array, neighbours: Array) -> Array:
+            x = jnp.where(valid[:, None], nn.relu(aligned + align_bias), 0)
+            for kernel in edge_kernels:
+                x = self._layer(x, neighbours, valid, kernel)
+            return (x.astype(self.dtype) @ score_kernel).astype(jnp.float32) + score_bias
 
-        x = over_videos(layers, features, valid, None if shared else neighbours)
-        return nn.Dense(2, dtype=self.dtype, name="scores")(x).astype(jnp.float32)
+        if rows is not None:
+
+            def sampled(
+                nodes: Array, num_nodes: Array, rows: Array, neighbours: Array, valid: Array
+            ) -> Array:
+                aligned = align_and_project(
+                    nodes, lattice, rows, align_kernel, self.interpolation, num_nodes
+                )
+                return rest(aligned, valid, neighbours)
+
+            return over_videos(sampled, decoded, num_nodes, rows, neighbours, valid)
+
+        def whole(nodes: Array, num_nodes: Array, valid: Array) -> Array:
+            every = jnp.arange(len(lattice.edges))
+            aligned = align_and_project(
+                nodes, lattice, every, align_kernel, self.interpolation, num_nodes
+            )
+            return rest(aligned, valid, neighbours)
+
+        def whole_on_cpu(nodes: Array, num_nodes: Array, valid: Array) -> Array:
+            aligned = align_and_project_all(
+                nodes, lattice, align_kernel, self.interpolation, num_nodes
+            )
+            return rest(aligned, valid, neighbours)
+
+        exact = self.dtype == jnp.float32
+        cpu_function = whole_on_cpu if exact else whole
+        return over_videos(whole, decoded, num_nodes, valid, cpu_function=cpu_function)
 
     def _layer(self, x: Array, neighbours: Array, valid: Array, kernel: Array) -> Array:
         """Eq. 1 with the cosine of the layer's own input as the entries of A."""
@@ -58,7 +95,7 @@ class PDN(nn.Module):
         y = edge_convolution(
             x.astype(self.dtype),
             neighbours,
-            kernel.astype(self.dtype),
+            kernel,
             weights=attention.astype(self.dtype),
             aggregate=self.aggregate,
             valid=valid[neighbours],

@@ -1,4 +1,4 @@
-"""SegTAD (Figure 2): SSN decodes frames, SGAlign reads proposals off them, PDN scores these."""
+"""SegTAD (Figure 2): SSN decodes frames, PDN reads proposals off them and scores these."""
 
 import functools
 from typing import NamedTuple
@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 
 from segtad_jax.models.pdn import PDN
 from segtad_jax.models.ssn import ENCODER_STRIDE, SSN
-from segtad_jax.ops import align, bin_projection, proposals, sampling
-from segtad_jax.ops.videos import over_videos
+from segtad_jax.ops import align, proposals, sampling
 
 
 class Grid(NamedTuple):
@@ -111,22 +110,35 @@ class SegTAD(nn.Module):
             name="ssn",
         )(features, num_frames, train)
 
-        rows, neighbours = self._rows(constants, seeds, len(features))
-        valid = jnp.asarray(constants.segments)[rows, 1] <= num_frames[:, None]  # [b, n]
-        aligned = self._sgalign(
-            out.pop("decoded"), num_frames, seeds is not None, rows, constants.lattice
-        )
-        aligned = jnp.where(valid[..., None], nn.relu(aligned), 0)
-        pdn = PDN(model.width, model.proposal_layers, model.aggregate, dtype, name="pdn")
-        return out | {"proposal_logits": pdn(aligned, neighbours, valid), "rows": rows}
-
-    def _rows(
-        self, constants: Grid, seeds: Int[Array, "b S"] | None, batch: int
-    ) -> tuple[Int[Array, "b n"], Int[Array, "*b n K"]]:
-        """The proposals to score and, for each, its neighbours as positions among them."""
         if seeds is None:
-            rows = jnp.arange(len(constants.segments))
-            return jnp.broadcast_to(rows, (batch, len(rows))), jnp.asarray(constants.neighbours)
+            every = jnp.arange(len(constants.segments))
+            rows = jnp.broadcast_to(every, (len(features), len(every)))
+            neighbours = jnp.asarray(constants.neighbours)
+        else:
+            rows, neighbours = self._neighbourhoods(constants, seeds)
+        valid = jnp.asarray(constants.segments)[rows, 1] <= num_frames[:, None]  # [b, n]
+        logits = PDN(
+            model.width,
+            model.proposal_layers,
+            model.num_bins,
+            model.interpolation,
+            model.aggregate,
+            dtype,
+            name="pdn",
+        )(
+            out.pop("decoded"),
+            -(-num_frames // model.decoder_stride),
+            constants.lattice,
+            None if seeds is None else rows,
+            neighbours,
+            valid,
+        )
+        return out | {"proposal_logits": logits, "rows": rows}
+
+    def _neighbourhoods(
+        self, constants: Grid, seeds: Int[Array, "b S"]
+    ) -> tuple[Int[Array, "b n"], Int[Array, "b n K"]]:
+        """The proposals that seeds draw and, for each, its neighbours as positions among them."""
         model = self.config.model
         rows, neighbours = jax.vmap(sampling.gather_neighbourhoods, (0, None, None))(
             seeds, constants.members, constants.edges
@@ -137,33 +149,3 @@ class SegTAD(nn.Module):
                 lambda listed: sampling.list_neighbours(listed, constants.segments, k, similarity)
             )(rows)
         return rows, neighbours
-
-    def _sgalign(
-        self,
-        decoded: Float[Array, "b n C"],
-        num_frames: Int[Array, " b"],
-        seeded: bool,
-        rows: Int[Array, "b m"],
-        lattice: align.Lattice,
-    ) -> Float[Array, "b m W"]:
-        """SGAlign and the linear layer after it (G-TAD, reference 43), before its ReLU."""
-        model = self.config.model
-        dtype = jnp.dtype(model.dtype)
-        shape = (model.num_bins, decoded.shape[-1], model.width)
-        kernel = self.param("align_kernel", nn.initializers.lecun_normal(), shape).astype(dtype)
-        bias = self.param("align_bias", nn.initializers.zeros, (model.width,))
-        num_nodes = -(-num_frames // model.decoder_stride)
-
-        def project(nodes: Array, num_nodes: Array, rows: Array) -> Array:
-            return bin_projection.align_and_project(
-                nodes, lattice, rows, kernel, model.interpolation, num_nodes
-            )
-
-        def project_all(nodes: Array, num_nodes: Array, _: Array) -> Array:
-            return bin_projection.align_and_project_all(
-                nodes, lattice, kernel, model.interpolation, num_nodes
-            )
-
-        whole = not seeded and dtype == jnp.float32
-        cpu_function = project_all if whole else project
-        return over_videos(project, decoded, num_nodes, rows, cpu_function=cpu_function) + bias
