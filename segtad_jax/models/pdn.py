@@ -1,5 +1,6 @@
 """Proposal detection network (section 3.3): SGAlign, three edge convolutions and two scores."""
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
@@ -57,6 +58,8 @@ class PDN(nn.Module):
         def rest(aligned: Array, valid: Array, neighbours: Array) -> Array:
             x = jnp.where(valid[:, None], nn.relu(aligned + align_bias), 0)
             for kernel in edge_kernels:
+                # Else XLA makes x anew for each of its readers, neighbour by neighbour.
+                x = jax.lax.optimization_barrier(x)
                 x = self._layer(x, neighbours, valid, kernel)
             return (x.astype(self.dtype) @ score_kernel).astype(jnp.float32) + score_bias
 
