@@ -77,6 +77,7 @@ def main(argv: list[str]) -> None:
     # Orbax logs what it raises as well, with every thread's stack.
     logging.getLogger("absl").setLevel(logging.WARNING if _DEBUG.value else logging.CRITICAL)
     jax.config.update("jax_debug_nans", _DEBUG.value)
+    startup.keep_freed_memory()
     startup.keep_compiled_programs()
     try:
         sys.exit(_act())

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     if not 0 <= flags.process_id < flags.num_processes:
         parser.error(f"--process_id={flags.process_id} is not in 0..{flags.num_processes - 1}")
+    startup.keep_freed_memory()
     startup.keep_compiled_programs()
     try:
         return _run(flags)

@@ -1,5 +1,6 @@
 """What a command does before its first use of JAX, and what it tells of where it runs."""
 
+import ctypes
 import logging
 import os
 import pathlib
@@ -10,6 +11,8 @@ log = logging.getLogger(__name__)
 
 # JAX's default of 1 s would leave out the inference step of a small model.
 WORTH_KEEPING_SECONDS = 0.2
+
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of mallopt, in glibc's malloc.h
 
 
 def keep_compiled_programs() -> None:
@@ -35,6 +38,21 @@ def keep_compiled_programs() -> None:
         log.debug("compiled programs are not kept: %s", error)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep the memory that a step frees for the next one.
+
+    By default arrays of more than a few MB are new pages of zeros in every step, and what a step
+    writes first it waits for: on a CPU more than half of its time (docs/performance.md). One arena,
+    as only the first of glibc's can grow beyond 64 MB. Nothing where the C library is another.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    for parameter, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1)):
+        mallopt(parameter, value)
 
 
 def facts(batch_size: int) -> str:

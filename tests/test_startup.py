@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
@@ -82,3 +83,31 @@ def test_the_second_start_compiles_neither_step_and_gets_the_same_numbers(tmp_pa
     for name in ("detections.json", "metrics.json"):
         same = [(tmp_path / run / name).read_bytes() for run in ("first", "second")]
         assert same[0] == same[1]
+
+
+def test_freed_memory_is_kept() -> None:
+    """In a process of its own: pages that one array touched are not new for the next."""
+    code = """
+import resource, sys
+from segtad_jax import startup
+if sys.argv[1] == "kept":
+    startup.keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    before = faults()
+    del_me = b"x" * 100_000_000
+    del del_me
+print(faults() - before)
+"""
+    found = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", code, how], capture_output=True, check=True
+            ).stdout
+        )
+        for how in ("kept", "default")
+    }
+    assert found["kept"] < 1000
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        assert found["default"] > 10 * found["kept"]

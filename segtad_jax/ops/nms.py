@@ -7,7 +7,6 @@ from jaxtyping import Array, Float, Float32, Int32, Real
 
 from segtad_jax.ops.segments import pairwise_tiou
 
-
 LANES = 128  # a reduction runs down so many columns at once; XLA's own argmax is scalar on a CPU
 
 
