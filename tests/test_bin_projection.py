@@ -1,0 +1,117 @@
+"""SGAlign with its linear layer, in both orders, against bins made one by one and multiplied."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segtad_jax.ops import align, bin_projection
+from segtad_jax.ops.proposals import proposal_grid
+from tests.test_align import INTERPOLATIONS, random_features, slow_sgalign
+
+
+def both_forms(grid: align.Lattice, interpolation: str, num_nodes: int | None = None):
+    """The rows form for all rows, and the form for the whole grid."""
+
+    def rows_form(x, kernel):
+        rows = np.arange(len(grid.edges))
+        return bin_projection.align_and_project(x, grid, rows, kernel, interpolation, num_nodes)
+
+    def whole_form(x, kernel):
+        return bin_projection.align_and_project_all(x, grid, kernel, interpolation, num_nodes)
+
+    return rows_form, whole_form
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize(
+    # Lattice points two to a node, one, one to two nodes; a decoder of stride 4; no context.
+    ("num_frames", "stride", "num_bins", "context", "decoder_stride"),
+    [
+        (48, 8, 32, 0.5, 1),
+        (48, 8, 16, 0.5, 1),
+        (64, 16, 8, 0.5, 1),
+        (64, 8, 16, 0.5, 4),
+        (32, 4, 1, 0.0, 1),
+    ],
+)
+def test_both_orders_in_float64_are_the_bins_and_the_linear_layer(
+    num_frames, stride, num_bins, context, decoder_stride, interpolation
+):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        segments = proposal_grid(num_frames, stride)
+        features = rng.normal(size=(num_frames // decoder_stride, 3)) + 5
+        direction = rng.normal(size=features.shape)
+        kernel = rng.normal(size=(num_bins, 3, 2))
+        outer = rng.normal(size=(len(segments), 2))
+        at = segments / decoder_stride
+        bins = slow_sgalign(features, at, num_bins, context, interpolation)
+        moved = slow_sgalign(direction, at, num_bins, context, interpolation)  # it is linear
+        grid = align.lattice(num_frames, stride, num_bins, context, interpolation, decoder_stride)
+        for form in both_forms(grid, interpolation):
+            found, pull = jax.vjp(form, jnp.asarray(features), jnp.asarray(kernel))
+            assert found.dtype == jnp.float64
+            by_features, by_kernel = pull(jnp.asarray(outer))
+            expected = np.einsum("nrc,rcw->nw", bins, kernel)
+            np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+            np.testing.assert_allclose(
+                (by_features * direction).sum(),
+                np.einsum("nrc,rcw,nw", moved, kernel, outer),
+                rtol=1e-10,
+            )
+            np.testing.assert_allclose(
+                by_kernel, np.einsum("nrc,nw->rcw", bins, outer), rtol=1e-10, atol=1e-10
+            )
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_float32_keeps_its_digits_on_features_that_drift(interpolation):
+    rng = np.random.default_rng(0)
+    # From 10 to -10 within the video, and an offset: what a running sum cancels worst.
+    drift = 10 * np.cos(np.linspace(0, np.pi, 1000))[:, None] + rng.normal(size=8)
+    features = (rng.normal(size=(1000, 8)) + drift).astype(np.float32)
+    kernel = rng.normal(size=(32, 8, 8)) / 16
+    grid = align.lattice(1000, 8, 32, interpolation=interpolation)
+    with jax.enable_x64(True):
+        exact, _ = (
+            form(features.astype(float), kernel) for form in both_forms(grid, interpolation)
+        )
+    for form in both_forms(grid, interpolation):
+        found = jax.jit(form)(features, kernel.astype(np.float32))
+        assert found.dtype == jnp.float32
+        assert np.abs(found - exact).max() < 5e-4 * np.abs(exact).mean()
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_padding_changes_nothing_where_the_video_is(interpolation):
+    features = random_features(32, 3)
+    padded = np.concatenate([features, np.zeros((16, 3), np.float32)])
+    kernel = random_features(8, 12).reshape(8, 3, 4)
+    alone, whole = (align.lattice(n, 4, 8, interpolation=interpolation) for n in (32, 48))
+    end_before = proposal_grid(48, 4)[:, 1] <= 32
+    for form, of_padded in zip(
+        both_forms(alone, interpolation),
+        both_forms(whole, interpolation, num_nodes=32),
+        strict=True,
+    ):
+        found = jax.jit(of_padded)(padded, kernel)[end_before]
+        np.testing.assert_allclose(found, form(features, kernel), atol=1e-4)
+
+
+def test_bfloat16_multiplies_in_it_and_adds_in_float32():
+    grid = align.lattice(64, 8, 32)
+    features, kernel = random_features(64, 16), random_features(32, 16 * 8).reshape(32, 16, 8)
+    rows = np.arange(len(grid.edges))
+    exact = bin_projection.align_and_project(features, grid, rows, kernel)
+    half = jnp.asarray(kernel, jnp.bfloat16)
+
+    def total(kernel):
+        found = bin_projection.align_and_project(features, grid, rows, kernel)
+        assert found.dtype == jnp.float32
+        return jnp.sum(found**2) / 2, found
+
+    by_kernel, found = jax.grad(total, has_aux=True)(half)
+    assert by_kernel.dtype == jnp.bfloat16
+    error = np.abs(found - exact).mean() / np.abs(exact).mean()
+    assert 1e-4 < error < 1e-2  # rounded once, not once for each of 32 bins
