@@ -84,6 +84,7 @@ def default() -> ConfigDict:
 
     train = config.train = ConfigDict()
     train.batch_size = 32  # windows a step, over all devices (ours)
+    train.rematerialise = False  # compute activations again on the way back: less memory, more time
     train.steps = 1000
     train.log_every = 10  # steps
     train.eval_every = 100  # steps; 0: only at the end

@@ -241,3 +241,19 @@ def test_heads_start_at_the_base_rate_where_not_balanced() -> None:
     np.testing.assert_allclose(params["ssn"]["start"]["bias"], bias)
     assert isinstance(make(config)[0], TrainState)
     assert len(grid(config).segments) == 136
+
+
+def test_computing_activations_again_changes_nothing_but_memory() -> None:
+    found = {}
+    for again in (False, True):
+        config = small_config()
+        config.train.rematerialise = again
+        transform = optax.sgd(0.1)
+        state, step = make(config, transform)
+        step = jax.jit(functools.partial(step, model=SegTAD(config, CLASSES)))
+        compiled = step.lower(state, batch_of()).compile()
+        found[again] = (*compiled(state, batch_of()), compiled.memory_analysis())
+    (kept, metrics, memory), (again, same, less) = found[False], found[True]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), again, kept)
+    np.testing.assert_allclose(same["loss/total"], metrics["loss/total"], rtol=1e-6)
+    assert less.temp_size_in_bytes < 0.9 * memory.temp_size_in_bytes

@@ -32,6 +32,7 @@ class PDN(nn.Module):
     interpolation: str
     aggregate: str
     dtype: jnp.dtype
+    rematerialise: bool
 
     @nn.compact
     def __call__(
@@ -73,7 +74,8 @@ class PDN(nn.Module):
                 )
                 return rest(aligned, valid, neighbours)
 
-            return over_videos(sampled, decoded, num_nodes, rows, neighbours, valid)
+            function = jax.checkpoint(sampled) if self.rematerialise else sampled
+            return over_videos(function, decoded, num_nodes, rows, neighbours, valid)
 
         def whole(nodes: Array, num_nodes: Array, valid: Array) -> Array:
             every = jnp.arange(len(lattice.edges))

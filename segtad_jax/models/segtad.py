@@ -95,7 +95,9 @@ class SegTAD(nn.Module):
             )
         features, num_frames = jnp.asarray(features), jnp.asarray(num_frames)
         seeds = None if seeds is None else jnp.asarray(seeds)
-        out = SSN(
+        again = self.config.train.rematerialise
+        ssn = nn.remat(SSN, static_argnums=(3,)) if again else SSN
+        out = ssn(
             self.num_classes,
             model.width,
             model.branches,
@@ -124,6 +126,7 @@ class SegTAD(nn.Module):
             model.interpolation,
             model.aggregate,
             dtype,
+            again,
             name="pdn",
         )(
             out.pop("decoded"),
