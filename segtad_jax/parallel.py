@@ -4,6 +4,7 @@ The state keeps its true shapes (no device axis); a step is a plain function of 
 sees its device's part of the batch.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -139,10 +140,26 @@ def replicate(state: PyTree) -> PyTree:
     )
 
 
-def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """This process's part of a batch, [b, ...] -> [local devices, b / local devices, ...]."""
+def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    """This process's part of a batch, [b, ...] -> [local devices, b / local devices, ...].
+
+    On its way to the devices already, while they still work on the batch before; with several
+    processes pmap takes it from the host.
+    """
     devices = jax.local_device_count()
-    return {k: v.reshape(devices, len(v) // devices, *v.shape[1:]) for k, v in batch.items()}
+    parts = {k: v.reshape(devices, len(v) // devices, *v.shape[1:]) for k, v in batch.items()}
+    if not is_alone():
+        return parts
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(parts, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+
+def no_transfers() -> contextlib.AbstractContextManager:
+    """Within it, whatever goes to or from a device unasked for is an error.
+
+    Nothing of the kind with several processes, where pmap takes batches from the host.
+    """
+    return jax.transfer_guard("disallow") if is_alone() else contextlib.nullcontext()
 
 
 def require_shared(folder: epath.Path) -> None:

@@ -282,7 +282,9 @@ def run_steps(
     current: list[Any] = list(interval)
     done: list[Any] = []
     for number, batch in enumerate(batches, start=first + 1):
-        state, metrics = step(state, parallel.shard_batch(batch))
+        sharded = parallel.shard_batch(batch)
+        with parallel.no_transfers():
+            state, metrics = step(state, sharded)
         flush(number - 1, done)
         current.append(metrics)
         complete = number % every == 0 or number == last

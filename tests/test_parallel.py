@@ -69,3 +69,15 @@ def test_debugging_finds_the_operation_that_makes_a_nan() -> None:
     with jax.debug_nans(True), pytest.raises(FloatingPointError, match="nan") as found:
         parallel.replicate_step(step)(parallel.replicate({"a": np.ones(3, np.float32)}), batch)
     assert any("jnp.log(batch)" in str(entry.statement) for entry in found.traceback)
+
+
+def test_a_step_takes_a_batch_that_is_on_the_devices_already() -> None:
+    step = jax.jit(lambda batch: batch["x"] * 2)
+    on_host = {"x": np.ones((8, 3), np.float32)}
+    sharded = parallel.shard_batch(on_host)
+    assert sharded["x"].shape == (jax.local_device_count(), 8 // jax.local_device_count(), 3)
+    step(sharded)  # compiled
+    with parallel.no_transfers():
+        step(sharded)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+            step({"x": np.ones((1, 8, 3), np.float32)})
