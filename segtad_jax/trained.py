@@ -48,7 +48,7 @@ class Trained:
         """
         self.config, self.classes, self.num_channels = config, tuple(classes), num_channels
         self.step, self.preparation = step, preparation
-        self._variables = variables
+        self.variables = variables
         self._detector = Detector(config, classes)
 
     def detect(
@@ -163,7 +163,7 @@ class Trained:
         self, dataset: Dataset, recordings: Sequence[Recording]
     ) -> dict[str, list[Detection]]:
         """Actions in recordings of an opened data set, by video."""
-        return self._detector.detect(self._variables, dataset, recordings)
+        return self._detector.detect(self.variables, dataset, recordings)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

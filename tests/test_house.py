@@ -43,6 +43,8 @@ PARTS = {
     "predict": {
         "config", "data", "detections", "feature_flags", "files", "startup", "trained",
     },
+    "export": {"config", "data", "detections", "files", "models", "ops", "trained"},
+    "artifact": set(),  # what export copies: runs without the package
     "startup": set(),
     "files": set(),
     "profiling": set(),
@@ -78,7 +80,11 @@ LIBRARIES = {
 }
 
 # Folders that import nothing but the standard library and these.
-MINIMAL = {"ops": {"jax", "numpy", "jaxtyping"}, "evaluation": {"numpy"}}
+MINIMAL = {
+    "ops": {"jax", "numpy", "jaxtyping"},
+    "evaluation": {"numpy"},
+    "artifact": {"jax", "numpy"},
+}
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:

@@ -124,8 +124,8 @@ def test_it_goes_on_from_its_own_checkpoints_as_an_unbroken_one_does(
     jax.tree.map(np.testing.assert_array_equal, saved(config, broken, 4), saved(config, whole, 4))
     assert (broken / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
     assert not np.array_equal(  # than from new parameters
-        saved(config, whole, 4).params["align_kernel"],
-        saved(config, source, 4).params["align_kernel"],
+        saved(config, whole, 4).params["pdn"]["align_kernel"],
+        saved(config, source, 4).params["pdn"]["align_kernel"],
     )
 
     with pytest.raises(ValueError, match=rf"was started from {source}/4, not from {source}/2\. "):

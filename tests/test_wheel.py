@@ -71,3 +71,6 @@ def test_prepare_train_and_predict(elsewhere):
     python("-m", "segtad_jax.predict", *flags, "--output=found.json")
     found = json.loads((elsewhere / "found.json").read_text())
     assert sorted(found["results"]) == [f"v_x{index}" for index in range(8)]
+    python("-m", "segtad_jax.export", "--checkpoint=run", "--output=out", "--platforms=cpu")
+    assert (elsewhere / "out" / "run.py").exists()
+    assert "steps kept    20" in python("-m", "segtad_jax.checkpoint", "run")

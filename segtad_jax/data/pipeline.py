@@ -113,6 +113,13 @@ def draw_windows(
     return chosen, starts.astype(int)
 
 
+def inference_step(window: int, overlap: float) -> int:
+    """Frames from one window of `inference_windows` to the next; see there."""
+    if not 0 <= overlap < 1:
+        raise ValueError(f"windows overlap by {overlap} of their length; it must be in [0, 1)")
+    return max(round(window * (1 - overlap)), 1)
+
+
 def inference_windows(recordings: Sequence[Recording], window: int, overlap: float) -> list[Window]:
     """Windows at fixed steps of `window` * (1 - overlap) frames that cover every recording.
 
@@ -121,9 +128,7 @@ def inference_windows(recordings: Sequence[Recording], window: int, overlap: flo
     Raises:
       ValueError: an overlap outside of [0, 1).
     """
-    if not 0 <= overlap < 1:
-        raise ValueError(f"windows overlap by {overlap} of their length; it must be in [0, 1)")
-    step = max(round(window * (1 - overlap)), 1)
+    step = inference_step(window, overlap)
     return [
         Window(index, offset, min(window, recording.num_frames - offset))
         for index, recording in enumerate(recordings)

@@ -56,7 +56,7 @@ def soft_nms(
         decay = jnp.exp(-jnp.square(pairwise_tiou(segments[row][None], segments)[0]) / sigma)
         # Not -inf * decay: with a small sigma the decay is 0.
         decayed = jnp.where(jnp.isneginf(one_class), -jnp.inf, one_class * decay)
-        decayed = jnp.where(jnp.arange(len(segments)) == row, -jnp.inf, decayed)
+        decayed = jnp.where(jnp.arange(segments.shape[0]) == row, -jnp.inf, decayed)
         decayed = jax.lax.optimization_barrier(decayed)
         following = (remaining.at[label].set(decayed), best.at[label].set(_max(decayed)))
         return following, (label, row, best[label])

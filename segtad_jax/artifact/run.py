@@ -1,0 +1,84 @@
+"""Detect actions in a recording with this exported model: python run.py FEATURES.npy --rate=HZ.
+
+Needs jax, numpy and flatbuffers (with which jax.export reads files); nothing of segtad_jax.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def load(folder: Path = FOLDER) -> tuple[Callable, dict[str, Any]]:
+    """The function (features, num_frames, offset) -> (scores, segments, labels) and model.json."""
+    model = json.loads((folder / "model.json").read_text())
+    exported = jax.export.deserialize(bytearray((folder / model["function"]["file"]).read_bytes()))
+    return jax.jit(exported.call), model
+
+
+def windows(features: np.ndarray, model: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    """One recording as the function takes it: features [1, w, T, C], num_frames and offset [1, w].
+
+    Args:
+        features: [frames, C], made and normalised as `preparation` in model.json says.
+        model: of `load`.
+
+    Raises:
+        ValueError: another shape than the model takes.
+    """
+    channels, size = model["channels"], model["windows"]["frames"]
+    if features.ndim != 2 or features.shape[1] != channels or not len(features):
+        raise ValueError(f"features are {list(features.shape)}, expected [frames, {channels}]")
+    resized = model["preparation"]["num_frames"]
+    if resized and len(features) != resized:
+        how = model["preparation"]["resize"]
+        raise ValueError(f"{len(features)} frames; resize every recording to {resized} ({how})")
+    step = model["windows"]["step"]
+    offset = np.arange(0, max(len(features) - size, 0) + step, step)
+    num_frames = np.minimum(size, len(features) - offset)
+    cut = np.zeros((len(offset), size, channels), np.float32)
+    for window, first, frames in zip(cut, offset, num_frames, strict=True):
+        window[:frames] = features[first : first + frames]
+    return cut[None], num_frames[None].astype(np.int32), offset[None].astype(np.int32)
+
+
+def detect(
+    function: Callable, model: dict[str, Any], features: np.ndarray, rate: float
+) -> list[dict[str, Any]]:
+    """Actions of one recording, best first, in seconds; `rate` in frames per second."""
+    scores, segments, labels = map(np.asarray, function(*windows(features, model)))
+    seconds = np.clip(segments[0] / rate, 0, len(features) / rate)
+    return [
+        {"label": model["labels"][label], "segment": [float(start), float(end)], "score": score}
+        for score, (start, end), label in zip(scores[0].tolist(), seconds, labels[0], strict=True)
+        if label >= 0 and end > start  # -1 fills up
+    ]
+
+
+def main() -> None:
+    """Prints the actions as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("features", help="npy file, [frames, channels]")
+    parser.add_argument("--rate", type=float, help="frames per second; default: as in training")
+    given = parser.parse_args()
+    function, model = load()
+    rate = given.rate or model["rate"]
+    if not rate:
+        sys.exit("error: the model does not know the rate of its features: give --rate=HZ")
+    try:
+        found = detect(function, model, np.load(given.features, allow_pickle=False), rate)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

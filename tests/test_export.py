@@ -1,0 +1,258 @@
+"""The exported model runs without the package and finds what the package does."""
+
+import json
+import pathlib
+import runpy
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+from etils import epath
+
+from segtad_jax import export
+from segtad_jax.checkpoint import restore_variables
+from segtad_jax.config import flatten
+from segtad_jax.models.segtad import SegTAD
+from segtad_jax.optim import optimizer
+from segtad_jax.train import create_state
+from segtad_jax.trained import load
+from tests.test_checkpoint import Checkpoints
+from tests.test_run import TINY
+from tests.test_run import load as load_config
+
+CHANNELS, CLASSES = 6, ["jump", "run"]
+# All that the exported model may need: jax, what jax itself needs, and flatbuffers.
+ALLOWED = ["jax", "jaxlib", "numpy", "ml_dtypes", "opt_einsum", "scipy", "flatbuffers"]
+
+
+def make_run(folder: pathlib.Path, **fields: object) -> pathlib.Path:
+    """A checkpoint of a model with random parameters, whose detections are many."""
+    config = load_config(TINY)
+    config.update_from_flattened_dict(
+        {"model.width": 8, "eval.max_detections": 20, "eval.min_score": 0.0} | fields
+    )
+    model = SegTAD(config, len(CLASSES))
+    state = jax.device_get(create_state(config, model, optimizer(config), CHANNELS))
+    random = np.random.default_rng(0)
+    state = jax.tree.map(  # biases and statistics, as if it had learnt
+        lambda x: x + random.uniform(0, 0.2, x.shape).astype(x.dtype) if x.ndim == 1 else x, state
+    )
+    with Checkpoints(folder, keep=1) as checkpoints:
+        checkpoints.save(20, state, {"interval": [], "owed": False})
+    content = flatten(config) | {"classes": CLASSES, "channels": CHANNELS}
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder
+
+
+def recordings() -> list[np.ndarray]:
+    """Of one window, of a part of one, and of four with a short last one."""
+    random = np.random.default_rng(1)
+    return [random.normal(size=(n, CHANNELS)).astype(np.float32) for n in (64, 41, 150)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def artifact(run: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("artifacts") / "tiny"
+    assert export.main([f"--checkpoint={run}", f"--output={folder}"]) == 0
+    return folder
+
+
+def without_the_package(folder: pathlib.Path, artifact: pathlib.Path, code: str) -> str:
+    """Runs code where nothing can be imported but the standard library and ALLOWED."""
+    site = pathlib.Path(jax.__file__).parent.parent
+    for name in ALLOWED:
+        for path in [site / name, site / f"{name}.libs"]:  # compiled parts of some wheels
+            if path.exists():
+                (folder / path.name).symlink_to(path)
+    start = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(artifact)!r}]\n"
+    command = [sys.executable, "-I", "-S", "-c", start + code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_runs_without_the_package_and_finds_the_same(run, artifact, tmp_path):
+    for number, features in enumerate(recordings()):
+        np.save(tmp_path / f"{number}.npy", features)
+    code = """
+import json, pathlib, numpy as np
+for name in ("segtad_jax", "flax", "orbax", "tensorflow", "etils"):
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        continue
+    raise SystemExit(f"{name} can be imported here")
+import run
+function, model = run.load()
+files = sorted(pathlib.Path().glob("?.npy"))
+print(json.dumps([run.detect(function, model, np.load(f), 5.0) for f in files]))
+"""
+    (libraries := tmp_path / "libraries").mkdir()
+    code = code.replace("pathlib.Path()", f"pathlib.Path({str(tmp_path)!r})")
+    results = json.loads(without_the_package(libraries, artifact, code))
+    model = load(str(run))
+    for features, found in zip(recordings(), results, strict=True):
+        expected = model.detect(features, rate=5.0)
+        assert len(found) == len(expected) == 20
+        assert [d["label"] for d in found] == [d.label for d in expected]
+        scores = [d["score"] for d in found]
+        np.testing.assert_allclose(scores, [d.score for d in expected], rtol=1e-4)
+        segments = [d["segment"] for d in found]
+        np.testing.assert_allclose(segments, [(d.start, d.end) for d in expected], atol=1e-4)
+
+
+def test_the_example_is_a_command(artifact, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", recordings()[0])
+    np.save("wide.npy", np.zeros((64, 7), np.float32))
+
+    def command(*flags: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["run.py", *flags])
+        runpy.run_path(str(artifact / "run.py"), run_name="__main__")
+
+    command("x.npy", "--rate=5")
+    found = json.loads(capsys.readouterr().out)
+    assert len(found) == 20
+    assert set(found[0]) == {"label", "segment", "score"}
+    with pytest.raises(SystemExit, match=r"the model does not know the rate .* give --rate=HZ"):
+        command("x.npy")
+    with pytest.raises(SystemExit, match=r"features are \[64, 7\], expected \[frames, 6\]"):
+        command("wide.npy", "--rate=5")
+    with pytest.raises(SystemExit, match="No such file"):
+        command("none.npy", "--rate=5")
+
+
+def test_features_of_a_model_that_resizes(artifact):
+    module = runpy.run_path(str(artifact / "run.py"))
+    model = json.loads((artifact / "model.json").read_text())
+    model["preparation"] |= {"num_frames": 64, "resize": "linear"}
+    assert module["windows"](recordings()[0], model)[0].shape == (1, 1, 64, CHANNELS)
+    with pytest.raises(ValueError, match=r"41 frames; resize every recording to 64 \(linear\)"):
+        module["windows"](recordings()[1], model)
+
+
+def test_several_recordings_at_once_and_windows_that_fill_up(artifact):
+    exported = jax.export.deserialize(bytearray((artifact / "predict.jax_export").read_bytes()))
+    features = np.stack([r[:41] for r in recordings()[:2]])
+    features = np.pad(features, ((0, 0), (0, 23), (0, 0)))[:, None]  # [2, 1, 64, C]
+    frames, offset = np.full((2, 1), 41, np.int32), np.zeros((2, 1), np.int32)
+    alone = exported.call(features, frames, offset)
+    filled = [np.concatenate([x, np.zeros_like(x)], axis=1) for x in (features, frames, offset)]
+    for one, two in zip(alone, exported.call(*filled), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_it_says_what_it_is(run, artifact):
+    exported = jax.export.deserialize(bytearray((artifact / "predict.jax_export").read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    found = json.loads((artifact / "model.json").read_text())
+    assert found["function"]["platforms"] == ["cpu", "cuda", "tpu"]
+    assert found["function"]["inputs"] == [
+        {"name": "features", "shape": ["r", "w", 64, CHANNELS], "dtype": "float32"},
+        {"name": "num_frames", "shape": ["r", "w"], "dtype": "int32"},
+        {"name": "offset", "shape": ["r", "w"], "dtype": "int32"},
+    ]
+    assert found["function"]["outputs"][1]["shape"] == ["r", 20, 2]
+    assert found["labels"] == found["classes"] == CLASSES
+    assert found["windows"] == {"frames": 64, "step": 32}
+    assert found["rate"] is None
+    assert found["config"]["model.width"] == 8
+    assert (found["step"], found["channels"]) == (20, CHANNELS)
+    readme = (artifact / "README.md").read_text()
+    assert "$" not in readme
+    assert "lowered for cpu, cuda, tpu" in readme
+    assert "of any action" not in readme
+    assert sorted(p.name for p in artifact.parent.iterdir()) == ["tiny"]  # nothing temporary
+
+
+def test_safetensors_hold_what_the_checkpoint_holds(run, artifact):
+    path = artifact / "model.safetensors"
+    found = safetensors.numpy.load_file(path)
+    leaves = jax.tree.leaves_with_path(restore_variables(epath.Path(run), 20))
+    expected = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    with safetensors.safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["classes"]) == CLASSES
+    assert (metadata["step"], metadata["channels"], metadata["num_frames"]) == ("20", "6", "64")
+    assert json.loads(metadata["config"])["model.width"] == 8
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {
+            "model.aggregate": "max",
+            "eval.fusion": "sqrt",
+            "eval.snap": 2,
+            "model.decoder_stride": 4,
+        },
+        {"model.dtype": "bfloat16", "eval.boundary_power": 0.5, "model.interpolation": "linear"},
+    ],
+)
+def test_every_form_lowers_for_all_platforms(tmp_path, fields):
+    """Also where an operation has a form for each platform."""
+    model = load(str(make_run(tmp_path / "run", **fields)))
+    exported = export.lower(model, export.PLATFORMS)
+    assert exported.platforms == export.PLATFORMS
+    features = np.random.default_rng(3).normal(size=(64, CHANNELS)).astype(np.float32)
+    zero, frames = np.zeros((1, 1), np.int32), np.full((1, 1), 64, np.int32)
+    scores, segments, labels = exported.call(features[None, None], frames, zero)
+    expected = model.detect(features, rate=1.0)
+    np.testing.assert_allclose(scores[0], [d.score for d in expected], rtol=0.05)
+    if fields.get("model.dtype") != "bfloat16":  # whose rounding may exchange neighbours
+        np.testing.assert_allclose(segments[0], [(d.start, d.end) for d in expected], atol=1e-4)
+        assert [CLASSES[label] for label in labels[0]] == [d.label for d in expected]
+
+
+def test_scores_of_another_classifier_leave_the_classes_open(tmp_path):
+    run = make_run(tmp_path / "run", **{"eval.class_scores": "scores.json"})
+    export.main([f"--checkpoint={run}", f"--output={tmp_path / 'out'}", "--platforms=cpu"])
+    found = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert (found["labels"], found["classes"]) == (["action"], CLASSES)
+    assert found["function"]["platforms"] == ["cpu"]
+    assert "of any action, all with the label 0" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_wrong_use_is_told_and_leaves_nothing(run, tmp_path, capsys, monkeypatch):
+    def refused(*flags: str) -> str:
+        status = export.main([f"--checkpoint={run}", *flags])
+        assert status == 1
+        return capsys.readouterr().err
+
+    with pytest.raises(SystemExit) as stopped:
+        export.main([f"--checkpoint={run}", "--output=x", "--platforms=cpu,gpu"])
+    assert stopped.value.code == 2
+    assert "--platforms: 'gpu' is none of cpu, cuda, tpu" in capsys.readouterr().err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("")
+    assert "full is there already; remove it, or" in refused(f"--output={tmp_path / 'full'}")
+    status = export.main([f"--checkpoint={run}/7", f"--output={tmp_path / 'new'}"])
+    assert status == 1
+    assert "has no checkpoint 7; it has: 20." in capsys.readouterr().err
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    write_bytes = type(epath.Path(empty)).write_bytes
+
+    def full_disk(path: epath.Path, content: bytes) -> int:
+        if path.name == export.PARAMETERS:
+            raise OSError("No space left on device")
+        return write_bytes(path, content)
+
+    monkeypatch.setattr(type(epath.Path(empty)), "write_bytes", full_disk)
+    assert "No space left" in refused(f"--output={empty}", "--platforms=cpu")
+    assert not list(empty.iterdir())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "full"]
