@@ -219,7 +219,12 @@ def restore_variables(run: epath.Path, step: int, like: PyTree = None) -> dict[s
     found = {name: read_contents(run, step).state.get(name) or {} for name in VARIABLES}
     item = {name: tree for name, tree in found.items() if tree}
     if like is not None:
-        _require_like(found, like)
+        try:
+            _require_like(found, like)
+        except ValueError as error:
+            raise ValueError(
+                f"{run / DIRECTORY / str(step)} is of another model: {error}"
+            ) from error
     with _reader() as reader:
         try:
             restored = reader.restore(

@@ -79,7 +79,7 @@ def test_a_model_without_batch_norm(tmp_path):
     ],
 )
 def test_another_model_is_named(run, change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"checkpoints/4 is of another model: .*{message}"):
         restore_variables(run, 4, {"params": PARAMS | change, "batch_stats": NORM})
 
 
