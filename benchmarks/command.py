@@ -1,11 +1,12 @@
 """The command line that the benchmarks of a config share, and what they do with their figures."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks import measure
@@ -48,6 +49,9 @@ def run(name: str, default_batch: Callable[[ConfigDict], int], benchmark: Callab
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes shards, silently
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+        logging.set_verbosity(logging.WARNING)
         startup.keep_compiled_programs()
         config = CONFIG.value
         batch = BATCH.value or default_batch(config)
