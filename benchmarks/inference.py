@@ -62,6 +62,7 @@ def times(program: Inference, batch: int, effort: Effort) -> list[Row]:
         step = program.detector.predict_step
         return jax.device_get(step(variables, parallel.shard_batch(inputs)))
 
+    counted[stages.BOTH] = counted["SGAlign"] + counted["PDN"]
     rows = [
         measure.timed("detect: everything", program.detect, effort, total, BATCHES),
         measure.timed("device step, copied to the host", predict, effort, total),
@@ -113,8 +114,8 @@ def stage_functions(program: Inference, inputs: dict[str, np.ndarray], share: in
             pass
 
     found_stages = {"input": made}
-    wanted = {"SSN": ["decoded"] if config.eval.class_scores else ["decoded", "frame_logits"]}
-    for part in stages.BEFORE:
+    wanted = {stages.SSN: ["decoded"] if config.eval.class_scores else ["decoded", "frame_logits"]}
+    for part in stages.PARTS:
         call = stages.forward(model, part, wanted.get(part, ()))
         found_stages[part] = functools.partial(call, variables, batch, whole)
     found_stages["scores and top-k"] = functools.partial(

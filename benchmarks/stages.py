@@ -14,40 +14,51 @@ from flax import linen as nn
 
 from segtad_jax.models.segtad import SegTAD
 
-PARTS = {  # the method that is a part
-    ("SSN", "__call__"): "SSN",
-    ("SegTAD", "_sgalign"): "SGAlign",
-    ("PDN", "__call__"): "PDN",
-}
-BEFORE = {"SSN": None, "SGAlign": "SSN", "PDN": "SGAlign"}  # whose result goes into it
+SSN, ALIGN, BOTH = "SSN", "SGAlign", "SGAlign and PDN"
+PARTS = (SSN, ALIGN, BOTH)
+MODULES = ("SSN", "PDN")
+LAYER = ("PDN", "_layer")  # an edge convolution: x comes first and has the result's shape
 
 Batch = Mapping[str, Any]
-Given = Mapping[str, Any]  # what parts gave
+Given = Mapping[str, Any]  # what modules gave
 
 
 def run(
-    model: SegTAD, variables: Any, batch: Batch, given: Given, train: bool = False
+    model: SegTAD,
+    variables: Any,
+    batch: Batch,
+    given: Given,
+    layers: bool = True,
+    train: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Outputs of the model and results of its parts; those in `given` are not computed.
+    """Outputs of the model and results of its modules; those in `given` are not computed.
 
     Args:
         model: SegTAD.
         variables: its parameters and statistics.
         batch: features, num_frames and in training seeds.
-        given: results of parts, by name.
+        given: results of modules, by name.
+        layers: whether PDN's edge convolutions are made.
         train: as the model takes it.
+
+    Raises:
+        RuntimeError: the model is no longer made of these modules.
     """
     results: dict[str, Any] = {}
+    skipped = []
 
     def interceptor(
         method: Callable, arguments: tuple, keywords: dict, context: nn.module.InterceptorContext
     ) -> Any:
-        part = PARTS.get((type(context.module).__name__, context.method_name))
-        if part is None:
+        called = (type(context.module).__name__, context.method_name)
+        if called == LAYER and not layers:
+            skipped.append(called)
+            return arguments[0]
+        if called[0] not in MODULES or called[1] != "__call__":
             return method(*arguments, **keywords)
-        result = given[part] if part in given else method(*arguments, **keywords)
-        results[part] = jax.tree.map(lambda x: x, result)  # the model empties what it gets
-        return jax.tree.map(lambda x: x, result)
+        result = given[called[0]] if called[0] in given else method(*arguments, **keywords)
+        results[called[0]] = _copy(result)  # the model empties what it gets
+        return _copy(result)
 
     with nn.intercept_methods(interceptor):
         outputs = model.apply(
@@ -58,8 +69,11 @@ def run(
             train=train,
             mutable=["batch_stats"] if train else False,
         )
-    if missing := set(PARTS.values()) - set(results):
-        raise RuntimeError(f"SegTAD no longer calls {', '.join(sorted(missing))}: mend PARTS")
+    missing = [name for name in MODULES if name not in results]
+    if not layers and "PDN" not in given and not skipped:
+        missing.append(".".join(LAYER))
+    if missing:
+        raise RuntimeError(f"SegTAD no longer calls {', '.join(missing)}: mend benchmarks/stages")
     return (outputs[0] if train else outputs), results
 
 
@@ -74,8 +88,8 @@ def forward(
         results: which of the part's results are wanted, where they have names; by default all.
     """
 
-    def call(variables: Any, batch: Batch, given: Given) -> Any:
-        result = run(model, variables, batch, _without(given, part))[1][part]
+    def call(variables: Any, batch: Batch, whole: Given) -> Any:
+        result = _part(model, part, variables, batch, whole, train=False)
         return {name: result[name] for name in results} if results else result
 
     return jax.jit(call)
@@ -88,31 +102,26 @@ def training(model: SegTAD, part: str) -> Callable[[Any, Batch, Given], Any]:
     the losses' gradient.
     """
 
-    def call(variables: Any, batch: Batch, given: Given) -> Any:
-        own = {k: v for k, v in variables["params"].items() if _owner(k) == part}
-        before = BEFORE[part]
-        # Of the SSN's results only the decoded features go on.
-        into = None if before is None else given[before]
-        into = into["decoded"] if before == "SSN" else into
+    def call(variables: Any, batch: Batch, whole: Given) -> Any:
+        own = {k: v for k, v in variables["params"].items() if (k == "ssn") == (part == SSN)}
 
-        def objective(own: Any, into: Any) -> jax.Array:
-            changed = _without(given, part)
-            if before == "SSN":
-                changed["SSN"] = given["SSN"] | {"decoded": into}
-            elif before is not None:
-                changed[before] = into
-            params = variables["params"] | own
-            result = run(model, variables | {"params": params}, batch, changed, train=True)[1][part]
+        def objective(own: Any, decoded: Any) -> jax.Array:
+            changed = variables | {"params": variables["params"] | own}
+            into = whole | {"SSN": whole["SSN"] | {"decoded": decoded}}
+            result = _part(model, part, changed, batch, into, train=True)
             return sum(0.5 * jnp.sum(jnp.square(x)) for x in jax.tree.leaves(result))
 
-        return jax.grad(objective, (0,) if before is None else (0, 1))(own, into)
+        wanted = (0,) if part == SSN else (0, 1)
+        return jax.grad(objective, wanted)(own, whole["SSN"]["decoded"])
 
     return jax.jit(call)
 
 
-def _without(given: Given, part: str) -> dict[str, Any]:
-    return {name: result for name, result in given.items() if name != part}
+def _part(model: SegTAD, part: str, variables: Any, batch: Batch, whole: Given, train: bool) -> Any:
+    own = "SSN" if part == SSN else "PDN"
+    given = {name: result for name, result in whole.items() if name != own}
+    return run(model, variables, batch, given, layers=part != ALIGN, train=train)[1][own]
 
 
-def _owner(parameter: str) -> str:
-    return {"ssn": "SSN", "pdn": "PDN"}.get(parameter, "SGAlign")
+def _copy(result: Any) -> Any:
+    return jax.tree.map(lambda x: x, result)

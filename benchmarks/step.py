@@ -59,6 +59,7 @@ def times(program: Training, effort: Effort) -> list[Row]:
         state, metrics = program.step(state, parallel.shard_batch(batch))
         return metrics
 
+    counted[stages.BOTH] = counted["SGAlign"] + counted["PDN"]
     rows = [
         measure.timed("loop: everything", loop, effort, total, STEPS),
         measure.timed("step", step, effort, total),
@@ -109,7 +110,7 @@ def stage_functions(program: Training, inputs: dict[str, np.ndarray], share: int
         "targets": functools.partial(targets_of, batch),
         "sampling": functools.partial(seeds_of, batch, tiou),
     }
-    for part in stages.BEFORE:
+    for part in stages.PARTS:
         found[part] = functools.partial(stages.training(model, part), variables, batch, whole)
     return found | {"optimiser": functools.partial(optimise, state.params, state)}
 
