@@ -9,10 +9,9 @@ from typing import NamedTuple
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from benchmarks import measure
+from benchmarks import measure, programs
 from benchmarks.measure import Effort, Report, Row
 from segtad_jax import config as config_lib
-from segtad_jax import startup
 
 
 class Measured(NamedTuple):
@@ -52,7 +51,7 @@ def run(name: str, default_batch: Callable[[ConfigDict], int], benchmark: Callab
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes shards, silently
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         logging.set_verbosity(logging.WARNING)
-        startup.keep_compiled_programs()
+        programs.start()
         config = CONFIG.value
         batch = BATCH.value or default_batch(config)
         try:

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from benchmarks.measure import MB, Memory, Row, in_fresh_process
-from benchmarks.programs import Inference, Training
+from benchmarks.programs import Inference, Training, start
 from segtad_jax import parallel, startup
 
 CALLS = 3  # after which memory no longer grows
@@ -38,6 +38,7 @@ def first_calls(program: str, fields: dict[str, Any], batch: int, cache: str) ->
     The base is the process with its imports, JAX's devices and the recordings' features. Above it
     come parameters, inputs, constants, compiled code and what the calls need.
     """
+    start()
     jax.config.update("jax_compilation_cache_dir", cache)
     kept = startup.WORTH_KEEPING_SECONDS
     jax.config.update("jax_persistent_cache_min_compile_time_secs", kept)

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import command, inference, measure
 from benchmarks.measure import MB, Effort, Memory, Row
-from benchmarks.programs import Inference, num_proposals
+from benchmarks.programs import Inference, num_proposals, start
 from segtad_jax import config as config_lib
 from segtad_jax import parallel
 from segtad_jax.report import style
@@ -95,6 +95,7 @@ def _sized(config: ConfigDict, frames: int, stride: int) -> ConfigDict:
 
 def at_size(fields: dict[str, Any], effort: Effort) -> Point:
     """For `in_fresh_process`."""
+    start()
     config = ConfigDict(fields)
     frames, stride = config.data.num_frames, config.model.stride
     started = time.perf_counter()

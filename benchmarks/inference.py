@@ -27,6 +27,7 @@ from benchmarks.programs import Inference, num_proposals, sizes
 from segtad_jax import detections, parallel
 from segtad_jax.data import pipeline, synthetic
 from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.ops.videos import over_videos
 
 VIDEO_SCORES = flags.DEFINE_bool("video_scores", False, "Proposals get their labels from a file.")
 BATCHES = 8  # that `detect` goes through, so that its start counts little
@@ -83,24 +84,14 @@ def stage_functions(program: Inference, inputs: dict[str, np.ndarray], share: in
     outputs, whole = jax.jit(functools.partial(stages.run, model))(variables, batch, {})
     segments = grid(config).segments
 
-    def one(out: Any, num_frames: jax.Array, cut: jax.Array) -> detections.Candidates:
-        return detections.candidates(out, segments, num_frames, cut, config.eval)
+    @jax.jit
+    def candidates(outputs: Any, batch: Any) -> detections.Candidates:
+        of_windows = batch["num_frames"], batch["cut"]
+        return detections.of_batch(outputs, segments, *of_windows, config.eval, finish=False)
 
-    select = jax.jit(jax.vmap(one))
-    found = jax.device_get(select(outputs, batch["num_frames"], batch["cut"]))
-    names = ("",) if config.eval.class_scores else program.dataset.classes
-
-    def suppress() -> Any:
-        parts = zip(program.recordings, found.scores, found.segments, strict=False)
-        for recording, scores, proposals in parts:
-            detections.recording_detections(
-                scores[None],
-                proposals[None],
-                names,
-                recording.rate,
-                recording.duration,
-                config.eval,
-            )
+    @jax.jit
+    def select(found: detections.Candidates) -> detections.Selected:
+        return over_videos(functools.partial(detections.select, settings=config.eval), found)
 
     def made() -> None:
         windows = pipeline.inference_windows(program.recordings, config.data.num_frames, 0.0)
@@ -118,10 +109,8 @@ def stage_functions(program: Inference, inputs: dict[str, np.ndarray], share: in
     for part in stages.PARTS:
         call = stages.forward(model, part, wanted.get(part, ()))
         found_stages[part] = functools.partial(call, variables, batch, whole)
-    found_stages["scores and top-k"] = functools.partial(
-        select, outputs, batch["num_frames"], batch["cut"]
-    )
-    found_stages["NMS"] = suppress
+    found_stages["scores"] = functools.partial(candidates, outputs, batch)
+    found_stages["NMS"] = functools.partial(select, candidates(outputs, batch))
     return found_stages
 
 

@@ -11,7 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from segtad_jax import config as config_lib
-from segtad_jax import parallel, train
+from segtad_jax import parallel, startup, train
 from segtad_jax.data import pipeline, synthetic
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.data.records import feature_spec
@@ -20,6 +20,12 @@ from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.optim import optimizer
 
 STORED = np.float16  # as `prepare` stores features
+
+
+def start() -> None:
+    """What the commands do before they use JAX."""
+    startup.keep_freed_memory()
+    startup.keep_compiled_programs()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -159,10 +165,7 @@ class Inference:
     def variables(self) -> dict[str, Any]:
         """Parameters and statistics as they are before training."""
         model = SegTAD(self.config, len(self.dataset.classes))
-        transform = optimizer(self.config)
-        return train.create_state(
-            self.config, model, transform, self.dataset.num_channels
-        ).variables
+        return train.create_variables(self.config, model, self.dataset.num_channels)
 
     def detect(self) -> Any:
         """All recordings: batches, the devices' part, copies to the host, pooling, soft-NMS."""
