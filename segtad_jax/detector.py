@@ -2,6 +2,8 @@
 
 import collections
 import functools
+import io
+import json
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -62,7 +64,7 @@ class Detector:
     def detect(
         self, variables: Any, dataset: Dataset, recordings: Sequence[Recording]
     ) -> dict[str, list[Detection]]:
-        """Detections of every recording, best first.
+        """Detections of every recording, best first; all processes get those of all recordings.
 
         Args:
             variables: {"params", "batch_stats"} of SegTAD.
@@ -76,7 +78,7 @@ class Detector:
         video_scores = self.video_scores(recordings)
         frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
         windows = pipeline.inference_windows(recordings, frames, overlap)
-        waiting = collections.Counter(window.recording for window in windows)
+        waiting = collections.Counter(w.recording for w in windows if _is_mine(w))
         found: dict[str, list[Detection]] = {}
 
         def finish(number: int, selected: Selected) -> None:
@@ -106,25 +108,43 @@ class Detector:
         unseen = [recordings[r].video for r, count in waiting.items() if count]
         if unseen:
             raise RuntimeError(f"not every window was seen exactly once, in: {unseen[:10]}")
+        if not parallel.is_alone():
+            for content in parallel.all_gather(json.dumps(found).encode()):
+                theirs = json.loads(content)
+                found |= {video: [Detection(*d) for d in theirs[video]] for video in theirs}
+        if missing := [r.video for r in recordings if r.video not in found]:
+            raise RuntimeError(f"no process has the detections of {missing[:10]}")
         return {recording.video: found[recording.video] for recording in recordings}
 
     def frame_probabilities(
         self, variables: Any, dataset: Dataset, recordings: Sequence[Recording]
     ) -> dict[str, Float[np.ndarray, "F K"]]:
-        """The segmentation of every frame (Eq. 3), class 0 the background; windows are averaged."""
+        """The segmentation of every frame (Eq. 3), class 0 the background; windows are averaged.
+
+        All processes get those of all recordings.
+        """
         frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
         windows = pipeline.inference_windows(recordings, frames, overlap)
-        sums = [np.zeros((r.num_frames, len(self._classes) + 1), np.float32) for r in recordings]
+        sums = {
+            w.recording: np.zeros(
+                (recordings[w.recording].num_frames, len(self._classes) + 1), np.float32
+            )
+            for w in windows
+            if _is_mine(w)
+        }
         for index, found in self._over(
             windows, self._predict_frames, variables, dataset, recordings
         ):
             window = windows[index]
             stop = window.offset + window.num_frames
             sums[window.recording][window.offset : stop] += found[: window.num_frames]
-        return {
-            recording.video: total / total.sum(axis=1, keepdims=True)
-            for recording, total in zip(recordings, sums, strict=True)
-        }
+        curves = {str(r): total / total.sum(axis=1, keepdims=True) for r, total in sums.items()}
+        if not parallel.is_alone():
+            own = io.BytesIO()
+            np.savez(own, **curves)
+            for content in parallel.all_gather(own.getvalue()):
+                curves |= np.load(io.BytesIO(content))
+        return {recording.video: curves[str(r)] for r, recording in enumerate(recordings)}
 
     def video_scores(self, recordings: Sequence[Recording]) -> dict[str, dict[str, float]]:
         """{video: {label: score}} of the file `eval.class_scores`; empty where there is none."""
@@ -140,7 +160,7 @@ class Detector:
         dataset: Dataset,
         recordings: Sequence[Recording],
     ) -> Iterator[tuple[int, Any]]:
-        """(index of the window, its part of what `predict` gives) for every window."""
+        """(index of the window, its part of what `predict` gives) for each of this process."""
         frames = self._config.data.num_frames
         variables = parallel.replicate(variables)
         cut = np.array(
@@ -162,14 +182,18 @@ class Detector:
             self._check()
             inputs = {k: batch[k] for k in ("features", "num_frames", "window")}
             inputs["cut"] = cut[batch["window"]]
-            index, outputs = jax.device_get(predict(variables, parallel.shard_batch(inputs)))
+            index, outputs = parallel.local_part(predict(variables, parallel.shard_batch(inputs)))
             for i in np.flatnonzero(index >= 0):
                 yield int(index[i]), jax.tree.map(operator.itemgetter(i), outputs)
 
 
+def _is_mine(window: pipeline.Window) -> bool:
+    return pipeline.reads(jax.process_index(), jax.process_count(), window)
+
+
 def _with_window(step: Callable, devices: Sequence[jax.Device] | None) -> Callable:
     """Compiles a step of inference; its outputs say which windows they are of, -1 for padding."""
-    return parallel.gather_step(
+    return parallel.divide_step(
         lambda variables, batch: (batch["window"], step(variables, batch)), devices
     )
 

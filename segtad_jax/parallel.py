@@ -119,17 +119,34 @@ def replicate_step(step: Callable, devices: Sequence[jax.Device] | None = None) 
     )
 
 
-def gather_step(step: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
-    """Compiles `(state, batch) -> outputs` for all, or these, devices; all processes get outputs.
+def divide_step(step: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
+    """Compiles `(state, batch) -> outputs` for all, or these, devices, each with its own part.
 
-    The order of the global batch is the devices', not that of the parts that processes read: let
-    the outputs say what they belong to.
+    Outputs stay where they were made; `local_part` gets this process's to the host.
     """
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=0, devices=devices)
 
-    def gathered(state: PyTree, batch: PyTree) -> PyTree:
-        return jax.lax.all_gather(step(state, batch), AXIS, tiled=True)
 
-    return jax.pmap(gathered, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+def local_part(outputs: PyTree) -> PyTree:
+    """Outputs of `divide_step` for this process's part of the batch, in its order: [b, ...]."""
+
+    def part(x: jax.Array) -> np.ndarray:
+        shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        return np.concatenate([np.concatenate(np.asarray(shard.data)) for shard in shards])
+
+    jax.tree.map(lambda x: x.copy_to_host_async(), outputs)
+    return jax.tree.map(part, outputs)
+
+
+def all_gather(content: bytes) -> list[bytes]:
+    """What each process has, on all of them, in their order."""
+    if is_alone():
+        return [content]
+    sizes = multihost_utils.process_allgather(np.array(len(content), np.int32))
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: len(content)] = np.frombuffer(content, np.uint8)
+    everything = multihost_utils.process_allgather(padded)
+    return [row[:size].tobytes() for row, size in zip(everything, sizes, strict=True)]
 
 
 def replicate(state: PyTree) -> PyTree:

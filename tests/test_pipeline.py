@@ -251,7 +251,7 @@ def test_inference_windows_cover_every_frame(lengths, window, overlap):
 def test_inference_batches_hold_every_window_once(dataset, recordings, process_count):
     windows = pipeline.inference_windows(recordings, 64, 0.5)
     assert len(windows) == 1 + 1 + 2 + 6 + 1
-    counts, seen = [], []
+    counts, seen, readers = [], [], {}
     for process in range(process_count):
         batches = list(
             pipeline.inference_batches(
@@ -275,11 +275,13 @@ def test_inference_batches_hold_every_window_once(dataset, recordings, process_c
                     assert_row(batch, row, slow_window(window.recording, window.offset, 64, 8))
                     assert batch["num_frames"][row] == window.num_frames
                     seen.append(number)
+                    readers.setdefault(window.recording, set()).add(process)
                 else:
                     for key in ("features", "segments", "labels", "valid", "num_frames"):
                         assert not batch[key][row].any()
     assert sorted(seen) == list(range(len(windows)))
-    assert counts == [3] * process_count
+    assert readers == {number: {number % process_count} for number in range(len(recordings))}
+    assert counts == {1: [3], 2: [4] * 2, 4: [6] * 4}[process_count]  # one reads 11, 7, 6
 
 
 def test_recordings_without_any_action_make_batches_of_no_actions(dataset, recordings):

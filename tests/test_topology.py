@@ -288,7 +288,7 @@ def test_a_real_compile(libtpu_python: str) -> None:
     assert rows["windows per chip"] == ["4", "2"]
     assert rows["HBM there is"] == ["15.75", "GiB", "15.75", "GiB"]
     assert "all-reduce" in rows["collectives"]
-    assert "all-gather" in " ".join(rows["collectives"])
+    assert rows["collectives"][-1] == "none"  # of the predict step: each chip keeps what it found
     assert float(rows["flops"][0]) > 0
     # Gradients, at least, are summed over the chips.
     assert float(rows["bytes of collectives"][0]) * 2**20 > 57_704 * np.dtype(np.float32).itemsize

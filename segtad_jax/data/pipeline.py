@@ -136,6 +136,11 @@ def inference_windows(recordings: Sequence[Recording], window: int, overlap: flo
     ]
 
 
+def reads(process_index: int, process_count: int, window: Window) -> bool:
+    """Whether a process reads a window in inference."""
+    return window.recording % process_count == process_index
+
+
 def inference_batches(
     dataset: Dataset,
     recordings: Sequence[Recording],
@@ -148,33 +153,41 @@ def inference_batches(
 ) -> Iterator[Batch]:
     """Every window exactly once over all processes, each of which gets as many batches.
 
+    All windows of a recording go to one process, which can pool what is found in them.
+
     Args:
       dataset: where the features are.
       recordings: that the windows refer to.
       windows: of `inference_windows`.
       window: T, frames.
       batch_size: of all processes together.
-      process_index: which contiguous part of every global batch this process reads.
-      process_count: how many parts there are.
+      process_index: which recordings this process reads: see `reads`.
+      process_count: how many processes there are.
 
     Raises:
       ValueError: a batch size that the number of processes does not divide.
     """
-    positions = _share(batch_size, process_index, process_count)
+    share = len(_share(batch_size, process_index, process_count))
+    shares = [
+        [i for i, w in enumerate(windows) if reads(process, process_count, w)]
+        for process in range(process_count)
+    ]
+    num_batches = -(-max(map(len, shares)) // share)
+    own = shares[process_index]
+    own += [-1] * (num_batches * share - len(own))
     num_actions = _most_actions(recordings)
     read = _reader(dataset, recordings)
 
     def batch(number: int) -> Batch:
-        indices = number * batch_size + positions
-        indices = np.where(indices < len(windows), indices, -1)
-        result = _blank(dataset, len(positions), window, num_actions)
+        indices = np.array(own[number * share : (number + 1) * share])
+        result = _blank(dataset, share, window, num_actions)
         result["window"] = indices.astype(np.int32)
         for row in np.flatnonzero(indices >= 0):
             cut = windows[indices[row]]
             _fill(result, row, recordings[cut.recording], read(cut.recording), cut.offset)
         return result
 
-    return _prefetched(batch, range(-(-len(windows) // batch_size)))
+    return _prefetched(batch, range(num_batches))
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> Int[np.ndarray, " b"]:
