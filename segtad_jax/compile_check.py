@@ -107,8 +107,10 @@ def batch_shapes(config: ConfigDict, num_devices: int, batch: int) -> Shapes:
     def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((num_devices, batch, *shape), dtype)
 
+    # As prepare stores them, unless told otherwise; embedded data sets are float32.
+    stored = jnp.float16 if config.data.source == "prepared" else jnp.float32
     return {
-        "features": array(jnp.float32, config.data.num_frames, config.data.num_channels),
+        "features": array(stored, config.data.num_frames, config.data.num_channels),
         "segments": array(jnp.float32, ACTIONS, 2),
         "labels": array(jnp.int32, ACTIONS),
         "valid": array(jnp.bool_, ACTIONS),

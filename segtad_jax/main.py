@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     )
     # Orbax logs what it raises as well, with every thread's stack.
     logging.getLogger("absl").setLevel(logging.WARNING if _DEBUG.value else logging.CRITICAL)
-    jax.config.update("jax_debug_nans", _DEBUG.value)
+    jax.config.update("jax_debug_nans", _DEBUG.value)  # not infs: -inf marks what is no candidate
     startup.keep_freed_memory()
     startup.keep_compiled_programs()
     try:
