@@ -75,18 +75,36 @@ class Watched:
                 return "start"
             time.sleep(0.002)
         found = next(name for name, pattern in DOING.items() if re.search(pattern, stack))
-        saves = any(self.folder.glob("checkpoints/*-tmp"))
-        return f"save, beside {found}" if saves else found
+        return f"save, beside {found}" if self.saves() else found
+
+    def saves(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return any(self.folder.glob("checkpoints/*-tmp"))
+
+    def hold_in_a_save(self) -> str:
+        """Stops it in the midst of a save, which takes less time than a look at the stacks."""
+        while self.process.poll() is None:
+            if self.saves():
+                self.process.send_signal(signal.SIGSTOP)
+                time.sleep(0.05)
+                if self.saves():
+                    return "save"
+                self.process.send_signal(signal.SIGCONT)
+            time.sleep(0.001)
+        return "nothing: it has ended"
 
     def kill(self, moment: float | str, seconds: float, kind: str) -> str:
         """Kills it at a part of its life, or while it does something; returns what it was doing."""
         if isinstance(moment, float):
             time.sleep(moment * seconds)
             doing = self.doing()
+        elif moment == "save":
+            doing = self.hold_in_a_save()
         else:
             while not (doing := self.doing()).startswith((moment, "nothing")):
                 time.sleep(0.01)
         self.process.send_signal(getattr(signal, kind))
+        self.process.send_signal(signal.SIGCONT)
         return doing
 
 
