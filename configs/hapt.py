@@ -28,5 +28,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.steps = 500
     config.train.eval_every = 100
     config.train.save_every = 100
+    config.eval.renormalise = True
+    config.eval.snap = 4  # half of the grid's stride
+    config.eval.boundary_power = 0.5
     config.eval.max_detections = 300
     return with_arguments(config, argument)

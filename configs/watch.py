@@ -21,6 +21,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.width = 128
     config.model.num_bins = 16
     config.sampling.seeds = 25
+    config.augment.noise = 0.3
     config.optim.schedule = "cosine"
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 30
@@ -28,5 +29,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.steps = 500
     config.train.eval_every = 100
     config.train.save_every = 100
+    config.eval.renormalise = True
+    config.eval.snap = 4  # half of the grid's stride
+    config.eval.boundary_power = 0.5
     config.eval.max_detections = 300
     return with_arguments(config, argument)

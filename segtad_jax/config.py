@@ -54,12 +54,14 @@ def default() -> ConfigDict:
     model.snippet_neighbours = 4  # K of the snippet graph (author)
     model.aggregate = "mean"  # of both graphs: 'sum' is Eq. 1 to the letter, 'mean' and 'max' ours
     model.decoder_stride = 1  # frames per decoded node: 1 (paper) or 4 (probably the author's code)
+    model.input_highway = False  # the decoder also sees a 1x1 projection of the input (ours)
     model.stride = 8  # eta, the grid of proposals in frames (Eq. 8)
     model.num_bins = 32  # R of SGAlign (G-TAD)
     model.context = 0.5  # SGAlign looks this part of a proposal's length beyond each end (G-TAD)
     model.interpolation = "constant"  # features between frames: 'constant' (ours), 'linear' (G-TAD)
     model.proposal_neighbours = 4  # K of the proposal graph (section 3.3)
     model.proposal_layers = 3  # edge convolutions of PDN (section 3.3)
+    model.refine = False  # boundaries within a stride of the grid's (section 3.1 names it, ours)
     model.similarity = "tiou"  # edges between proposals: 'tiou' or 'center' (Table 8)
 
     sampling = config.sampling = ConfigDict()
@@ -74,6 +76,9 @@ def default() -> ConfigDict:
     loss.boundary_radius = 1  # frames around a start or end that count as one (ours; 0 in :paper)
     loss.balance_boundaries = True  # positives and negatives weigh the same in Eq. 5 (author)
     loss.balance_proposals = True  # likewise in the classification loss of Eq. 10 (author)
+
+    augment = config.augment = ConfigDict()  # of training windows (ours)
+    augment.noise = 0.0  # standard deviation of what is added to every value
 
     optim = config.optim = ConfigDict()
     optim.schedule = "step"  # 'step' as the paper, or 'cosine' to zero
@@ -110,11 +115,14 @@ PAPER = {  # the literal reading wherever there is one beside ours (docs/paper_n
     "model.global_convolution": False,
     "model.aggregate": "sum",
     "model.decoder_stride": 1,
+    "model.input_highway": False,
     "model.interpolation": "linear",
+    "model.refine": False,
     "sampling.edges": "list",
     "loss.boundary_radius": 0,
     "loss.balance_boundaries": False,
     "loss.balance_proposals": False,
+    "augment.noise": 0.0,
     "eval.fusion": "product",
     "eval.renormalise": False,
     "eval.snap": 0,

@@ -93,7 +93,7 @@ def candidates(
     boundaries = jax.nn.sigmoid(
         jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1).astype(jnp.float32)
     )
-    moved = snap(segments, boundaries, settings.snap, num_frames)
+    moved = snap(outputs.get("segments", segments), boundaries, settings.snap, num_frames)
     if settings.boundary_power:
         at_boundaries = jnp.prod(boundary_scores(moved, boundaries), axis=1)
         scores *= at_boundaries**settings.boundary_power

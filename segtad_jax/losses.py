@@ -29,7 +29,7 @@ def cross_entropy(
 ) -> Term:
     """Segmentation loss (Eq. 4): mean over frames; `weights` are 0 on padded frames."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), classes)
-    return _single(losses, weights)
+    return weighted(losses, weights)
 
 
 def binary_cross_entropy(
@@ -46,7 +46,7 @@ def binary_cross_entropy(
     logits = logits.astype(jnp.float32)
     losses = optax.sigmoid_binary_cross_entropy(logits, labels)
     if not balanced:
-        return _single(losses, weights)
+        return weighted(losses, weights)
     kinds = jnp.stack([labels, 1.0 - labels]) * weights  # [2, n]
     return Term(kinds @ losses, jnp.sum(kinds, axis=1))
 
@@ -55,8 +55,9 @@ def squared_error(
     logits: Float[Array, " n"], labels: Float[Array, " n"], weights: Float[Array, " n"]
 ) -> Term:
     """Regression loss (Eq. 10): mean squared error of sigmoid(logits)."""
-    return _single((jax.nn.sigmoid(logits.astype(jnp.float32)) - labels) ** 2, weights)
+    return weighted((jax.nn.sigmoid(logits.astype(jnp.float32)) - labels) ** 2, weights)
 
 
-def _single(losses: Float[Array, " n"], weights: Float[Array, " n"]) -> Term:
-    return Term(jnp.dot(losses, weights)[None], jnp.sum(weights)[None])
+def weighted(losses: Float[Array, "*n"], weights: Float[Array, "*n"]) -> Term:
+    """Losses of one part."""
+    return Term(jnp.sum(losses * weights)[None], jnp.sum(weights)[None])

@@ -24,6 +24,9 @@ class Targets(NamedTuple):
     starts: Float[Array, " T"]  # 0 or 1
     ends: Float[Array, " T"]  # 0 or 1
     tiou: Float[Array, " M"]  # h_reg of Eq. 10
+    matched: Float[Array, "M 2"]  # the action of that tIoU, frames, maybe outside the window
+    actions: Float[Array, "N 2"]  # what is inside of each, frames
+    counted: Bool[Array, " N"]  # those that count for the tIoU
 
 
 def video_targets(
@@ -42,11 +45,18 @@ def video_targets(
     starts, ends = boundary_labels(segments, valid, num_frames, boundary_radius)
     inside = jnp.clip(segments, 0.0, 1.0)
     kept = (inside[:, 1] - inside[:, 0]) >= 0.5 * (segments[:, 1] - segments[:, 0])
+    actions, counted = inside * num_frames, valid & kept
+    tiou = _action_tiou(proposals.astype(jnp.float32), actions, counted)
+    # One action more, for windows without any.
+    best = jnp.argmax(jnp.pad(tiou, ((0, 0), (0, 1))), axis=1)
     return Targets(
         frame_classes(segments, labels, valid, num_frames),
         starts,
         ends,
-        proposal_tiou(proposals.astype(jnp.float32), inside * num_frames, valid & kept),
+        jnp.max(tiou, axis=1, initial=0.0),
+        jnp.pad(segments * num_frames, ((0, 1), (0, 0)))[best],
+        actions,
+        counted,
     )
 
 
@@ -104,8 +114,15 @@ def proposal_tiou(
 
     Proposals and segments are in the same unit.
     """
-    tiou = jnp.where(valid, pairwise_tiou(proposals, segments), 0.0)  # [M, N]
-    return jnp.max(tiou, axis=1, initial=0.0)
+    return jnp.max(_action_tiou(proposals, segments, valid), axis=1, initial=0.0)
+
+
+def _action_tiou(
+    proposals: Real[Array | np.ndarray, "M 2"],
+    segments: Real[Array | np.ndarray, "N 2"],
+    valid: Bool[Array | np.ndarray, " N"],
+) -> Float[Array, "M N"]:
+    return jnp.where(valid, pairwise_tiou(proposals, segments), 0.0)
 
 
 def _frames(

@@ -16,10 +16,11 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from segtad_jax import losses, optim, parallel, targets
+from segtad_jax.augment import augment
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.models.segtad import SegTAD, grid
-from segtad_jax.ops import sampling
+from segtad_jax.ops import refine, sampling
 
 Batch = Mapping[str, Any]  # of data.pipeline, on the device
 Metrics = dict[str, Float[Array, ""]]
@@ -86,23 +87,26 @@ def loss_terms(
         key: of this step; each video folds in its position in the global batch, so that draws do
             not depend on the number of devices.
     """
-    segments = grid(config).segments
+    segments = jnp.asarray(grid(config).segments)
     total = config.data.num_frames
     label = functools.partial(
         targets.video_targets,
-        proposals=jnp.asarray(segments),
+        proposals=segments,
         num_frames=total,
         boundary_radius=config.loss.boundary_radius,
     )
     truth = jax.vmap(label)(batch["segments"], batch["labels"], batch["valid"])
     positive = truth.tiou > config.loss.positive_tiou  # h_cls, [b, M]
-    real = jnp.asarray(segments)[:, 1] <= batch["num_frames"][:, None]  # [b, M]
+    real = segments[:, 1] <= batch["num_frames"][:, None]  # [b, M]
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["position"])
     draw = functools.partial(sampling.draw_seeds, num_seeds=config.sampling.seeds)
     seeds, seed_weights = jax.vmap(draw)(keys, positive, real)
 
+    features = jax.vmap(functools.partial(augment, settings=config.augment))(
+        jax.vmap(jax.random.fold_in, (0, None))(keys, 1), batch["features"], batch["num_frames"]
+    )
     out, updates = model.apply(
-        variables, batch["features"], batch["num_frames"], seeds, train=True, mutable="batch_stats"
+        variables, features, batch["num_frames"], seeds, train=True, mutable="batch_stats"
     )
 
     def video_terms(
@@ -111,10 +115,17 @@ def loss_terms(
         frames = (jnp.arange(total) < num_frames).astype(jnp.float32)
         rows = out["rows"]
         regress, classify = out["proposal_logits"].T
+        weights = jnp.repeat(weights, len(rows) // len(weights)) * (segments[rows, 1] <= num_frames)
         tiou = truth.tiou[rows]
-        weights = jnp.repeat(weights, len(rows) // len(weights)) * (
-            jnp.asarray(segments)[rows, 1] <= num_frames
-        )
+        refinement = {}
+        if config.model.refine:
+            matched = (weights * (tiou > config.loss.positive_tiou))[:, None]
+            chosen, within = refine.choice_losses(
+                segments[rows], out["choice_logits"], truth.matched[rows]
+            )
+            refinement = {"refinement": losses.weighted(chosen, within * matched)}
+            refined = jax.lax.stop_gradient(out["segments"])
+            tiou = targets.proposal_tiou(refined, truth.actions, truth.counted)
         boundary = functools.partial(
             losses.binary_cross_entropy, weights=frames, balanced=config.loss.balance_boundaries
         )
@@ -129,6 +140,7 @@ def loss_terms(
                 weights,
                 config.loss.balance_proposals,
             ),
+            **refinement,
         }
 
     terms = jax.vmap(video_terms)(out, truth, batch["num_frames"], seed_weights)

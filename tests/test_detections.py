@@ -104,6 +104,14 @@ def test_candidates_are_snapped_but_keep_the_scores_of_their_grid_proposal(outpu
     assert [5.0, 9.0] in detections.candidates(*of, file).segments.tolist()
 
 
+def test_refined_segments_take_the_place_of_the_grid(outputs) -> None:
+    refined = jnp.asarray(GRID + np.array([0.25, 0.5]), jnp.float32)
+    found = detections.candidates(
+        outputs | {"segments": refined}, GRID, jnp.int32(T), jnp.array([False, False]), settings()
+    )
+    np.testing.assert_array_equal(found.segments, refined)
+
+
 def slow_soft_nms(segments: np.ndarray, scores: np.ndarray, sigma: float) -> list:
     segments, scores, out = segments.copy(), scores.copy(), []
     while len(scores):

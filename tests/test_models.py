@@ -52,6 +52,8 @@ VARIANTS = [
     {"model__branches": ("atrous",)},
     {"sampling__edges": "list", "model__similarity": "center"},
     {"model__dtype": "bfloat16"},
+    {"model__input_highway": True},
+    {"model__input_highway": True, "model__decoder_stride": 4, "model__refine": True},
 ]
 
 
@@ -63,7 +65,8 @@ def test_shapes_and_jit(variant: dict) -> None:
     m = len(grid(config).segments)
     assert m == 16 * 17 // 2
     out = model.apply(variables, features, num_frames)
-    assert {k: v.shape for k, v in out.items()} == {
+    refined = {"choice_logits": (2, m, 2, 8), "segments": (2, m, 2)}
+    assert {k: v.shape for k, v in out.items()} == (refined if config.model.refine else {}) | {
         "frame_logits": (2, 64, CLASSES + 1),
         "start_logits": (2, 64),
         "end_logits": (2, 64),

@@ -57,10 +57,19 @@ def make(config, transform=None):
     return state, step
 
 
-@pytest.mark.parametrize("argument", ["", "paper"])
-def test_four_devices_give_the_losses_and_sgd_gradients_of_one(argument: str) -> None:
+BEYOND = {  # the paper
+    "model__refine": True,
+    "model__input_highway": True,
+    "augment__noise": 0.3,
+}
+
+
+@pytest.mark.parametrize(("argument", "fields"), [("", {}), ("paper", {}), ("", BEYOND)])
+def test_four_devices_give_the_losses_and_sgd_gradients_of_one(
+    argument: str, fields: dict[str, object]
+) -> None:
     assert jax.local_device_count() == 4
-    config = small_config(argument, sampling__seeds=6, loss__l2=0.0)
+    config = small_config(argument, sampling__seeds=6, loss__l2=0.0, **fields)
     state, step = make(config, optax.sgd(1.0))  # Adam would hide a wrong scale
     state = jax.device_get(state)  # on devices, pmap would take its buffers
     batch = batch_of()
@@ -87,7 +96,7 @@ def test_four_devices_give_the_losses_and_sgd_gradients_of_one(argument: str) ->
 
 @pytest.mark.parametrize("kind", ["no action", "one frame", "all action"])
 def test_any_video_gives_finite_losses_and_gradients(kind: str) -> None:
-    config = small_config(sampling__seeds=6)
+    config = small_config(sampling__seeds=6, model__refine=True)
     state, step = make(config)
     batch = batch_of()
     segment = {"no action": (0, 0), "one frame": (0.5, 0.5 + 1 / 64), "all action": (0, 1)}[kind]
@@ -183,6 +192,24 @@ def test_l2_is_coupled_and_on_kernels_alone() -> None:
     np.testing.assert_allclose(updates["kernel"], -1e-2, rtol=1e-4)
     np.testing.assert_allclose(updates["graph_kernel"], -1e-2, rtol=1e-4)
     np.testing.assert_array_equal(updates["bias"], 0.0)
+
+
+def test_only_boundaries_of_positives_within_reach_are_refined() -> None:
+    config = small_config(sampling__seeds=6, model__refine=True)
+    state, _ = make(config)
+    model, key = SegTAD(config, CLASSES), jax.random.key(3)
+
+    @jax.jit
+    def weight(batch):
+        terms, _ = loss_terms(config, model, state.variables, batch, key)
+        return terms["refinement"].weights[0]
+
+    batch = batch_of() | {"num_frames": np.full(BATCH, 64, np.int32)}
+    assert 0 < weight(batch) <= 2 * 6 * 21 * BATCH
+    assert weight(batch | {"valid": np.zeros((BATCH, ACTIONS), bool)}) == 0
+    # All of the window and far beyond it: both boundaries are out of reach.
+    batch["segments"] = np.broadcast_to(np.float32([-0.3, 1.3]), (BATCH, ACTIONS, 2))
+    assert weight(batch) == 0
 
 
 def test_schedules() -> None:

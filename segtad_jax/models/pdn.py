@@ -21,7 +21,8 @@ class PDN(nn.Module):
         rows [b, n] int, proposals of the grid, or None for all of them;
         neighbours [b, n, K] as positions in `rows`, or [M, K] for all proposals;
         valid [b, n].
-        -> [b, n, 2]: channel 0 regresses the tIoU, channel 1 classifies.
+        -> [b, n, num_outputs]: channel 0 regresses the tIoU, channel 1 classifies; what more there
+        is belongs to the caller.
 
     A proposal that is not valid counts as no neighbour (its entry of A is 0).
     """
@@ -30,6 +31,7 @@ class PDN(nn.Module):
     num_layers: int
     num_bins: int
     interpolation: str
+    num_outputs: int
     aggregate: str
     dtype: jnp.dtype
     rematerialise: bool
@@ -43,7 +45,7 @@ class PDN(nn.Module):
         rows: Int[Array, "b n"] | None,
         neighbours: Int[Array, "*b n K"],
         valid: Bool[Array, "b n"],
-    ) -> Float[Array, "b n 2"]:
+    ) -> Float[Array, "b n {self.num_outputs}"]:
         """See the class."""
         width, init = self.width, nn.initializers.lecun_normal()
         align_kernel = self.param("align_kernel", init, (self.num_bins, decoded.shape[-1], width))
@@ -53,8 +55,10 @@ class PDN(nn.Module):
             self.param(f"edge_{layer}_kernel", init, (2 * width, width)).astype(self.dtype)
             for layer in range(self.num_layers)
         ]
-        score_kernel = self.param("scores_kernel", init, (width, 2)).astype(self.dtype)
-        score_bias = self.param("scores_bias", nn.initializers.zeros, (2,))
+        score_kernel = self.param("scores_kernel", init, (width, self.num_outputs)).astype(
+            self.dtype
+        )
+        score_bias = self.param("scores_bias", nn.initializers.zeros, (self.num_outputs,))
 
         def rest(aligned: Array, valid: Array, neighbours: Array) -> Array:
             x = jnp.where(valid[:, None], nn.relu(aligned + align_bias), 0)

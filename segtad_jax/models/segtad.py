@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from segtad_jax.models.pdn import PDN
 from segtad_jax.models.ssn import ENCODER_STRIDE, SSN
-from segtad_jax.ops import align, proposals, sampling
+from segtad_jax.ops import align, proposals, refine, sampling
 
 
 class Grid(NamedTuple):
@@ -67,7 +67,8 @@ class SegTAD(nn.Module):
     Returns a dict:
         `frame_logits` [b, T, D + 1] (0 is background), `start_logits` [b, T], `end_logits` [b, T],
         `proposal_logits` [b, n, 2] (tIoU, class), `rows` [b, n] the proposals they belong to,
-        with n = M or S * (1 + K + K*K).
+        with n = M or S * (1 + K + K*K). With `refine` also `choice_logits` [b, n, 2, B] and the
+        refined `segments` [b, n, 2] in frames (ops.refine).
     """
 
     config: ConfigDict
@@ -106,6 +107,8 @@ class SegTAD(nn.Module):
             model.snippet_neighbours,
             model.aggregate,
             model.decoder_stride,
+            model.input_highway,
+            model.refine,
             self.boundary_bias,
             dtype,
             self.axis_name,
@@ -119,11 +122,13 @@ class SegTAD(nn.Module):
         else:
             rows, neighbours = self._neighbourhoods(constants, seeds)
         valid = jnp.asarray(constants.segments)[rows, 1] <= num_frames[:, None]  # [b, n]
-        logits = PDN(
+        choices = 2 * model.stride if model.refine else 0  # for either boundary
+        said = PDN(
             model.width,
             model.proposal_layers,
             model.num_bins,
             model.interpolation,
+            2 + 2 * choices,
             model.aggregate,
             dtype,
             again,
@@ -136,7 +141,15 @@ class SegTAD(nn.Module):
             neighbours,
             valid,
         )
-        return out | {"proposal_logits": logits, "rows": rows}
+        out |= {"proposal_logits": said[..., :2], "rows": rows}
+        if not model.refine:
+            return out
+        fields = jnp.stack([out.pop("start_field"), out.pop("end_field")], axis=-1)
+        own = said[..., 2:].reshape(*rows.shape, 2, choices)
+        segments = jnp.asarray(constants.segments)[rows]
+        logits = jax.vmap(refine.choice_logits)(segments, fields, own, num_frames)
+        refined = jax.vmap(refine.refined_segments)(segments, logits)
+        return out | {"choice_logits": logits, "segments": refined}
 
     def _neighbourhoods(
         self, constants: Grid, seeds: Int[Array, "b S"]

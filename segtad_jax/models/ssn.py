@@ -26,7 +26,8 @@ class SSN(nn.Module):
     Call:
         features [b, T, C], num_frames [b], train -> dict of
         `decoded` [b, T/q, width] (q = decoder_stride), `frame_logits` [b, T, D + 1],
-        `start_logits` [b, T], `end_logits` [b, T].
+        `start_logits` [b, T], `end_logits` [b, T]; with `refine` also `start_field` and `end_field`
+        [b, T], what a frame adds to the choice of a refined boundary.
     """
 
     num_classes: int  # D
@@ -37,6 +38,8 @@ class SSN(nn.Module):
     neighbours: int
     aggregate: str
     decoder_stride: int
+    input_highway: bool  # the decoder also sees a projection of the input
+    refine: bool
     boundary_bias: float  # initial logit of the start and end heads
     dtype: jnp.dtype
     axis_name: str | None
@@ -48,7 +51,7 @@ class SSN(nn.Module):
         """See the class."""
         total = features.shape[1]
         levels = [_valid(total // s, s, num_frames) for s in (1, 2, 4, 8)]
-        x = _zero(features.astype(self.dtype), levels[0])
+        x = frames = _zero(features.astype(self.dtype), levels[0])
         encoded = []
         for i, valid in enumerate(levels[1:]):
             conv = nn.Conv(
@@ -75,14 +78,21 @@ class SSN(nn.Module):
 
         q = self.decoder_stride
         valid = _valid(total // q, q, num_frames)
-        highway = nn.Conv(self.width, (1,), use_bias=False, dtype=self.dtype, name="highway")
-        low = MaskedBatchNorm(self.axis_name, name="highway_norm")(
-            highway(encoded[1]), levels[2], train
-        )
-        low = _zero(nn.relu(low), levels[2])
-        x = jnp.concatenate(
-            [_upsample(x, 8 // q, levels[3]), _upsample(low, 4 // q, levels[2])], axis=-1
-        ).astype(self.dtype)
+
+        def highway(
+            x: Float[Array, "b m C"], stride: int, valid: Valid, name: str
+        ) -> Float[Array, "b n W"]:
+            conv = nn.Conv(
+                self.width, (1,), strides=stride, use_bias=False, dtype=self.dtype, name=name
+            )
+            norm = MaskedBatchNorm(self.axis_name, name=f"{name}_norm")
+            return _zero(nn.relu(norm(conv(x), valid, train)), valid)
+
+        low = highway(encoded[1], 1, levels[2], "highway")
+        joined = [_upsample(x, 8 // q, levels[3]), _upsample(low, 4 // q, levels[2])]
+        if self.input_highway:
+            joined.append(highway(frames, q, valid, "input_highway"))
+        x = jnp.concatenate(joined, axis=-1).astype(self.dtype)
         fuse = nn.Conv(self.width, (3,), padding=((1, 1),), dtype=self.dtype, name="decoder")
         decoded = _zero(nn.relu(fuse(_zero(x, valid))), valid)
 
@@ -91,7 +101,7 @@ class SSN(nn.Module):
         ) -> Float[Array, "b T C"]:  # logits, not probabilities, are interpolated
             return _zero(_upsample(logits.astype(jnp.float32), q, valid), levels[0])
 
-        def boundary_head(name: str) -> Float[Array, "b T"]:  # Eq. 6 and 7
+        def boundary_head(name: str) -> dict[str, Float[Array, "b T"]]:  # Eq. 6 and 7
             conv = nn.Conv(
                 self.width, (3,), padding=((1, 1),), dtype=self.dtype, name=f"{name}_conv"
             )
@@ -101,14 +111,19 @@ class SSN(nn.Module):
                 dtype=self.dtype,
                 name=name,
             )
-            return to_frames(score(nn.relu(conv(decoded))))[..., 0]
+            x = nn.relu(conv(decoded))
+            found = {f"{name}_logits": to_frames(score(x))[..., 0]}
+            if self.refine:
+                field = nn.Dense(1, dtype=self.dtype, name=f"{name}_field")
+                found[f"{name}_field"] = to_frames(field(x))[..., 0]
+            return found
 
         segmentation = nn.Dense(self.num_classes + 1, dtype=self.dtype, name="segmentation")
         return {
             "decoded": decoded,
             "frame_logits": to_frames(segmentation(decoded)),  # Eq. 3
-            "start_logits": boundary_head("start"),
-            "end_logits": boundary_head("end"),
+            **boundary_head("start"),
+            **boundary_head("end"),
         }
 
 
