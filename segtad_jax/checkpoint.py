@@ -15,9 +15,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from segtad_jax import files
+from segtad_jax import files, parallel
 
 PyTree = Any
+COMMITTED = "commit_success.txt"  # of Orbax
 DIRECTORY = "checkpoints"
 VARIABLES = ("params", "batch_stats")  # of a state: what a model needs to be applied
 
@@ -130,8 +131,11 @@ class Checkpoints:
                 log.warning("checkpoint %s does not read: %s", self._folder / str(step), error)
                 unreadable.append(step)
                 continue
-            for bad in unreadable:
-                (self._folder / str(bad)).rename(self._folder / f"unreadable-{bad}")
+            parallel.wait_for_all("checkpoints read")
+            if parallel.is_main():
+                for bad in unreadable:
+                    (self._folder / str(bad)).rename(self._folder / f"unreadable-{bad}")
+            parallel.wait_for_all("checkpoints renamed")
             self._manager.reload()
             return saved
         if unreadable:
@@ -156,7 +160,13 @@ def kept_steps(run: epath.Path) -> list[int]:
     folder = run / DIRECTORY
     if not folder.exists():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    # Without a rename, in a bucket, Orbax writes a step where it stays, and then this file.
+    in_place = files.on_object_store(folder)
+    return sorted(
+        int(path.name)
+        for path in folder.iterdir()
+        if path.name.isdigit() and (not in_place or (path / COMMITTED).exists())
+    )
 
 
 def locate(checkpoint: str) -> tuple[epath.Path, int]:

@@ -238,7 +238,8 @@ def advice(
         smaller = f"set {field} to {fitting * num_devices} or less, " if fitting else ""
         lines.append(
             f"{wanted.name}: the {step} step does not fit: {smaller}take chips with more memory, "
-            "or set model.dtype = 'bfloat16' or a smaller model.width."
+            "or set model.dtype = 'bfloat16', a smaller model.width or, for training, "
+            "train.rematerialise = True."
         )
     return lines
 

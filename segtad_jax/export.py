@@ -161,7 +161,7 @@ def labels(model: Trained) -> list[str]:
 
 
 def to_safetensors(model: Trained) -> bytes:
-    """Parameters and BatchNorm statistics, named by their paths: params/pdn/scores/bias."""
+    """Parameters and BatchNorm statistics, named by their paths: params/pdn/scores_bias."""
     arrays = {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf)
         for path, leaf in jax.tree.leaves_with_path(model.variables)

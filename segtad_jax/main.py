@@ -88,7 +88,13 @@ def main(argv: list[str]) -> None:
     except stopping.StoppedError:
         log.info("stopped and saved; run the same command to go on")
         sys.exit(stopping.STATUS)
-    except jax.errors.JaxRuntimeError:
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error) and not _DEBUG.value:
+            sys.exit(
+                f"error: the memory of a device is not enough: {str(error).splitlines()[0]}\n"
+                "Set a smaller train.batch_size or eval.batch_size, train.rematerialise = True, or "
+                "model.dtype = 'bfloat16'."
+            )
         if not _DISTRIBUTED.value:
             raise
         log.exception(

@@ -174,9 +174,11 @@ def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
 def no_transfers() -> contextlib.AbstractContextManager:
     """Within it, whatever goes to or from a device unasked for is an error.
 
-    Nothing of the kind with several processes, where pmap takes batches from the host.
+    Nothing of the kind with several processes, where pmap takes batches from the host, nor with
+    `--debug`, where JAX looks at all that a step makes.
     """
-    return jax.transfer_guard("disallow") if is_alone() else contextlib.nullcontext()
+    guarded = is_alone() and not jax.config.read("jax_debug_nans")
+    return jax.transfer_guard("disallow") if guarded else contextlib.nullcontext()
 
 
 def require_shared(folder: epath.Path) -> None:
@@ -209,6 +211,12 @@ def require_equal(number: int, otherwise: str) -> None:
     numbers = multihost_utils.process_allgather(np.array([number])).reshape(-1)
     if len(set(numbers.tolist())) > 1:
         raise ValueError(f"{otherwise}: {numbers.tolist()}")
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when all processes are here."""
+    if not is_alone():
+        multihost_utils.sync_global_devices(what)
 
 
 def stop_agreed(step: int) -> bool:

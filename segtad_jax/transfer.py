@@ -11,7 +11,7 @@ from segtad_jax import parallel, workdir
 from segtad_jax.checkpoint import locate, restore_variables
 
 PyTree = Any
-Shapes = dict[str, tuple[int, ...]]  # by name, such as params/pdn/scores/bias
+Shapes = dict[str, tuple[int, ...]]  # by name, such as params/pdn/scores_bias
 
 log = logging.getLogger(__name__)
 

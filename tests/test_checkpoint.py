@@ -22,6 +22,7 @@ from segtad_jax.checkpoint import (
     split,
 )
 from segtad_jax.config import default, flatten
+from tests.object_store import bucket_in
 
 PARAMS = {"a": {"kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3)}, "b": np.ones(2)}
 NORM = {"norm": {"mean": np.array([1, 2], np.float32)}}
@@ -150,3 +151,12 @@ def test_the_command_has_the_name_of_the_module(run):
     assert done.returncode == 0, done.stderr
     assert "steps kept    4, 8" in done.stdout
     assert not done.stderr
+
+
+def test_a_step_in_a_bucket_counts_once_it_is_committed(tmp_path, monkeypatch) -> None:
+    bucket_in(tmp_path, monkeypatch)
+    run = epath.Path("gs://bucket/run")
+    for step in (10, 20):
+        (run / "checkpoints" / str(step) / "metadata").write_text("{}")
+    (run / "checkpoints" / "10" / "commit_success.txt").write_text("done")
+    assert kept_steps(run) == [10]

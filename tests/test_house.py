@@ -56,7 +56,7 @@ PARTS = {
     "report": {"evaluation", "files"},
     "config": set(),
     "parallel": set(),
-    "checkpoint": {"contents", "files"},  # the former when it is a command
+    "checkpoint": {"contents", "files", "parallel"},  # the former when it is a command
     "contents": {"checkpoint", "data", "workdir"},
     "transfer": {"checkpoint", "parallel", "workdir"},
     "optim": set(),

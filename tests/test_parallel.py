@@ -66,7 +66,11 @@ def test_debugging_finds_the_operation_that_makes_a_nan() -> None:
         return {"a": doubled + jax.lax.psum(jnp.log(batch).sum(), "batch")}, {}
 
     batch = parallel.shard_batch({"x": -np.ones(8, np.float32)})["x"]
-    with jax.debug_nans(True), pytest.raises(FloatingPointError, match="nan") as found:
+    with (
+        jax.debug_nans(True),
+        parallel.no_transfers(),
+        pytest.raises(FloatingPointError, match="nan") as found,
+    ):
         parallel.replicate_step(step)(parallel.replicate({"a": np.ones(3, np.float32)}), batch)
     assert any("jnp.log(batch)" in str(entry.statement) for entry in found.traceback)
 

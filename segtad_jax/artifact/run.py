@@ -70,8 +70,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="frames per second; default: as in training")
     given = parser.parse_args()
     function, model = load()
-    rate = given.rate or model["rate"]
-    if not rate:
+    rate = model["rate"] if given.rate is None else given.rate
+    if rate is not None and rate <= 0:
+        sys.exit(f"error: --rate={rate:g} is not above 0")
+    if rate is None:
         sys.exit("error: the model does not know the rate of its features: give --rate=HZ")
     try:
         found = detect(function, model, np.load(given.features, allow_pickle=False), rate)
