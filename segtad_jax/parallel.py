@@ -177,7 +177,7 @@ def no_transfers() -> contextlib.AbstractContextManager:
     Nothing of the kind with several processes, where pmap takes batches from the host, nor with
     `--debug`, where JAX looks at all that a step makes.
     """
-    guarded = is_alone() and not jax.config.read("jax_debug_nans")
+    guarded = is_alone() and not jax.config.values["jax_debug_nans"]
     return jax.transfer_guard("disallow") if guarded else contextlib.nullcontext()
 
 
