@@ -49,32 +49,32 @@ class PDN(nn.Module):
         """See the class."""
         width, init = self.width, nn.initializers.lecun_normal()
         align_kernel = self.param("align_kernel", init, (self.num_bins, decoded.shape[-1], width))
-        align_kernel = align_kernel.astype(self.dtype)
         align_bias = self.param("align_bias", nn.initializers.zeros, (width,))
         edge_kernels = [
-            self.param(f"edge_{layer}_kernel", init, (2 * width, width)).astype(self.dtype)
+            self.param(f"edge_{layer}_kernel", init, (2 * width, width))
             for layer in range(self.num_layers)
         ]
-        score_kernel = self.param("scores_kernel", init, (width, self.num_outputs)).astype(
-            self.dtype
-        )
+        score_kernel = self.param("scores_kernel", init, (width, self.num_outputs))
         score_bias = self.param("scores_bias", nn.initializers.zeros, (self.num_outputs,))
 
+        # Kernels become `dtype` within a video: the videos' gradients then add up in float32.
         def rest(aligned: Array, valid: Array, neighbours: Array) -> Array:
             x = jnp.where(valid[:, None], nn.relu(aligned + align_bias), 0)
             for kernel in edge_kernels:
                 # Else XLA makes x anew for each of its readers, neighbour by neighbour.
                 x = jax.lax.optimization_barrier(x)
-                x = self._layer(x, neighbours, valid, kernel)
-            return (x.astype(self.dtype) @ score_kernel).astype(jnp.float32) + score_bias
+                x = self._layer(x, neighbours, valid, kernel.astype(self.dtype))
+            scores = x.astype(self.dtype) @ score_kernel.astype(self.dtype)
+            return scores.astype(jnp.float32) + score_bias
 
         if rows is not None:
 
             def sampled(
                 nodes: Array, num_nodes: Array, rows: Array, neighbours: Array, valid: Array
             ) -> Array:
+                kernel = align_kernel.astype(self.dtype)
                 aligned = align_and_project(
-                    nodes, lattice, rows, align_kernel, self.interpolation, num_nodes
+                    nodes, lattice, rows, kernel, self.interpolation, num_nodes
                 )
                 return rest(aligned, valid, neighbours)
 
@@ -82,9 +82,9 @@ class PDN(nn.Module):
             return over_videos(function, decoded, num_nodes, rows, neighbours, valid)
 
         def whole(nodes: Array, num_nodes: Array, valid: Array) -> Array:
-            every = jnp.arange(len(lattice.edges))
+            every, kernel = jnp.arange(len(lattice.edges)), align_kernel.astype(self.dtype)
             aligned = align_and_project(
-                nodes, lattice, every, align_kernel, self.interpolation, num_nodes
+                nodes, lattice, every, kernel, self.interpolation, num_nodes
             )
             return rest(aligned, valid, neighbours)
 
