@@ -78,7 +78,6 @@ def main(argv: list[str]) -> None:
     logging.getLogger("absl").setLevel(logging.WARNING if _DEBUG.value else logging.CRITICAL)
     jax.config.update("jax_debug_nans", _DEBUG.value)  # not infs: -inf marks what is no candidate
     startup.keep_freed_memory()
-    startup.keep_compiled_programs()
     try:
         sys.exit(_act())
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
@@ -124,6 +123,7 @@ def _act() -> int:
     log.setLevel(told if talks else logging.WARNING)
     if _MODE.value == "compile":
         return compile_check.check_slices(_CONFIG.value, _TOPOLOGY.value)
+    startup.keep_compiled_programs()
     if _MODE.value == "train":
         run.train(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
     else:

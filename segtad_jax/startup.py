@@ -23,10 +23,15 @@ def keep_compiled_programs() -> None:
     passed on should hold nothing that is. JAX_COMPILATION_CACHE_DIR names another folder, gs:// for
     machines that come and go; empty, it keeps nothing. Without a folder that can be written, all is
     compiled at every start, which only takes longer.
+
+    On a CPU nothing is kept unless JAX_COMPILATION_CACHE_DIR is set: of some thousand programs that
+    our tests read back there, two crashed the process, both in a run that went on after a kill.
     """
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING_SECONDS)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    if jax.default_backend() == "cpu":
         return
     try:
         root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"

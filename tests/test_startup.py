@@ -18,6 +18,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What is set in JAX, which is left as it is."""
     found: dict[str, object] = {}
     monkeypatch.setattr(jax.config, "update", found.__setitem__)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         monkeypatch.delenv(name, raising=False)
     return found
@@ -33,6 +34,14 @@ def test_programs_are_kept_in_the_users_cache_folder(settings, tmp_path, monkeyp
     monkeypatch.setenv("HOME", str(tmp_path))
     startup.keep_compiled_programs()
     assert settings["jax_compilation_cache_dir"] == str(tmp_path / ".cache/segtad_jax/compiled")
+
+
+def test_on_a_cpu_nothing_is_kept_unasked(settings, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    startup.keep_compiled_programs()
+    assert "jax_compilation_cache_dir" not in settings
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_the_user_has_set_stays(settings, tmp_path, monkeypatch) -> None:
@@ -66,9 +75,8 @@ def test_facts_name_devices_processes_and_windows() -> None:
 
 @pytest.mark.slow
 def test_the_second_start_compiles_neither_step_and_gets_the_same_numbers(tmp_path) -> None:
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
-        environment.pop(name, None)
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    environment.pop("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", None)
     kept = []
     for name in ("first", "second"):
         command = [sys.executable, "-m", "segtad_jax.main", f"--config={TINY}:runlocal"]

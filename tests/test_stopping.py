@@ -9,14 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from segtad_jax import run, stopping
 from segtad_jax.checkpoint import Checkpoints
 from tests.test_run import ROOT, TINY, logged, saved, short
+
+# Programs that were read back crashed runs here that went on (see startup.keep_compiled_programs).
+pytestmark = pytest.mark.usefixtures("compiled_anew")
 
 STEPS = 60
 SETTINGS = {"train.steps": STEPS, "train.save_every": 20, "train.eval_every": 20}
@@ -43,6 +48,17 @@ DOING = {  # by the functions that are being called; the first that is found
     "restoring": r"in restore_latest",
     "start": "",
 }
+
+
+@pytest.fixture(scope="module")
+def compiled_anew() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
+        for enabled in (False, True):
+            jax.config.update("jax_enable_compilation_cache", enabled)
+            compilation_cache.reset_cache()  # JAX asks for the setting once
+            if not enabled:
+                yield
 
 
 def command(folder: pathlib.Path, data_dir: str) -> list[str]:
@@ -224,6 +240,7 @@ def test_no_checkpoint_that_reads_is_an_error(data_dir: str, tmp_path: pathlib.P
     for file in (tmp_path / "checkpoints" / "4").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
+    (tmp_path / "metrics.json").unlink()  # a finished run reads no checkpoint
     with pytest.raises(ValueError, match=r"none of the checkpoints \[4\] .* reads"):
         run.train(config, tmp_path)
 

@@ -1,6 +1,7 @@
 """TensorFlow sees no accelerator, wherever it is used."""
 
 import pytest
+from etils import epath
 
 from segtad_jax.data import builder, tensorflow_on_cpu, writer
 from tests.test_run import opened
@@ -35,6 +36,6 @@ def test_both_writers_of_shards_hide_them_first(tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(module, "tensorflow_on_cpu", first)
     with pytest.raises(HiddenFirstError):
         opened(str(tmp_path))
-    split = writer._Split("x", "training", tmp_path)
+    split = writer._Split("x", "training", epath.Path(tmp_path))
     with pytest.raises(HiddenFirstError):
         split.write(b"record")
