@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from benchmarks import measure, programs
 from benchmarks.measure import Effort, Report, Row
 from segtad_jax import config as config_lib
+from segtad_jax.config_flag import CONFIG, parse
 
 
 class Measured(NamedTuple):
@@ -22,9 +23,6 @@ class Measured(NamedTuple):
     variant: str = ""  # of the benchmark, where flags choose one
 
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, with arguments behind a colon: configs/activitynet.py"
-)
 BATCH = flags.DEFINE_integer("batch", None, "Windows at once, over all devices.", lower_bound=1)
 JSON = flags.DEFINE_string("json", None, "File for the figures, which benchmarks.compare reads.")
 MEASURE = flags.DEFINE_list("measure", "times,first", "times, first (compiling, memory) or both.")
@@ -34,7 +32,6 @@ TRIES = flags.DEFINE_integer("tries", 3, "How often all is measured until the pe
 flags.register_validator(
     "measure", lambda given: given and set(given) <= {"times", "first"}, "is times, first or both."
 )
-flags.mark_flag_as_required("config")
 
 
 def effort() -> Effort:
@@ -66,12 +63,4 @@ def run(name: str, default_batch: Callable[[ConfigDict], int], benchmark: Callab
         if JSON.value:
             measure.write(Path(JSON.value), report)
 
-    app.run(main, flags_parser=_parse)
-
-
-def _parse(argv: list[str]) -> list[str]:
-    """Flags, with one line where a config file, field or argument does not exist."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    app.run(main, flags_parser=parse)

@@ -69,10 +69,8 @@ def times(program: Inference, batch: int, effort: Effort) -> list[Row]:
         measure.timed("device step, copied to the host", predict, effort, total),
     ]
     share = jax.device_count()
-    for name, function in stage_functions(program, inputs, share).items():
-        gflop = counted[name] * batch / share if name in counted else None
-        rows.append(measure.timed(f"  {name}", function, effort, gflop))
-    return rows
+    functions = stage_functions(program, inputs, share)
+    return rows + stages.timed(functions, counted, batch / share, effort)
 
 
 def stage_functions(program: Inference, inputs: dict[str, np.ndarray], share: int) -> dict:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from benchmarks import measure
+from benchmarks.measure import Effort, Row
 from segtad_jax.models.segtad import SegTAD
 
 SSN, ALIGN, BOTH = "SSN", "SGAlign", "SGAlign and PDN"
@@ -125,3 +127,25 @@ def _part(model: SegTAD, part: str, variables: Any, batch: Batch, whole: Given, 
 
 def _copy(result: Any) -> Any:
     return jax.tree.map(lambda x: x, result)
+
+
+def timed(
+    functions: Mapping[str, Callable[[], Any]],
+    counted: Mapping[str, float],
+    videos: float,
+    effort: Effort,
+) -> list[Row]:
+    """A row for each stage.
+
+    Args:
+        functions: of the stages, ready to be called.
+        counted: GFLOP of a video, of those that are counted.
+        videos: that a function takes at once.
+        effort: how long and how often.
+    """
+    return [
+        measure.timed(
+            f"  {name}", function, effort, counted[name] * videos if name in counted else None
+        )
+        for name, function in functions.items()
+    ]

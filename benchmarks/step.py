@@ -65,10 +65,8 @@ def times(program: Training, effort: Effort) -> list[Row]:
         measure.timed("step", step, effort, total),
     ]
     share = jax.device_count()
-    for name, function in stage_functions(program, batch, share).items():
-        gflop = counted[name] * size / share if name in counted else None
-        rows.append(measure.timed(f"  {name}", function, effort, gflop))
-    return rows
+    functions = stage_functions(program, batch, share)
+    return rows + stages.timed(functions, counted, size / share, effort)
 
 
 def stage_functions(program: Training, inputs: dict[str, np.ndarray], share: int) -> dict:

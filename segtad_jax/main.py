@@ -12,15 +12,12 @@ import sys
 
 import jax
 from absl import app, flags
-from ml_collections import config_flags
 
 from segtad_jax import compile_check, parallel, run, startup, stopping
+from segtad_jax.config_flag import CONFIG, parse
 
 log = logging.getLogger("segtad_jax")  # of the package; this file may be called __main__
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, with arguments behind a colon: configs/watch.py:paper,runlocal"
-)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "compile"], "What to do.")
 _CHECKPOINT = flags.DEFINE_string(
@@ -44,20 +41,11 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "Elsewhere: address:port of process 0.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Elsewhere: how many there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Elsewhere: which this one is, from 0.")
-flags.mark_flag_as_required("config")
 flags.register_multi_flags_validator(
     ["mode", "workdir"],
     lambda given: given["mode"] == "compile" or given["workdir"] is not None,
     "Flag --workdir must have a value other than None.",
 )
-
-
-def _parse(argv: list[str]) -> list[str]:
-    """Flags, with one line where a config file, field or argument does not exist."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 def main(argv: list[str]) -> None:
@@ -122,14 +110,14 @@ def _act() -> int:
     told = logging.DEBUG if _DEBUG.value else logging.INFO
     log.setLevel(told if talks else logging.WARNING)
     if _MODE.value == "compile":
-        return compile_check.check_slices(_CONFIG.value, _TOPOLOGY.value)
+        return compile_check.check_slices(CONFIG.value, _TOPOLOGY.value)
     startup.keep_compiled_programs()
     if _MODE.value == "train":
-        run.train(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
+        run.train(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
     else:
-        run.evaluate_checkpoint(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+        run.evaluate_checkpoint(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
     return 0
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=parse)

@@ -32,6 +32,7 @@ from segtad_jax.data.intake import (
     training_arrays,
     usual_widths,
 )
+from segtad_jax.data.pipeline import inference_step
 from segtad_jax.data.preparation import FILE, Preparation, SignalTransform
 from segtad_jax.data.records import feature_spec, serialiser
 from segtad_jax.data.simulation import simulated
@@ -264,7 +265,7 @@ def _report(preparation: Preparation, summary: Summary) -> dict[str, Any]:
 
 
 def _clip(row: Row, window: int) -> Clip:
-    step = round(window * (1 - OVERLAP))
+    step = inference_step(window, OVERLAP)
     offsets = range(0, max(row.num_frames - window, 0) + step, step)
     actions = [
         (start, end, label)

@@ -48,6 +48,12 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where a module's data sets are written, once."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
 class SkipList:
     """Fails a run with a skip that the list does not name, and a run in which no test ran."""
 

@@ -224,12 +224,12 @@ class TestFind:
 
     def test_several_are_named_as_they_would_be_typed(self, directory, tmp_path):
         for name in ("b", "a"):
-            shutil.copytree(directory, tmp_path / "root" / name / "1.0.0")
-        with pytest.raises(ValueError, match="root holds 2 data sets; name one of them:") as caught:
-            find(tmp_path / "root", "--option")
+            shutil.copytree(directory, tmp_path / "several" / name / "1.0.0")
+        with pytest.raises(ValueError, match="several holds 2 data sets; name one") as caught:
+            find(tmp_path / "several", "--option")
         lines = str(caught.value).splitlines()[1:]
-        assert lines == [f"  --option={tmp_path}/root/{name}/1.0.0" for name in ("a", "b")]
-        assert find(tmp_path / "root" / "b", "--option") == tmp_path / "root" / "b" / "1.0.0"
+        assert lines == [f"  --option={tmp_path}/several/{name}/1.0.0" for name in ("a", "b")]
+        assert find(tmp_path / "several" / "b", "--option") == tmp_path / "several" / "b" / "1.0.0"
 
 
 def test_an_unknown_split_is_answered_with_those_there_are(directory):

@@ -6,12 +6,10 @@ import pathlib
 import resource
 import subprocess
 
-import jax
-import numpy as np
 import pytest
 
 from segtad_jax import main, run
-from tests.test_run import logged, saved, short
+from tests.test_run import assert_equal_runs, short
 
 SYS_ADMIN = 21  # the capability that mount needs
 STATUS = dict(
@@ -20,11 +18,6 @@ STATUS = dict(
     if ":\t" in line
 )
 CAN_MOUNT = bool(int(STATUS["CapEff"], 16) >> SYS_ADMIN & 1)
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +64,7 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(
     assert left == ({"4"} if moment == "save" else {"4", "8", "12"})
 
     run.train(short(data_dir), tmp_path)  # there is room again
-    assert logged(tmp_path) == logged(unbroken)
-    config = short(data_dir)
-    jax.tree.map(
-        np.testing.assert_array_equal, saved(config, tmp_path, 12), saved(config, unbroken, 12)
-    )
-    for name in ("detections.json", "metrics.json"):
-        assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
+    assert_equal_runs(short(data_dir), tmp_path, unbroken)
 
 
 def refuse_to_write(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

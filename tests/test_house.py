@@ -18,7 +18,7 @@ PACKAGE = "segtad_jax"
 # beside the folders that has rules of its own.
 PARTS = {
     "__init__": {"trained"},  # in load(), when it is called
-    "main": {"compile_check", "parallel", "run", "startup", "stopping"},
+    "main": {"compile_check", "config_flag", "parallel", "run", "startup", "stopping"},
     "stopping": {"parallel"},
     "run": {
         "config", "train", "models", "optim", "detector", "detections", "data", "parallel",
@@ -55,6 +55,7 @@ PARTS = {
     "detections": {"files", "ops"},
     "report": {"evaluation", "files"},
     "config": set(),
+    "config_flag": set(),
     "parallel": set(),
     "checkpoint": {"contents", "files", "parallel"},  # the former when it is a command
     "contents": {"checkpoint", "data", "workdir"},
@@ -68,7 +69,7 @@ PARTS = {
 }  # fmt: skip
 
 # The only files that may import a library (patterns, relative to the package).
-COMMANDS = ["main.py", "prepare.py"]
+COMMANDS = ["main.py", "config_flag.py", "prepare.py"]
 LIBRARIES = {
     "tensorflow": ["data/tensorflow_on_cpu.py"],  # which hides the accelerators from it
     "tensorflow_datasets": ["data/*", "prepare.py"],

@@ -19,11 +19,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TINY = ROOT / "configs" / "tiny.py"
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("data"))
-
-
 def tiny(data_dir: str, **fields: object):
     config = load(TINY)
     config.data.dir = data_dir
@@ -51,6 +46,17 @@ def saved(config, folder: pathlib.Path, step: int):
     state = train.create_state(config, model, optimizer(config), 16)
     with Checkpoints(folder, 10) as checkpoints:
         return checkpoints.restore(step, state).state
+
+
+def assert_equal_runs(config, ours: pathlib.Path, theirs: pathlib.Path) -> None:
+    """Bit for bit: logs, the last state, results."""
+    assert logged(ours) == logged(theirs)
+    last = config.train.steps
+    jax.tree.map(
+        np.testing.assert_array_equal, saved(config, ours, last), saved(config, theirs, last)
+    )
+    for name in ("detections.json", "metrics.json"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +103,7 @@ def test_a_resumed_run_equals_an_unbroken_one(
     assert locate(str(tmp_path))[1] == 4
     run.train(short(data_dir), tmp_path)
 
-    assert logged(tmp_path) == logged(unbroken)
-    config = short(data_dir)
-    jax.tree.map(
-        np.testing.assert_array_equal, saved(config, tmp_path, 12), saved(config, unbroken, 12)
-    )
-    for name in ("detections.json", "metrics.json"):
-        assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
+    assert_equal_runs(short(data_dir), tmp_path, unbroken)
 
 
 def test_a_finished_run_does_no_work(

@@ -42,11 +42,6 @@ def brief(data_dir: str, **fields: object):
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
 def source(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A finished run with the checkpoints 2 and 4."""
     folder = tmp_path_factory.mktemp("source")

@@ -20,7 +20,7 @@ from segtad_jax import run, stopping
 from segtad_jax.checkpoint import Checkpoints
 from tests.test_run import ROOT, TINY, logged, saved, short
 
-# Programs that were read back crashed runs here that went on (see startup.keep_compiled_programs).
+# A program that was read back ended a run here that went on (see startup.keep_compiled_programs).
 pytestmark = pytest.mark.usefixtures("compiled_anew")
 
 STEPS = 60
@@ -33,10 +33,11 @@ AIMED = ("compile", "save", "evaluation", "results")
 KINDS = ("SIGKILL", "SIGTERM")
 MOMENTS = [(n + 0.5) / UNIFORM for n in range(UNIFORM)] + list(AIMED)
 
-# On SIGUSR1 the process writes where all its threads are.
+# On SIGUSR1 the process writes where its main thread is: to look at all, of which some are ending,
+# can crash it.
 WATCHED = """
 import faulthandler, runpy, signal, sys
-faulthandler.register(signal.SIGUSR1)
+faulthandler.register(signal.SIGUSR1, all_threads=False)
 print("watched", file=sys.stderr, flush=True)
 runpy.run_module("segtad_jax.main", run_name="__main__", alter_sys=True)
 """
@@ -122,11 +123,6 @@ class Watched:
         self.process.send_signal(getattr(signal, kind))
         self.process.send_signal(signal.SIGCONT)
         return doing
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
