@@ -22,16 +22,12 @@ def keep_compiled_programs() -> None:
     the first. The run's own folder would not do: these programs are executed, and a run that is
     passed on should hold nothing that is. JAX_COMPILATION_CACHE_DIR names another folder, gs:// for
     machines that come and go; empty, it keeps nothing. Without a folder that can be written, all is
-    compiled at every start, which only takes longer.
-
-    On a CPU nothing is kept unless JAX_COMPILATION_CACHE_DIR is set: of some thousand programs that
-    our tests read back there, one ended its process in XLA, for no cause that we found.
+    compiled at every start, which only takes longer. What a killed process left half-written there
+    does not unpack; JAX warns, and compiles.
     """
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING_SECONDS)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    if jax.default_backend() == "cpu":
         return
     try:
         root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"

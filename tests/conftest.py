@@ -1,6 +1,8 @@
 """What every test stands on: CPU devices, checked annotations, real data, no quiet skips."""
 
 import os
+import sys
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -37,6 +39,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if IN_CI and not hasattr(config, "workerinput"):
         config.pluginmanager.register(SkipList(config.rootpath / ".ci" / "allowed_skips.txt"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_let_go() -> Iterator[None]:
+    """A program on a CPU is some 40 memory maps. Of these Linux gives a process 65,530, and LLVM
+    aborts it (`Unable to allocate section memory!`) where one more is refused; a worker that kept
+    the programs of all its tests came that far."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="session")

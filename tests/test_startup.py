@@ -18,7 +18,6 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What is set in JAX, which is left as it is."""
     found: dict[str, object] = {}
     monkeypatch.setattr(jax.config, "update", found.__setitem__)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         monkeypatch.delenv(name, raising=False)
     return found
@@ -34,14 +33,6 @@ def test_programs_are_kept_in_the_users_cache_folder(settings, tmp_path, monkeyp
     monkeypatch.setenv("HOME", str(tmp_path))
     startup.keep_compiled_programs()
     assert settings["jax_compilation_cache_dir"] == str(tmp_path / ".cache/segtad_jax/compiled")
-
-
-def test_on_a_cpu_nothing_is_kept_unasked(settings, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    startup.keep_compiled_programs()
-    assert "jax_compilation_cache_dir" not in settings
-    assert not list(tmp_path.iterdir())
 
 
 def test_what_the_user_has_set_stays(settings, tmp_path, monkeypatch) -> None:
@@ -91,6 +82,24 @@ def test_the_second_start_compiles_neither_step_and_gets_the_same_numbers(tmp_pa
     for name in ("detections.json", "metrics.json"):
         same = [(tmp_path / run / name).read_bytes() for run in ("first", "second")]
         assert same[0] == same[1]
+
+
+def test_a_program_that_is_half_written_is_compiled_anew(tmp_path) -> None:
+    """JAX writes them where it will read them, and a process can be killed meanwhile."""
+    code = "import jax; print(jax.jit(lambda x: x + 41)(1))"
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    for whole in (1.0, 0.5, 0.0):
+        kept = list(tmp_path.glob("jit__lambda*-cache"))
+        assert len(kept) == (whole < 1)
+        for path in kept:
+            path.write_bytes(path.read_bytes()[: int(whole * path.stat().st_size)])
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == "42\n"
+        assert ("Error reading persistent compilation cache entry" in done.stderr) == (whole < 1)
 
 
 def test_freed_memory_is_kept() -> None:

@@ -9,19 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from segtad_jax import run, stopping
 from segtad_jax.checkpoint import Checkpoints
 from tests.test_run import ROOT, TINY, logged, saved, short
-
-# A program that was read back ended a run here that went on (see startup.keep_compiled_programs).
-pytestmark = pytest.mark.usefixtures("compiled_anew")
 
 STEPS = 60
 SETTINGS = {"train.steps": STEPS, "train.save_every": 20, "train.eval_every": 20}
@@ -49,17 +44,6 @@ DOING = {  # by the functions that are being called; the first that is found
     "restoring": r"in restore_latest",
     "start": "",
 }
-
-
-@pytest.fixture(scope="module")
-def compiled_anew() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
-        for enabled in (False, True):
-            jax.config.update("jax_enable_compilation_cache", enabled)
-            compilation_cache.reset_cache()  # JAX asks for the setting once
-            if not enabled:
-                yield
 
 
 def command(folder: pathlib.Path, data_dir: str) -> list[str]:
