@@ -45,6 +45,11 @@ class Detection(NamedTuple):
     score: float
 
 
+def class_logits(outputs: Mapping[str, Array]) -> Array:
+    """What names the classes of frames and proposals: the classifier where SegTAD has one."""
+    return outputs.get("class_logits", outputs["frame_logits"])
+
+
 def frame_class_scores(
     frame_logits: Float[Array, "T K"], segments: Int[Array | np.ndarray, "M 2"], renormalise: bool
 ) -> Float[Array, "M D"]:
@@ -99,7 +104,7 @@ def candidates(
         scores *= at_boundaries**settings.boundary_power
     if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
         return Candidates(jnp.where(kept, scores, -jnp.inf)[None], moved)
-    classes = frame_class_scores(outputs["frame_logits"], segments, settings.renormalise)
+    classes = frame_class_scores(class_logits(outputs), segments, settings.renormalise)
     scores = scores[:, None] * classes  # [M, D]
     kept = kept[:, None] & (scores > settings.min_score)
     fused = jnp.sqrt(scores) if settings.fusion == "sqrt" else scores

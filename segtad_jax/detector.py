@@ -18,6 +18,7 @@ from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.detections import Candidates, Detection, Selected
 from segtad_jax.evaluation import scoring
+from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
 from segtad_jax.evaluation.class_scores import read_class_scores
 from segtad_jax.models.segtad import SegTAD, grid
 
@@ -53,7 +54,8 @@ class Detector:
 
         def frames_step(variables: Any, batch: dict[str, jax.Array]) -> jax.Array:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
-            return jax.nn.softmax(outputs["frame_logits"])  # what else is in them is not computed
+            # What else is in them is not computed.
+            return jax.nn.softmax(detections.class_logits(outputs))
 
         # A recording that is one window is finished on the device; else its windows are pooled.
         self.predict_step = _with_window(functools.partial(predict, finish=True), devices)
@@ -209,6 +211,23 @@ def annotations(
         ]
         for r in recordings
     }
+
+
+def ceiling(
+    config: ConfigDict, recordings: Sequence[Recording], classes: Sequence[str]
+) -> dict[str, float]:
+    """The best mAP that unmoved proposals of the grid allow: {"0.50": fraction, ..., "average"}."""
+    frames, overlap = config.data.num_frames, config.eval.window_overlap
+    offsets: dict[int, list[int]] = collections.defaultdict(list)
+    for window in pipeline.inference_windows(recordings, frames, overlap):
+        offsets[window.recording].append(window.offset)
+    truth = annotations(recordings, classes)
+    clips = {
+        r.video: Clip(r.num_frames, r.rate, r.duration, offsets[number], truth[r.video])
+        for number, r in enumerate(recordings)
+    }
+    thresholds = scoring.PROTOCOLS["activitynet"]
+    return grid_ceiling(clips, frames, config.model.stride, thresholds)["map"]
 
 
 def evaluate(

@@ -32,6 +32,18 @@ def cross_entropy(
     return weighted(losses, weights)
 
 
+def action_or_not(
+    logits: Float[Array, "T K"], classes: Int[Array, " T"], weights: Float[Array, " T"]
+) -> Term:
+    """What Table 4 compares the segmentation loss with: is a frame inside any action?
+
+    The head stays as it is: the mean of its action logits less the background's is one linear
+    output, 0 at the start whatever the number of classes.
+    """
+    inside = jnp.mean(logits[:, 1:], axis=1) - logits[:, 0]
+    return binary_cross_entropy(inside, (classes > 0).astype(jnp.float32), weights, balanced=False)
+
+
 def binary_cross_entropy(
     logits: Float[Array, " n"],
     labels: Float[Array, " n"],

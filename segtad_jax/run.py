@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ from segtad_jax.checkpoint import Checkpoints, Saved, kept_steps, locate, restor
 from segtad_jax.data.builder import open_or_build
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.detections import write_detections, write_json
-from segtad_jax.detector import Detector, annotations, evaluate
+from segtad_jax.detector import Detector, annotations, ceiling, evaluate
 from segtad_jax.metric_logger import FILE as METRICS_LOG
 from segtad_jax.metric_logger import MetricLogger
 from segtad_jax.models.segtad import SegTAD
@@ -258,7 +258,10 @@ def _conclude(
     drawn = recordings[:SEGMENTED]
     found = detector.detect(variables, dataset, recordings)
     curves = detector.frame_probabilities(variables, dataset, drawn)
-    metrics = evaluate(found, recordings, dataset.classes) | {"step": step}
+    metrics = evaluate(found, recordings, dataset.classes) | {
+        "ceiling": ceiling(config, recordings, dataset.classes),
+        "step": step,
+    }
     if not parallel.is_main():
         return metrics
     write_detections(folder / "detections.json", found)
@@ -316,12 +319,17 @@ def _finished(folder: epath.Path, config: ConfigDict) -> dict[str, Any] | None:
 
 
 def show(metrics: dict[str, Any]) -> None:
-    """Prints mAP per tIoU and what was scored."""
+    """Prints mAP per tIoU, what the grid of proposals allows, and what was scored."""
     counts = ", ".join(f"{count} {name}" for name, count in metrics["counts"].items())
     names = (f"{name.replace('average', 'mean'):>6}" for name in metrics["map"])
-    values = (f"{value:6.3f}" for value in metrics["map"].values())
     print(f"step {metrics['step']}: scored {counts}")
     print("tIoU", *names)
-    print("mAP ", *values)
+    print("mAP ", *_values(metrics["map"]))
+    if "ceiling" in metrics:  # not in those of older versions
+        print("grid", *_values(metrics["ceiling"]), " perfect scores, boundaries not moved")
     if metrics["missing_videos"]:
         print(f"without any detection: {', '.join(metrics['missing_videos'])}")
+
+
+def _values(values: Mapping[str, float]) -> Iterator[str]:
+    return (f"{value:6.3f}" for value in values.values())

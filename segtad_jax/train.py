@@ -117,20 +117,27 @@ def loss_terms(
         regress, classify = out["proposal_logits"].T
         weights = jnp.repeat(weights, len(rows) // len(weights)) * (segments[rows, 1] <= num_frames)
         tiou = truth.tiou[rows]
-        refinement = {}
+        segmentation = losses.cross_entropy
+        if not config.loss.segmentation_classes:
+            segmentation = losses.action_or_not
+        more = {}  # of what is off by default
+        if config.model.classifier:
+            more["classifier"] = losses.cross_entropy(
+                out["class_logits"], truth.frame_classes, frames
+            )
         if config.model.refine:
             matched = (weights * (tiou > config.loss.positive_tiou))[:, None]
             chosen, within = refine.choice_losses(
                 segments[rows], out["choice_logits"], truth.matched[rows]
             )
-            refinement = {"refinement": losses.weighted(chosen, within * matched)}
+            more["refinement"] = losses.weighted(chosen, within * matched)
             refined = jax.lax.stop_gradient(out["segments"])
             tiou = targets.proposal_tiou(refined, truth.actions, truth.counted)
         boundary = functools.partial(
             losses.binary_cross_entropy, weights=frames, balanced=config.loss.balance_boundaries
         )
         return {
-            "segmentation": losses.cross_entropy(out["frame_logits"], truth.frame_classes, frames),
+            "segmentation": segmentation(out["frame_logits"], truth.frame_classes, frames),
             "start": boundary(out["start_logits"], truth.starts),
             "end": boundary(out["end_logits"], truth.ends),
             "regression": losses.squared_error(regress, tiou, weights),
@@ -140,7 +147,7 @@ def loss_terms(
                 weights,
                 config.loss.balance_proposals,
             ),
-            **refinement,
+            **more,
         }
 
     terms = jax.vmap(video_terms)(out, truth, batch["num_frames"], seed_weights)
@@ -158,7 +165,8 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One step on this device's part of the batch; equal results on all devices of `axis_name`."""
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    lambdas = {"start": config.loss.boundary, "end": config.loss.boundary}
+    lambdas = {"segmentation": config.loss.segmentation}
+    lambdas |= {"start": config.loss.boundary, "end": config.loss.boundary}
     lambdas |= {"regression": config.loss.detection, "classification": config.loss.detection}
 
     def loss(params: Any) -> tuple[Array, tuple[Metrics, Any]]:

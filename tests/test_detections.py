@@ -81,6 +81,14 @@ def test_candidates_against_a_loop(outputs, fusion: str, power: float) -> None:
     np.testing.assert_array_equal(found.segments, GRID)
 
 
+def test_the_classifier_names_the_classes_where_there_is_one(outputs) -> None:
+    of = (GRID, jnp.int32(T), jnp.array([False, False]), settings(min_score=0.0))
+    other = {**outputs, "frame_logits": -outputs["frame_logits"]}
+    found = detections.candidates({**other, "class_logits": outputs["frame_logits"]}, *of)
+    np.testing.assert_array_equal(found.scores, detections.candidates(outputs, *of).scores)
+    assert (found.scores != detections.candidates(other, *of).scores).any()
+
+
 def test_a_proposal_that_touches_an_inner_edge_is_dropped(outputs) -> None:
     for cut, dropped in [((True, False), GRID[:, 0] == 0), ((False, True), GRID[:, 1] == T)]:
         found = detections.candidates(

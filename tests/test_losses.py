@@ -22,6 +22,20 @@ def test_cross_entropy_is_the_mean_over_real_frames(random) -> None:
     assert losses.mean(term) == pytest.approx(expected, rel=1e-6)
 
 
+def test_action_or_not_is_binary_and_blind_to_the_class(random) -> None:
+    logits, classes = random.normal(size=(20, 5)), random.integers(0, 5, 20)
+    weights = (random.random(20) < 0.7).astype(float)
+    p = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1:].mean(axis=1)))
+    each = -np.where(classes > 0, np.log(p), np.log(1 - p))
+
+    def found(classes: np.ndarray) -> jnp.ndarray:
+        arrays = jnp.float32(logits), jnp.int32(classes), jnp.float32(weights)
+        return losses.mean(losses.action_or_not(*arrays))
+
+    assert found(classes) == pytest.approx((each * weights).sum() / weights.sum(), rel=1e-5)
+    assert found(classes) == found(np.where(classes > 0, 5 - classes, 0))
+
+
 @pytest.mark.parametrize("balanced", [True, False])
 @pytest.mark.parametrize("kinds", ["both", "positive", "negative"])
 def test_binary_cross_entropy(random, balanced: bool, kinds: str) -> None:

@@ -53,6 +53,8 @@ VARIANTS = [
     {"sampling__edges": "list", "model__similarity": "center"},
     {"model__dtype": "bfloat16"},
     {"model__input_highway": True},
+    {"model__proposal_graph": False},
+    {"model__classifier": True},
     {"model__input_highway": True, "model__decoder_stride": 4, "model__refine": True},
 ]
 
@@ -65,8 +67,9 @@ def test_shapes_and_jit(variant: dict) -> None:
     m = len(grid(config).segments)
     assert m == 16 * 17 // 2
     out = model.apply(variables, features, num_frames)
-    refined = {"choice_logits": (2, m, 2, 8), "segments": (2, m, 2)}
-    assert {k: v.shape for k, v in out.items()} == (refined if config.model.refine else {}) | {
+    more = {"choice_logits": (2, m, 2, 8), "segments": (2, m, 2)} if config.model.refine else {}
+    more |= {"class_logits": (2, 64, CLASSES + 1)} if config.model.classifier else {}
+    assert {k: v.shape for k, v in out.items()} == more | {
         "frame_logits": (2, 64, CLASSES + 1),
         "start_logits": (2, 64),
         "end_logits": (2, 64),
@@ -141,6 +144,39 @@ def test_sampled_and_full_graphs_agree_for_seeds_through_two_layers() -> None:
     sampled = model.apply(variables, features, num_frames, seeds)["proposal_logits"][:, ::21]
     expected = np.take_along_axis(np.asarray(full), seeds[..., None], axis=1)
     np.testing.assert_allclose(sampled, expected, atol=1e-5)
+
+
+def test_without_a_graph_every_proposal_stands_alone() -> None:
+    """Table 7: what a proposal scores depends on its own features, here on 8 frames of 64."""
+    config = small_config(model__proposal_graph=False)
+    model, variables = build(config)
+    kernels = variables["params"]["pdn"]
+    assert {kernels[f"edge_{layer}_kernel"].shape for layer in range(3)} == {(8, 8)}
+    row = np.flatnonzero((grid(config).segments == [16, 20]).all(axis=1))[0]
+    seeds = np.array([[row, 3, 70], [90, row, 12]])  # in other company
+    out = model.apply(variables, random_batch(64), np.full(2, 64), seeds)
+    everything = model.apply(variables, random_batch(64), np.full(2, 64))["proposal_logits"]
+    drawn = np.take_along_axis(np.asarray(everything), np.asarray(out["rows"])[..., None], axis=1)
+    np.testing.assert_allclose(out["proposal_logits"], drawn, atol=1e-5)
+
+
+def test_classifier_shares_nothing_with_the_network_but_the_features() -> None:
+    _, plain = build(small_config())
+    config = small_config(model__classifier=True)
+    model, variables = build(config)
+    params = variables["params"]
+    assert set(params) - set(plain["params"]) == {"classifier"}
+
+    def out(params: dict) -> dict[str, jax.Array]:
+        return model.apply({**variables, "params": params}, random_batch(64), np.array([64, 40]))
+
+    before = out(params)
+    other = jax.tree.map(jnp.negative, params["classifier"])
+    after = out({**params, "classifier": other})
+    for name in before:
+        assert np.array_equal(before[name], after[name]) == (name != "class_logits"), name
+    after = out({**params, "ssn": jax.tree.map(jnp.negative, params["ssn"])})
+    np.testing.assert_array_equal(before["class_logits"], after["class_logits"])
 
 
 def test_gradients_reach_every_parameter_and_are_finite_on_a_zero_video() -> None:

@@ -160,7 +160,8 @@ def test_padding_carries_no_loss() -> None:
 
 
 def test_total_is_eq_11() -> None:
-    config = small_config(sampling__seeds=6, loss__detection=2.0, loss__boundary=3.0)
+    weights = {"loss__segmentation": 0.5, "loss__detection": 2.0, "loss__boundary": 3.0}
+    config = small_config(sampling__seeds=6, model__classifier=True, **weights)
     state, step = make(config)
     _, metrics = jax.jit(functools.partial(step, model=SegTAD(config, CLASSES)))(state, batch_of())
     kernels = [
@@ -174,8 +175,47 @@ def test_total_is_eq_11() -> None:
     m = {k.removeprefix("loss/"): float(v) for k, v in metrics.items()}
     assert m["l2"] == pytest.approx(l2, rel=1e-4)
     detection, boundary = m["regression"] + m["classification"], m["start"] + m["end"]
-    expected = m["segmentation"] + 2 * detection + 3 * boundary + m["l2"]
+    expected = 0.5 * m["segmentation"] + 2 * detection + 3 * boundary + m["l2"]
+    expected += m["classifier"]
     assert m["total"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_segmentation_loss_off_leaves_its_head_without_gradient() -> None:
+    fields = {"sampling__seeds": 6, "model__classifier": True, "loss__l2": 0.0}
+    found = {}
+    for name, more in {"classes": {}, "off": {"loss__segmentation": 0.0}}.items():
+        config = small_config(**fields, **more)
+        state, step = make(config, optax.sgd(1.0))
+        after, _ = jax.jit(functools.partial(step, model=SegTAD(config, CLASSES)))(
+            state, batch_of()
+        )
+        found[name] = jax.tree.map(lambda a, b: np.abs(a - b).max(), after.params, state.params)
+    assert found["classes"]["ssn"]["segmentation"]["kernel"] > 0
+    assert found["off"]["ssn"]["segmentation"]["kernel"] == 0
+    assert found["off"]["ssn"]["encoder_0"]["kernel"] > 0
+    for name in found:  # the classifier learns either way, and alike
+        assert found[name]["classifier"]["segmentation"]["kernel"] > 0
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-3)
+    jax.tree.map(same, found["off"]["classifier"], found["classes"]["classifier"])
+
+
+def test_binary_segmentation_asks_only_whether_a_frame_is_action() -> None:
+    fields = {"loss__segmentation_classes": False, "model__classifier": True}
+    config = small_config(sampling__seeds=6, **fields)
+    state, _ = make(config)
+    batch = batch_of()
+    other = np.where(batch["labels"] > 0, CLASSES + 1 - batch["labels"], 0).astype(np.int32)
+
+    @jax.jit
+    def sums(batch):
+        terms, _ = loss_terms(
+            config, SegTAD(config, CLASSES), state.variables, batch, jax.random.key(3)
+        )
+        return {name: terms[name].sums[0] for name in ("segmentation", "classifier")}
+
+    one, two = sums(batch), sums(batch | {"labels": other})
+    assert one["segmentation"] == two["segmentation"]
+    assert one["classifier"] != two["classifier"]
 
 
 def test_l2_is_coupled_and_on_kernels_alone() -> None:

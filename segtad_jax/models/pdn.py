@@ -24,11 +24,13 @@ class PDN(nn.Module):
         -> [b, n, num_outputs]: channel 0 regresses the tIoU, channel 1 classifies; what more there
         is belongs to the caller.
 
-    A proposal that is not valid counts as no neighbour (its entry of A is 0).
+    A proposal that is not valid counts as no neighbour (its entry of A is 0). Without a `graph`
+    every layer is a Conv1D(k=1) on each proposal alone (Table 7): Eq. 1 with A = 0.
     """
 
     width: int
     num_layers: int
+    graph: bool
     num_bins: int
     interpolation: str
     num_outputs: int
@@ -51,7 +53,7 @@ class PDN(nn.Module):
         align_kernel = self.param("align_kernel", init, (self.num_bins, decoded.shape[-1], width))
         align_bias = self.param("align_bias", nn.initializers.zeros, (width,))
         edge_kernels = [
-            self.param(f"edge_{layer}_kernel", init, (2 * width, width))
+            self.param(f"edge_{layer}_kernel", init, ((1 + self.graph) * width, width))
             for layer in range(self.num_layers)
         ]
         score_kernel = self.param("scores_kernel", init, (width, self.num_outputs))
@@ -100,13 +102,16 @@ class PDN(nn.Module):
 
     def _layer(self, x: Array, neighbours: Array, valid: Array, kernel: Array) -> Array:
         """Eq. 1 with the cosine of the layer's own input as the entries of A."""
-        attention = cosine_attention(x.astype(jnp.float32), neighbours)
-        y = edge_convolution(
-            x.astype(self.dtype),
-            neighbours,
-            kernel,
-            weights=attention.astype(self.dtype),
-            aggregate=self.aggregate,
-            valid=valid[neighbours],
-        )
+        if self.graph:
+            attention = cosine_attention(x.astype(jnp.float32), neighbours)
+            y = edge_convolution(
+                x.astype(self.dtype),
+                neighbours,
+                kernel,
+                weights=attention.astype(self.dtype),
+                aggregate=self.aggregate,
+                valid=valid[neighbours],
+            )
+        else:
+            y = x.astype(self.dtype) @ kernel
         return jnp.where(valid[:, None], nn.relu(y), 0)

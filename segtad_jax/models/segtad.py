@@ -68,7 +68,8 @@ class SegTAD(nn.Module):
         `frame_logits` [b, T, D + 1] (0 is background), `start_logits` [b, T], `end_logits` [b, T],
         `proposal_logits` [b, n, 2] (tIoU, class), `rows` [b, n] the proposals they belong to,
         with n = M or S * (1 + K + K*K). With `refine` also `choice_logits` [b, n, 2, B] and the
-        refined `segments` [b, n, 2] in frames (ops.refine).
+        refined `segments` [b, n, 2] in frames (ops.refine). With `classifier` also `class_logits`
+        [b, T, D + 1], which share nothing with the others but the features.
     """
 
     config: ConfigDict
@@ -97,8 +98,8 @@ class SegTAD(nn.Module):
         features, num_frames = jnp.asarray(features), jnp.asarray(num_frames)
         seeds = None if seeds is None else jnp.asarray(seeds)
         again = self.config.train.rematerialise
-        ssn = nn.remat(SSN, static_argnums=(3,)) if again else SSN
-        out = ssn(
+        ssn = functools.partial(
+            nn.remat(SSN, static_argnums=(3,)) if again else SSN,
             self.num_classes,
             model.width,
             model.branches,
@@ -112,8 +113,11 @@ class SegTAD(nn.Module):
             self.boundary_bias,
             dtype,
             self.axis_name,
-            name="ssn",
-        )(features, num_frames, train)
+        )
+        out = ssn(name="ssn")(features, num_frames, train)
+        if model.classifier:
+            classified = ssn(name="classifier")(features, num_frames, train)
+            out["class_logits"] = classified["frame_logits"]
 
         if seeds is None:
             every = jnp.arange(len(constants.segments))
@@ -126,6 +130,7 @@ class SegTAD(nn.Module):
         said = PDN(
             model.width,
             model.proposal_layers,
+            model.proposal_graph,
             model.num_bins,
             model.interpolation,
             2 + 2 * choices,
