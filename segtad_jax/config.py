@@ -8,7 +8,9 @@ colon to `with_arguments`:
         config.data.num_frames = 400
         return with_arguments(config, argument)
 
-so that `--config configs/hacs.py:paper,runlocal` means the same for every file. Fields are set on
+so that `--config configs/hacs.py:paper,runlocal` means the same for every file: `plain` is without
+what we have added to the method, `paper` also takes the paper to the letter, `runlocal` needs no
+data and half a minute, `ablation=NAME` is a row of the paper's Tables 3 to 8. Fields are set on
 the command line as `--config.model.width=128`.
 """
 
@@ -18,6 +20,8 @@ from fractions import Fraction
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from segtad_jax.ablations import ABLATIONS
 
 ENCODER_STRIDE = 8  # three Conv1D(k=3, s=2), section 3.2.2
 
@@ -62,6 +66,8 @@ def default() -> ConfigDict:
     model.proposal_neighbours = 4  # K of the proposal graph (section 3.3)
     model.proposal_layers = 3  # edge convolutions of PDN (section 3.3)
     model.refine = False  # boundaries within a stride of the grid's (section 3.1 names it, ours)
+    model.proposal_graph = True  # off: PDN's layers see each proposal alone (Table 7)
+    model.classifier = False  # a 1D-SSN of its own names the classes, for Tables 3 and 4 (ours)
     model.similarity = "tiou"  # edges between proposals: 'tiou' or 'center' (Table 8)
 
     sampling = config.sampling = ConfigDict()
@@ -69,6 +75,8 @@ def default() -> ConfigDict:
     sampling.edges = "tree"  # neighbours within a seed's sample (ours), 'list': within all samples
 
     loss = config.loss = ConfigDict()
+    loss.segmentation = 1.0  # of L_seg in Eq. 11; 0 leaves it out (Table 3)
+    loss.segmentation_classes = True  # off: L_seg only asks whether a frame is action (Table 4)
     loss.detection = 1.0  # lambda_1 of Eq. 11
     loss.boundary = 1.0  # lambda_2 of Eq. 11
     loss.l2 = 1e-4  # lambda_3 of Eq. 11, as coupled L2 on kernels (author)
@@ -111,22 +119,25 @@ def default() -> ConfigDict:
     return config
 
 
-PAPER = {  # the literal reading wherever there is one beside ours (docs/paper_notes.md)
+PLAIN = {  # the method without what we have added to it: every such field belongs here
+    "model.input_highway": False,
+    "model.refine": False,
+    "augment.noise": 0.0,
+    "eval.renormalise": False,
+    "eval.snap": 0,
+    "eval.boundary_power": 0.0,
+}
+
+PAPER = PLAIN | {  # and the literal reading wherever there is one beside ours (docs/paper_notes.md)
     "model.global_convolution": False,
     "model.aggregate": "sum",
     "model.decoder_stride": 1,
-    "model.input_highway": False,
     "model.interpolation": "linear",
-    "model.refine": False,
     "sampling.edges": "list",
     "loss.boundary_radius": 0,
     "loss.balance_boundaries": False,
     "loss.balance_proposals": False,
-    "augment.noise": 0.0,
     "eval.fusion": "product",
-    "eval.renormalise": False,
-    "eval.snap": 0,
-    "eval.boundary_power": 0.0,
     "eval.max_detections": 100,
 }
 
@@ -154,7 +165,12 @@ RUNLOCAL = {  # any config on any laptop in half a minute, without data
     "eval.class_scores": "",
 }
 
-SWITCHES = {"paper": PAPER, "runlocal": RUNLOCAL}  # applied in this order
+SWITCHES: Mapping[str, Mapping[str, Any]] = {  # applied in this order
+    "plain": PLAIN,
+    "paper": PAPER,
+    "runlocal": RUNLOCAL,
+    **{f"ablation={name}": fields for name, fields in ABLATIONS.items()},
+}
 
 
 def with_arguments(config: ConfigDict, argument: str) -> ConfigDict:
@@ -218,6 +234,14 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
         "atrous" not in config.model.branches or min(config.model.dilations, default=0) > 0,
         f"model.dilations is {config.model.dilations}, but model.branches has 'atrous': give "
         "numbers above 0, such as 1,10,20,30, or leave the branch out.",
+    )
+    _require(
+        (config.loss.segmentation and config.loss.segmentation_classes)
+        or config.model.classifier
+        or config.eval.class_scores,
+        f"loss.segmentation = {config.loss.segmentation} and loss.segmentation_classes = "
+        f"{config.loss.segmentation_classes} leave nothing that learns the classes: set "
+        "model.classifier = True, or name a file in eval.class_scores.",
     )
     _check_grid(config)
     for field in ("train.batch_size", "eval.batch_size"):

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from segtad_jax.config import PAPER, check, default, differences, flatten, with_arguments
 from segtad_jax.fit import open_fields
 
-CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+ROOT_CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = sorted(ROOT_CONFIGS.glob("*.py"))
 
 
 def load(path: pathlib.Path, argument: str = "") -> ConfigDict:
@@ -20,7 +21,9 @@ def load(path: pathlib.Path, argument: str = "") -> ConfigDict:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("argument", ["", "paper", "runlocal", "paper,runlocal"])
+@pytest.mark.parametrize(
+    "argument", ["", "paper", "runlocal", "paper,runlocal", "plain,ablation=no_graph"]
+)
 def test_every_config_file_can_be_run(path: pathlib.Path, argument: str) -> None:
     config = load(path, argument)
     if path.stem == "custom" and "runlocal" not in argument:
@@ -83,6 +86,20 @@ def test_check_names_the_numbers(field: str, value: object, message: str) -> Non
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=message):
         check(config, num_devices=4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("loss.segmentation", 0.0), ("loss.segmentation_classes", False)]
+)
+def test_something_must_learn_the_classes(field: str, value: object) -> None:
+    config = default()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=rf"{field} = {value}.*set model.classifier = True, or"):
+        check(config)
+    for other in ({"model.classifier": True}, {"eval.class_scores": "scores.json"}):
+        able = config.copy_and_resolve_references()
+        able.update_from_flattened_dict(other)
+        check(able)
 
 
 @pytest.mark.parametrize(("judged", "saved"), [(100, 200), (300, 200), (100, 0)])

@@ -37,6 +37,10 @@ PARTS = {
     "prepare": {"config", "data", "evaluation", "prepare_flags", "report"},
     "prepare_flags": {"config", "data", "feature_flags"},
     "feature_flags": {"data"},
+    "experiments": {
+        "ablations", "config", "config_flag", "files", "metric_logger", "report", "stopping",
+        "workdir",
+    },
     "fit": {"config", "data"},
     "trained": {
         "checkpoint", "config", "data", "detections", "detector", "models", "train", "workdir",
@@ -54,7 +58,8 @@ PARTS = {
     "targets": {"ops"},
     "detections": {"files", "ops"},
     "report": {"evaluation", "files"},
-    "config": set(),
+    "config": {"ablations"},
+    "ablations": set(),
     "config_flag": set(),
     "parallel": set(),
     "checkpoint": {"contents", "files", "parallel"},  # the former when it is a command
@@ -69,7 +74,7 @@ PARTS = {
 }  # fmt: skip
 
 # The only files that may import a library (patterns, relative to the package).
-COMMANDS = ["main.py", "config_flag.py", "prepare.py"]
+COMMANDS = ["main.py", "config_flag.py", "experiments/__main__.py", "prepare.py"]
 LIBRARIES = {
     "tensorflow": ["data/tensorflow_on_cpu.py"],  # which hides the accelerators from it
     "tensorflow_datasets": ["data/*", "prepare.py"],

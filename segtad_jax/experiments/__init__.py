@@ -1,0 +1,1 @@
+"""The paper's tables of ablations, with seeds: `python -m segtad_jax.experiments`."""

@@ -1,0 +1,109 @@
+"""Command line: the paper's Tables 3 to 8 on any config, with seeds.
+
+    python -m segtad_jax.experiments --table=all --config=configs/watch.py --seeds=3 --workdir=RUNS
+
+Runs what is not done, one `python -m segtad_jax.main` after the other, and writes, after each,
+
+    RESULTS/results.csv    a line for each run; what is in it is not run again
+    RESULTS/configs.json   the fields of every config in it
+    RESULTS/tables.md      the paper's tables
+    RESULTS/ablations.svg  the same as a figure
+    RESULTS/commands.txt   a line for each run that is missing, for a cluster
+
+RESULTS is the workdir unless `--results` names another folder. Exit status: 0 all is done, 1 wrong
+use or a run that failed, 75 told to stop (SIGTERM): the same command goes on.
+"""
+
+import signal
+import subprocess
+import sys
+from types import FrameType
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from segtad_jax.config_flag import CONFIG, parse
+from segtad_jax.experiments import plan
+from segtad_jax.experiments.session import Session
+from segtad_jax.stopping import STATUS
+
+_TABLE = flags.DEFINE_string("table", "all", "3, 4, 5, 6, 7, 8, several with commas, or all.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "How many, from 0.", lower_bound=1)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs' folders.", required=True)
+_RESULTS = flags.DEFINE_string("results", None, "Folder of the results; by default the workdir.")
+_RUN = flags.DEFINE_bool("run", True, "Off: only write tables and commands.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs what is missing; a wrong use ends with a message and status 1, no traceback."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    try:
+        sys.exit(_act())
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _act() -> int:
+    flag = flags.FLAGS[CONFIG.name]
+    path = config_flags.get_config_filename(flag)
+    base = plan.base(path, config_flags.get_override_values(flag), CONFIG.value)
+    numbers = plan.table_numbers(_TABLE.value)
+    results = _RESULTS.value or _WORKDIR.value
+    session = Session(base, numbers, _SEEDS.value, _WORKDIR.value, results)
+    failed: list[str] = []
+    stopped = False
+    if _RUN.value:
+        failed, stopped = _run_all(session)
+    else:
+        session.write()
+    print(session.tables())
+    print(session.summary())
+    if failed:
+        print(f"error: failed, see above: {', '.join(failed)}", file=sys.stderr)
+        return 1
+    return STATUS if stopped else 0
+
+
+def _run_all(session: Session) -> tuple[list[str], bool]:
+    """Runs one after the other; returns which failed, and whether it was told to stop."""
+    child: subprocess.Popen | None = None
+    told = False
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        del frame
+        told = True
+        if child is not None:
+            child.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, tell)
+    failed: list[str] = []
+    try:
+        for run in session.missing():
+            if told:
+                break
+            print(session.announcement(run), flush=True)
+            with session.timing(run):
+                child = subprocess.Popen([sys.executable, *session.command(run)])
+                if told:  # between the question and the start
+                    child.terminate()
+                status = child.wait()
+                child = None
+            if session.collect(run):
+                continue
+            told = told or status == STATUS
+            if not told:
+                failed.append(run.name)
+    except KeyboardInterrupt:  # the run had it, too
+        told = True
+        if child is not None:
+            child.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        session.write()
+    return failed, told
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,138 @@
+"""What is done: results.csv, a line for each run, and configs.json, what was run.
+
+Both are all that the next start needs: folders of runs may be gone. A line is found by the fields
+of its config, so that a field that this package gets later, off by default, leaves it valid.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from segtad_jax.ablations import MEASURES
+from segtad_jax.config import default, flatten
+from segtad_jax.experiments import plan
+from segtad_jax.files import write_whole
+
+RESULTS, CONFIGS = "results.csv", "configs.json"
+TIOUS = tuple(f"{tiou / 100:.2f}" for tiou in range(50, 100, 5))
+_COLUMNS = (
+    *("ablation", "seed", "config", "steps", "seconds", "cpu_seconds", "cores"),
+    *TIOUS,
+    "average",
+    *(f"ceiling_{measure}" for measure in MEASURES),
+)
+
+
+class Result(NamedTuple):
+    """Of one run; fractions."""
+
+    map: dict[str, float]  # TIOUS and 'average'
+    ceiling: dict[str, float]  # MEASURES, the best that the grid of proposals allows
+    steps: int
+    seconds: float | None = None  # from start to end; None: not in one go, or not here
+    cpu_seconds: float | None = None  # of all its threads
+    cores: int | None = None  # of the machine
+
+
+class Record:
+    """Results by config and seed, kept in a folder."""
+
+    def __init__(self, folder: epath.PathLike) -> None:
+        """Reads what is there.
+
+        Raises:
+            ValueError: a file is not what this module wrote.
+        """
+        self._folder = epath.Path(folder)
+        self._configs: dict[str, dict[str, Any]] = self._read_configs()
+        self._lines: list[dict[str, str]] = self._read_lines()
+        # Keys as of now: a field that was unknown then has its default, one that is gone is kept.
+        now = {
+            name: plan.key(plan.without_circumstances(flatten(default()) | fields))
+            for name, fields in self._configs.items()
+        }
+        self._by_run = {
+            (now[line["config"]], int(line["seed"])): _result(line) for line in self._lines
+        }
+
+    def get(self, run: plan.Run) -> Result | None:
+        """The result of a run with such a config and seed."""
+        return self._by_run.get((plan.key(plan.method(run.config)), run.seed))
+
+    def add(self, run: plan.Run, result: Result) -> None:
+        """Writes a result; files are whole at any time."""
+        fields = plan.method(run.config)
+        name = plan.key(fields)
+        line = {"ablation": run.ablation, "seed": run.seed, "config": name, "steps": result.steps}
+        line |= {field: getattr(result, field) for field in ("seconds", "cpu_seconds", "cores")}
+        line |= {measure: f"{value:.5f}" for measure, value in result.map.items()}
+        line |= {f"ceiling_{m}": f"{value:.5f}" for m, value in result.ceiling.items()}
+        self._lines.append({column: _text(line[column]) for column in _COLUMNS})
+        self._configs[name] = fields
+        self._by_run[name, run.seed] = result
+        self._folder.mkdir(parents=True, exist_ok=True)
+        content = json.dumps(self._configs, indent=1, sort_keys=True)
+        write_whole(self._folder / CONFIGS, content + "\n")  # first: lines refer to it
+        text = io.StringIO()
+        writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._lines)
+        write_whole(self._folder / RESULTS, text.getvalue())
+
+    def mean_seconds(self) -> float | None:
+        """Of all runs that were timed."""
+        timed = [result.seconds for result in self._by_run.values() if result.seconds]
+        return sum(timed) / len(timed) if timed else None
+
+    def _read_configs(self) -> dict[str, dict[str, Any]]:
+        path = self._folder / CONFIGS
+        if not path.exists():
+            return {}
+        try:
+            return json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: {error}. Restore it, or give another --results.") from error
+
+    def _read_lines(self) -> list[dict[str, str]]:
+        path = self._folder / RESULTS
+        if not path.exists():
+            return []
+        reader = csv.DictReader(io.StringIO(path.read_text()))
+        if tuple(reader.fieldnames or ()) != _COLUMNS:
+            raise ValueError(
+                f"{path} does not have the columns {', '.join(_COLUMNS)}. Restore it, or give "
+                "another --results."
+            )
+        lines = list(reader)
+        for number, line in enumerate(lines, start=2):
+            try:
+                _result(line), int(line["seed"])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+            if line["config"] not in self._configs:
+                raise ValueError(
+                    f"{path}, line {number}: config {line['config']} is not in {CONFIGS} beside "
+                    "it, so that nobody knows what was run. Restore that file, or delete the line."
+                )
+        return lines
+
+
+def _result(line: Mapping[str, str]) -> Result:
+    return Result(
+        {measure: float(line[measure]) for measure in (*TIOUS, "average")},
+        {measure: float(line[f"ceiling_{measure}"]) for measure in MEASURES},
+        int(line["steps"]),
+        float(line["seconds"]) if line["seconds"] else None,
+        float(line["cpu_seconds"]) if line["cpu_seconds"] else None,
+        int(line["cores"]) if line["cores"] else None,
+    )
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,124 @@
+"""Results in the form of the paper's tables, its own numbers beside them."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from segtad_jax.ablations import DATA, MEASURES, TABLES, Row
+from segtad_jax.experiments.record import Result
+
+LEVEL = 0.05  # of the test below which a difference counts as one
+Results = Callable[[str], Sequence[Result]]  # of an ablation, all seeds that are done
+
+
+class Difference(NamedTuple):
+    """Of a row's average mAP from SegTAD's, in points."""
+
+    mean: float
+    error: float | None  # standard error; None: too few seeds
+    p: float | None  # of Welch's t-test; None: too few seeds
+
+
+def difference(row: Sequence[Result], reference: Sequence[Result]) -> Difference | None:
+    """None where one of them has no result."""
+    ours, theirs = (
+        np.array([100 * r.map["average"] for r in results]) for results in (row, reference)
+    )
+    if not len(ours) or not len(theirs):
+        return None
+    mean = float(ours.mean() - theirs.mean())
+    if min(len(ours), len(theirs)) < 2:
+        return Difference(mean, None, None)
+    error = math.sqrt(ours.var(ddof=1) / len(ours) + theirs.var(ddof=1) / len(theirs))
+    if error == 0:
+        return Difference(mean, error, float(mean == 0))
+    return Difference(mean, error, float(stats.ttest_ind(ours, theirs, equal_var=False).pvalue))
+
+
+def markdown(numbers: Iterable[int], results: Results, what: str) -> str:
+    """The tables, each with what its differences say.
+
+    Args:
+        numbers: of the tables.
+        results: of an ablation, every seed that is done; perhaps none.
+        what: was run, in a sentence or two.
+    """
+    reading = (
+        "Mean and standard deviation over seeds of mAP (%) at three tIoUs and over 0.5:0.05:0.95. "
+        f"The paper's numbers are of other data ({DATA}, one run, top-1 classes): compare "
+        "differences, not levels."
+    )
+    parts = [what, reading, *(_table(number, results) for number in numbers)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(number: int, results: Results) -> str:
+    table = TABLES[number]
+    short = ["0.5", "0.75", "0.95", "Avg."]
+    heading = [*table.heading, *short, "seeds", *(f"paper {name}" for name in short)]
+    rows = [heading, ["---"] * len(heading)]
+    rows += [_row(row, results(row.ablation)) for row in table.rows]
+    reference = results(table.reference)
+    paper = next(row for row in table.rows if row.ablation == table.reference).paper
+    said = [
+        f"- {_named(row)}: {_said(difference(results(row.ablation), reference))} "
+        f"In the paper {row.paper[3] - paper[3]:+.2f}."
+        for row in table.rows
+        if row.ablation != table.reference
+    ]
+    all_results = [result for row in table.rows for result in results(row.ablation)]
+    reading = f"Average mAP, less SegTAD's (the row of `ablation={table.reference}`):"
+    return "\n\n".join(
+        [
+            f"## Table {number}. {table.title}",
+            "\n".join(f"| {' | '.join(cells)} |" for cells in rows),
+            _ceiling(all_results) + reading,
+            "\n".join(said),
+        ]
+    )
+
+
+def _row(row: Row, results: Sequence[Result]) -> list[str]:
+    ours = [_spread([100 * r.map[measure] for r in results]) for measure in MEASURES]
+    return [*row.cells, *ours, str(len(results)), *(f"{value:.2f}" for value in row.paper)]
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+
+
+def _ceiling(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    values = [
+        "/".join(sorted({f"{100 * result.ceiling[measure]:.1f}" for result in results}))
+        for measure in MEASURES
+    ]
+    return f"The grid of proposals itself allows {', '.join(values)} with perfect scores. "
+
+
+def _named(row: Row) -> str:
+    return f"`{row.ablation}` ({' '.join(row.cells)})"
+
+
+def _said(found: Difference | None) -> str:
+    if found is None:
+        return "not run yet."
+    if found.error is None or found.p is None:
+        return f"{found.mean:+.1f} points; of one seed, so that nothing is known of the noise."
+    told = (
+        f"{'worse' if found.mean < 0 else 'better'} than SegTAD beyond the noise of seeds"
+        if found.p < LEVEL
+        else "not to be told from SegTAD by these seeds"
+    )
+    return (
+        f"{found.mean:+.1f} points, standard error {found.error:.1f}: {told} "
+        f"(Welch's t-test, p = {found.p:.2f})."
+    )
