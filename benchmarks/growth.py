@@ -24,8 +24,8 @@ from ml_collections import ConfigDict
 from benchmarks import command, inference, measure
 from benchmarks.measure import MB, Effort, Memory, Row
 from benchmarks.programs import Inference, num_proposals, start
-from segtad_jax import config as config_lib
 from segtad_jax import parallel
+from segtad_jax.config_check import check
 from segtad_jax.report import style
 
 FRAMES = flags.DEFINE_list("frames", "256,512,1000,2000,4000", "T, with the config's stride.")
@@ -69,7 +69,7 @@ def main(config: ConfigDict, batch: int) -> command.Measured:
     sizes = [(int(frames), config.model.stride) for frames in FRAMES.value]
     sizes += [(config.data.num_frames, int(stride)) for stride in STRIDES.value]
     for frames, stride in sizes:
-        config_lib.check(_sized(config, frames, stride))
+        check(_sized(config, frames, stride))
     effort = command.effort()
     points: dict[tuple[int, int], Point] = {}
 

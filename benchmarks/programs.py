@@ -10,8 +10,8 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from segtad_jax import config as config_lib
 from segtad_jax import parallel, startup, train
+from segtad_jax.config_check import check
 from segtad_jax.data import pipeline, synthetic
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.data.records import feature_spec
@@ -95,7 +95,7 @@ class Training:
         """
         self.config = config.copy_and_resolve_references()
         self.config.train.batch_size = batch
-        config_lib.check(self.config, jax.device_count())
+        check(self.config, jax.device_count())
         self.dataset = in_memory(self.config, batch)
         self.recordings = self.dataset.recordings("training")
         self.model = SegTAD(self.config, len(self.dataset.classes), axis_name=parallel.AXIS)
@@ -156,7 +156,7 @@ class Inference:
         """
         self.config = config.copy_and_resolve_references()
         self.config.eval.batch_size = batch
-        config_lib.check(self.config, jax.device_count())
+        check(self.config, jax.device_count())
         self.dataset = in_memory(self.config, number)
         self.recordings = self.dataset.recordings("training")
         self.detector = Detector(self.config, self.dataset.classes)

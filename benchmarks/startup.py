@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from benchmarks import command, first_calls, measure
 from benchmarks.measure import Row
 from benchmarks.programs import num_proposals
-from segtad_jax import config as config_lib
+from segtad_jax.config_check import check
 
 FRAMES = flags.DEFINE_list("frames", "1000,4000", "T of the grids whose constants are built.")
 PROCESSES = 3  # of each figure that compiles nothing
@@ -33,7 +33,7 @@ def main(config: ConfigDict, batch: int) -> command.Measured:
     for frames in FRAMES.value:
         changed = config.copy_and_resolve_references()
         changed.data.num_frames = int(frames)
-        config_lib.check(changed)
+        check(changed)
         grids.append(changed)
     measured = functools.partial(rows, config, grids, batch)
     return command.Measured(*measure.between_peaks(measured, command.effort()))

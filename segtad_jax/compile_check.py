@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from segtad_jax import config as config_lib
 from segtad_jax import parallel, topology
+from segtad_jax.config_check import check
 from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
@@ -59,7 +59,7 @@ def check_slices(config: ConfigDict, names: Sequence[str]) -> int:
     jax.config.update("jax_platforms", "cpu")  # of arrays; compiling is for the slice's devices
     found = [topology.devices(wanted) for wanted in slices]
     for devices in found:
-        config_lib.check(config, len(devices))
+        check(config, len(devices))
     return max(_check_slice(config, *pair) for pair in zip(slices, found, strict=True))
 
 

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from segtad_jax import config as config_lib
 from segtad_jax import fit, parallel, profiling, startup, workdir
 from segtad_jax.checkpoint import Checkpoints, Saved, kept_steps, locate, restore_variables
+from segtad_jax.config_check import check
 from segtad_jax.data.builder import open_or_build
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.detections import write_detections, write_json
@@ -297,11 +298,11 @@ def _brief(found: Mapping[str, float]) -> dict[str, float]:
 def _prepared(config: ConfigDict) -> tuple[ConfigDict, Dataset]:
     """The data set, and the config without open fields, checked."""
     if not fit.open_fields(config):  # what is wrong with the config is told before data are written
-        config_lib.check(config, jax.device_count())
+        check(config, jax.device_count())
         return config, open_or_build(config.data)
     dataset = open_or_build(config.data)
     config = fit.fitted(config, dataset)
-    config_lib.check(config, jax.device_count())
+    check(config, jax.device_count())
     return config, dataset
 
 

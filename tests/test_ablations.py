@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 from segtad_jax.ablations import ABLATIONS, MEASURES, TABLES
-from segtad_jax.config import PLAIN, check, default, flatten, with_arguments
+from segtad_jax.config import PLAIN, default, flatten, with_arguments
+from segtad_jax.config_check import check
 from segtad_jax.models.segtad import SegTAD
 from tests.test_config import CONFIGS, load
 

@@ -6,7 +6,8 @@ import pathlib
 import pytest
 from ml_collections import ConfigDict
 
-from segtad_jax.config import PAPER, check, default, differences, flatten, with_arguments
+from segtad_jax.config import PAPER, default, differences, flatten, with_arguments
+from segtad_jax.config_check import check
 from segtad_jax.fit import open_fields
 
 ROOT_CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"

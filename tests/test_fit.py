@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segtad_jax.config import check, default
+from segtad_jax.config import default
+from segtad_jax.config_check import check
 from segtad_jax.data.builder import open_or_build
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.fit import RULES, Size, fitted

@@ -21,13 +21,14 @@ PARTS = {
     "main": {"compile_check", "config_flag", "parallel", "run", "startup", "stopping"},
     "stopping": {"parallel"},
     "run": {
-        "config", "train", "models", "optim", "detector", "detections", "data", "parallel",
-        "checkpoint", "metric_logger", "fit", "profiling", "report", "startup", "stopping",
-        "transfer", "workdir",
+        "config", "config_check", "train", "models", "optim", "detector", "detections", "data",
+        "parallel", "checkpoint", "metric_logger", "fit", "profiling", "report", "startup",
+        "stopping", "transfer", "workdir",
     },
     "workdir": {"checkpoint", "config", "data", "detections", "files", "parallel"},
     "compile_check": {
-        "config", "detector", "models", "optim", "parallel", "program_figures", "topology", "train",
+        "config", "config_check", "detector", "models", "optim", "parallel", "program_figures",
+        "topology", "train",
     },
     "program_figures": set(),
     "topology": set(),
@@ -38,8 +39,8 @@ PARTS = {
     "prepare_flags": {"config", "data", "feature_flags"},
     "feature_flags": {"data"},
     "experiments": {
-        "ablations", "config", "config_flag", "files", "metric_logger", "report", "stopping",
-        "workdir",
+        "ablations", "config", "config_check", "config_flag", "files", "metric_logger", "report",
+        "stopping", "workdir",
     },
     "fit": {"config", "data"},
     "trained": {
@@ -60,6 +61,7 @@ PARTS = {
     "report": {"evaluation", "files"},
     "config": {"ablations"},
     "ablations": set(),
+    "config_check": {"config"},
     "config_flag": set(),
     "parallel": set(),
     "checkpoint": {"contents", "files", "parallel"},  # the former when it is a command

@@ -10,7 +10,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from segtad_jax.ablations import TABLES
-from segtad_jax.config import check, flatten, with_arguments
+from segtad_jax.config import flatten, with_arguments
+from segtad_jax.config_check import check
 from segtad_jax.workdir import FREE_FIELDS
 
 PLAIN = "plain"  # the recipe of all experiments
