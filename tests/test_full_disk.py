@@ -43,11 +43,14 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(
 
     if moment == "save":
         save = run.Checkpoints.save
-        monkeypatch.setattr(
-            run.Checkpoints,
-            "save",
-            lambda self, step, *args: (fill() if step == 8 else None, save(self, step, *args))[1],
-        )
+
+        def filled_at_8(self: run.Checkpoints, step: int, *args) -> None:
+            if step == 8:
+                self.wait()  # for the one before, which had room
+                fill()
+            save(self, step, *args)
+
+        monkeypatch.setattr(run.Checkpoints, "save", filled_at_8)
     else:
         write = run.write_detections
         monkeypatch.setattr(run, "write_detections", lambda *args: (fill(), write(*args))[1])

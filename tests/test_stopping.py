@@ -28,11 +28,21 @@ AIMED = ("compile", "save", "evaluation", "results")
 KINDS = ("SIGKILL", "SIGTERM")
 MOMENTS = [(n + 0.5) / UNIFORM for n in range(UNIFORM)] + list(AIMED)
 
-# On SIGUSR1 the process writes where its main thread is: to look at all, of which some are ending,
-# can crash it.
+# On SIGUSR1 a thread of the process writes in which functions the main thread is: unlike a handler
+# of the signal it needs not wait for the main thread, and unlike faulthandler it holds the lock
+# under which stacks change.
 WATCHED = """
-import faulthandler, runpy, signal, sys
-faulthandler.register(signal.SIGUSR1, all_threads=False)
+import runpy, signal, sys, threading, traceback
+
+def watch(main):
+    while True:
+        signal.sigwait({signal.SIGUSR1})
+        stack = traceback.walk_stack(sys._current_frames()[main])
+        names = [f"in {frame.f_code.co_name}" for frame, _ in stack]
+        print(*names, "whole", sep="\\n", file=sys.stderr, flush=True)
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # in all threads: the watch takes it
+threading.Thread(target=watch, args=(threading.get_ident(),), daemon=True).start()
 print("watched", file=sys.stderr, flush=True)
 runpy.run_module("segtad_jax.main", run_name="__main__", alter_sys=True)
 """
@@ -69,9 +79,7 @@ class Watched:
             return "start" if self.process.poll() is None else "nothing: it has ended"
         self.process.send_signal(signal.SIGUSR1)
         deadline = time.monotonic() + 5
-        # The main thread's stack ends in <string>, or in dots where it is very deep.
-        whole = re.compile(r"<string>|^  \.\.\.$", re.MULTILINE)
-        while not whole.search(stack := self.log.read_text()[len(before) :]):
+        while not re.search("^whole$", stack := self.log.read_text()[len(before) :], re.MULTILINE):
             if time.monotonic() > deadline:
                 return "start"
             time.sleep(0.002)
