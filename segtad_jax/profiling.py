@@ -1,11 +1,12 @@
 """`--profile=START:STEPS`: what the devices and the host do in some steps, traced by JAX."""
 
+import contextlib
 import logging
 import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -49,10 +50,13 @@ def parse(text: str, last_step: int) -> Span:
     return span
 
 
+@contextlib.contextmanager
 def traced(
     step: Callable[..., Any], span: Span, steps_done: int, folder: epath.Path
-) -> Callable[..., Any]:
-    """A training step that traces the calls of a span into RUN/profile.
+) -> Iterator[Callable[..., Any]]:
+    """Within, a training step that traces the calls of a span into RUN/profile.
+
+    A span that is left before its end, as when the run is told to stop, is kept as far as it came.
 
     Args:
         step: `(state, batch) -> ...`.
@@ -62,9 +66,21 @@ def traced(
     """
     if span.first <= steps_done:
         log.warning("step %d is done already: nothing is traced", span.first)
-        return step
+        yield step
+        return
     number = steps_done
-    local = ""  # the profiler writes to local files only
+    local = ""  # where a trace goes that is under way: the profiler writes to local files only
+
+    def finish() -> None:
+        nonlocal local
+        jax.profiler.stop_trace()
+        _move(pathlib.Path(local), folder / FOLDER)
+        local = ""
+        log.info(
+            "steps %d to %d are traced in %s. To see them: open its .trace.json.gz on "
+            "https://ui.perfetto.dev, or `pip install xprof` and `xprof --logdir %s`.",
+            *(span.first, number, folder / FOLDER, folder / FOLDER),
+        )
 
     def call(state: Any, batch: Any) -> Any:
         nonlocal number, local
@@ -75,16 +91,14 @@ def traced(
         result = step(state, batch)
         if number == span.last:
             jax.block_until_ready(result)
-            jax.profiler.stop_trace()
-            _move(pathlib.Path(local), folder / FOLDER)
-            log.info(
-                "steps %d to %d are traced in %s. To see them: open its .trace.json.gz on "
-                "https://ui.perfetto.dev, or `pip install xprof` and `xprof --logdir %s`.",
-                *(span.first, span.last, folder / FOLDER, folder / FOLDER),
-            )
+            finish()
         return result
 
-    return call
+    try:
+        yield call
+    finally:
+        if local:
+            finish()
 
 
 def _move(local: pathlib.Path, target: epath.Path) -> None:

@@ -137,7 +137,7 @@ def train(
         state = parallel.replicate(saved.state)
         step = parallel_step(config, model, transform)
         if span:
-            step = profiling.traced(step, span, saved.step, folder)
+            step = closing.enter_context(profiling.traced(step, span, saved.step, folder))
         if saved.progress["owed"]:
             milestones.pay(saved.step, state)
         state = run_steps(
