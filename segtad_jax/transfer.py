@@ -85,7 +85,7 @@ def start_from(checkpoint: str, new: PyTree, classes: Sequence[str]) -> PyTree:
     parallel.require_equal(step, f"the processes see different checkpoints in {run}")
     found = transfer(new, restore_variables(run, step))
     log.info("starting from %s:\n  %s", checkpoint, found)
-    theirs = workdir.read(run).classes
+    theirs = workdir.read_classes(run)
     if len(theirs) == len(classes) and theirs != tuple(classes):
         log.warning(
             "its classes are others: the segmentation head that was %s starts as that of %s",

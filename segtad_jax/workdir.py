@@ -59,6 +59,15 @@ def read(run: epath.Path) -> Identity:
     return Identity(config, classes, channels, start)
 
 
+def read_classes(run: epath.Path) -> tuple[str, ...]:
+    """Names of the labels 1..D of a run, of whatever version of this package.
+
+    Raises:
+        ValueError: the folder is no run.
+    """
+    return tuple(_read(run).get("classes", ()))
+
+
 def starting_point(workdir: epath.Path, checkpoint: str | None) -> str | None:
     """The checkpoint, RUN/STEP, that a run starts from: as at its first start, else as given now.
 
