@@ -23,9 +23,11 @@ from jaxtyping import Array, Float, Int
 from segtad_jax import __version__
 from segtad_jax.config import flatten
 from segtad_jax.data.pipeline import inference_step
-from segtad_jax.detections import Candidates, candidates, select
+from segtad_jax.detections import Candidates, Selected, of_batch, select
+from segtad_jax.files import on_object_store
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.ops.nms import LANES
+from segtad_jax.ops.videos import over_videos
 from segtad_jax.trained import Trained, load
 
 DONE, REFUSED = 0, 1
@@ -33,9 +35,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION, PARAMETERS = "predict.jax_export", "model.safetensors"
 INPUTS = ("features", "num_frames", "offset")
 OUTPUTS = ("scores", "segments", "labels")
-Detections = tuple[
-    Float[Array | np.ndarray, " R"], Float[Array | np.ndarray, "R 2"], Int[Array | np.ndarray, " R"]
-]
+Detections = tuple[Float[Array, "r R"], Float[Array, "r R 2"], Int[Array, "r R"]]
 CLASSES = {  # of the README, by whether the labels are the classes
     True: "",
     False: """
@@ -66,6 +66,9 @@ def write(
 ) -> epath.Path:
     """Writes the folder, whole or not at all, and says how large the files are.
 
+    On an object store, where nothing can be renamed, model.json comes last: without it the folder
+    is that of an export which was killed.
+
     Args:
         checkpoint: RUN or RUN/STEP.
         output: a folder that is not there, or is empty.
@@ -89,16 +92,18 @@ def write(
         "run.py": _resource("run.py").encode(),
         "model.json": (json.dumps(description, indent=1) + "\n").encode(),
     }
-    temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
-    temporary.mkdir(parents=True)
+    in_place = on_object_store(output)
+    folder = output if in_place else output.with_name(f".{output.name}.{uuid.uuid4().hex}")
+    folder.mkdir(parents=True, exist_ok=in_place)
     try:
         for name, content in files.items():
-            (temporary / name).write_bytes(content)
-        if output.exists():
-            output.rmdir()
-        temporary.rename(output)
+            (folder / name).write_bytes(content)
+        if not in_place:
+            if output.exists():
+                output.rmdir()
+            folder.rename(output)
     except BaseException:
-        temporary.rmtree(missing_ok=True)
+        folder.rmtree(missing_ok=True)
         raise
     for name, content in files.items():
         print(f"{len(content) / 1e6:10.2f} MB  {output / name}")
@@ -117,39 +122,41 @@ def lower(model: Trained, platforms: Sequence[str]) -> jax.export.Exported:
         jax.ShapeDtypeStruct((r, w), jnp.int32),
         jax.ShapeDtypeStruct((r, w), jnp.int32),
     ]
-    function = jax.jit(jax.vmap(recording_function(model)))
-    return jax.export.export(function, platforms=list(platforms))(*shapes)
+    return jax.export.export(jax.jit(function_of(model)), platforms=list(platforms))(*shapes)
 
 
-def recording_function(model: Trained) -> Callable[..., Detections]:
-    """(features [w, T, C], num_frames [w], offset [w]) -> the detections of one recording.
+def function_of(model: Trained) -> Callable[..., Detections]:
+    """(features [r, w, T, C], num_frames [r, w], offset [r, w]) -> detections of r recordings.
 
-    What `Detector.detect` gives, in frames, in one program on the device, also where a recording
-    has several windows. `labels` are rows of `labels(model)`.
+    What `Detector.detect` gives, in frames, in one program on the device, also where recordings
+    have several windows. `labels` are rows of `labels(model)`.
     """
     config, settings = model.config, model.config.eval
     network = SegTAD(config, len(model.classes))
     segments, total = grid(config).segments, config.data.num_frames
     variables = jax.tree.map(jnp.asarray, model.variables)
 
-    def window(features: Array, num_frames: Array, cut: Array) -> Candidates:
-        outputs: Any = network.apply(variables, features[None], num_frames[None])
-        outputs = jax.tree.map(lambda x: x[0], outputs)
-        return candidates(outputs, segments, num_frames, cut, settings)
-
-    def detect(
-        features: Float[Array, "w T C"], num_frames: Int[Array, " w"], offset: Int[Array, " w"]
-    ) -> Detections:
-        end = jnp.max(offset + num_frames)
-        cut = jnp.stack([offset > 0, offset + total < end], axis=1)
-        scores, found = jax.vmap(window)(features, num_frames, cut)  # [w, D, M], [w, M, 2]
+    def pooled(windows: Candidates, offset: Int[Array, " w"]) -> Selected:
+        scores, found = windows  # [w, D, M], [w, M, 2]
         found += offset[:, None, None].astype(found.dtype)
         # Soft-NMS wants a multiple of LANES, which cannot be told of a symbolic number.
         missing = -found.shape[1] % LANES
         found = jnp.pad(found, ((0, 0), (0, missing), (0, 0)))
         scores = jnp.pad(scores, ((0, 0), (0, 0), (0, missing)), constant_values=-jnp.inf)
-        pooled = jnp.moveaxis(scores, 0, 1).reshape(scores.shape[1], -1)  # [D, w * M]
-        kept = select(Candidates(pooled, found.reshape(-1, 2)), settings)
+        together = jnp.moveaxis(scores, 0, 1).reshape(scores.shape[1], -1)  # [D, w * M]
+        return select(Candidates(together, found.reshape(-1, 2)), settings)
+
+    def detect(
+        features: Float[Array, "r w T C"], num_frames: Int[Array, "r w"], offset: Int[Array, "r w"]
+    ) -> Detections:
+        end = jnp.max(offset + num_frames, axis=1, keepdims=True)
+        cut = jnp.stack([offset > 0, offset + total < end], axis=-1)
+        # All windows are one batch, of which every platform makes what it is fast at.
+        batch, frames = features.reshape(-1, *features.shape[2:]), num_frames.reshape(-1)
+        outputs: Any = network.apply(variables, batch, frames)
+        windows: Any = of_batch(outputs, segments, frames, cut.reshape(-1, 2), settings, False)
+        windows = jax.tree.map(lambda x: x.reshape(*offset.shape, *x.shape[1:]), windows)
+        kept = over_videos(pooled, windows, offset)
         return kept.scores, kept.segments, kept.labels
 
     return detect
@@ -199,7 +206,8 @@ def describe(model: Trained, exported: jax.export.Exported) -> dict[str, Any]:
             "frames": config.data.num_frames,
             "step": inference_step(config.data.num_frames, config.eval.window_overlap),
         },
-        "rate": model.preparation.frame_rate,
+        # Where recordings are resized each has a rate of its own.
+        "rate": None if model.preparation.num_frames else model.preparation.frame_rate,
         "preparation": model.preparation.to_json(),
         "config": flatten(config),
     }

@@ -1,7 +1,9 @@
 """The exported model runs without the package and finds what the package does."""
 
+import dataclasses
 import json
 import pathlib
+import re
 import runpy
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from segtad_jax.train import create_state
 from segtad_jax.trained import load
+from tests.object_store import bucket_in
 from tests.test_checkpoint import Checkpoints
 from tests.test_run import TINY
 from tests.test_run import load as load_config
@@ -64,6 +67,10 @@ def artifact(run: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pat
     folder = tmp_path_factory.mktemp("artifacts") / "tiny"
     assert export.main([f"--checkpoint={run}", f"--output={folder}"]) == 0
     return folder
+
+
+def read(artifact: pathlib.Path) -> jax.export.Exported:
+    return jax.export.deserialize(bytearray((artifact / export.FUNCTION).read_bytes()))
 
 
 def without_the_package(folder: pathlib.Path, artifact: pathlib.Path, code: str) -> str:
@@ -125,8 +132,14 @@ def test_the_example_is_a_command(artifact, tmp_path, monkeypatch, capsys):
     assert set(found[0]) == {"label", "segment", "score"}
     with pytest.raises(SystemExit, match=r"the model does not know the rate .* give --rate=HZ"):
         command("x.npy")
-    with pytest.raises(SystemExit, match=r"features are \[64, 7\], expected \[frames, 6\]"):
+    expected = (
+        r"features are \[64, 7\], expected \[frames, 6\], made as `preparation` in model.json"
+    )
+    with pytest.raises(SystemExit, match=expected):
         command("wide.npy", "--rate=5")
+    np.savez("x.npz", recordings()[0])
+    with pytest.raises(SystemExit, match=r"x.npz holds several arrays; give an .npy file"):
+        command("x.npz", "--rate=5")
     with pytest.raises(SystemExit, match="No such file"):
         command("none.npy", "--rate=5")
 
@@ -140,8 +153,50 @@ def test_features_of_a_model_that_resizes(artifact):
         module["windows"](recordings()[1], model)
 
 
+def test_where_recordings_are_resized_each_has_its_own_rate(run, artifact):
+    model, exported = load(str(run)), read(artifact)
+    model.preparation = dataclasses.replace(model.preparation, rate=5.0)
+    assert export.describe(model, exported)["rate"] == 5.0
+    model.preparation = dataclasses.replace(model.preparation, num_frames=64)
+    assert export.describe(model, exported)["rate"] is None
+
+
+def test_a_bucket_cannot_rename(run, artifact, tmp_path, monkeypatch):
+    """model.json, which tells of the others, comes last; of what was not finished nothing stays."""
+    bucket, exported = bucket_in(tmp_path, monkeypatch), read(artifact)
+    monkeypatch.setattr(export, "lower", lambda *_: exported)
+    export.write(str(run), "gs://bucket/model", ["cpu"])
+    written = sorted((bucket / "model").iterdir(), key=lambda p: p.stat().st_mtime_ns)
+    assert len(written) == 5
+    assert written[-1].name == "model.json"
+    with pytest.raises(ValueError, match="gs://bucket/model is there already"):
+        export.write(str(run), "gs://bucket/model", ["cpu"])
+
+    write_bytes = type(epath.Path("gs://bucket")).write_bytes
+
+    def lost(path: epath.Path, content: bytes) -> int:
+        if path.name == "run.py":
+            raise OSError("the bucket is out of reach")
+        return write_bytes(path, content)
+
+    monkeypatch.setattr(type(epath.Path("gs://bucket")), "write_bytes", lost)
+    with pytest.raises(OSError, match="out of reach"):
+        export.write(str(run), "gs://bucket/other", ["cpu"])
+    assert [p.name for p in bucket.iterdir()] == ["model"]
+
+
+def test_on_a_cpu_windows_come_one_after_the_other(run):
+    """The proposals' products are those of one window; elsewhere of however many there are."""
+    model = load(str(run))
+    batched = {
+        name: len(re.findall(r"dot_general.*tensor<\?", export.lower(model, [name]).mlir_module()))
+        for name in ("cpu", "tpu")
+    }
+    assert batched["cpu"] < batched["tpu"]
+
+
 def test_several_recordings_at_once_and_windows_that_fill_up(artifact):
-    exported = jax.export.deserialize(bytearray((artifact / "predict.jax_export").read_bytes()))
+    exported = read(artifact)
     features = np.stack([r[:41] for r in recordings()[:2]])
     features = np.pad(features, ((0, 0), (0, 23), (0, 0)))[:, None]  # [2, 1, 64, C]
     frames, offset = np.full((2, 1), 41, np.int32), np.zeros((2, 1), np.int32)
@@ -152,7 +207,7 @@ def test_several_recordings_at_once_and_windows_that_fill_up(artifact):
 
 
 def test_it_says_what_it_is(run, artifact):
-    exported = jax.export.deserialize(bytearray((artifact / "predict.jax_export").read_bytes()))
+    exported = read(artifact)
     assert exported.platforms == ("cpu", "cuda", "tpu")
     found = json.loads((artifact / "model.json").read_text())
     assert found["function"]["platforms"] == ["cpu", "cuda", "tpu"]

@@ -1,5 +1,8 @@
 """Detect actions in a recording with this exported model: python run.py FEATURES.npy --rate=HZ.
 
+FEATURES.npy holds one array [frames, channels], as `preparation` in model.json makes it of what was
+recorded: neither raw signals nor, where recordings are resized, frames of any other number.
+
 Needs jax, numpy and flatbuffers (with which jax.export reads files); nothing of segtad_jax.
 """
 
@@ -36,7 +39,10 @@ def windows(features: np.ndarray, model: dict[str, Any]) -> tuple[np.ndarray, ..
     """
     channels, size = model["channels"], model["windows"]["frames"]
     if features.ndim != 2 or features.shape[1] != channels or not len(features):
-        raise ValueError(f"features are {list(features.shape)}, expected [frames, {channels}]")
+        raise ValueError(
+            f"features are {list(features.shape)}, expected [frames, {channels}], made as "
+            "`preparation` in model.json says"
+        )
     resized = model["preparation"]["num_frames"]
     if resized and len(features) != resized:
         how = model["preparation"]["resize"]
@@ -53,7 +59,7 @@ def windows(features: np.ndarray, model: dict[str, Any]) -> tuple[np.ndarray, ..
 def detect(
     function: Callable, model: dict[str, Any], features: np.ndarray, rate: float
 ) -> list[dict[str, Any]]:
-    """Actions of one recording, best first, in seconds; `rate` in frames per second."""
+    """Actions of one recording, best first, in seconds; `rate` in frames of `features` a second."""
     scores, segments, labels = map(np.asarray, function(*windows(features, model)))
     seconds = np.clip(segments[0] / rate, 0, len(features) / rate)
     return [
@@ -65,18 +71,28 @@ def detect(
 
 def main() -> None:
     """Prints the actions as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("features", help="npy file, [frames, channels]")
-    parser.add_argument("--rate", type=float, help="frames per second; default: as in training")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("features", help="npy file, [frames, channels], see above")
+    parser.add_argument(
+        "--rate", type=float, help="frames of FEATURES a second; default: as in training"
+    )
     given = parser.parse_args()
     function, model = load()
     rate = model["rate"] if given.rate is None else given.rate
     if rate is not None and rate <= 0:
         sys.exit(f"error: --rate={rate:g} is not above 0")
     if rate is None:
-        sys.exit("error: the model does not know the rate of its features: give --rate=HZ")
+        sys.exit(
+            "error: the model does not know the rate of its features: give --rate=HZ, the frames "
+            "of FEATURES.npy divided by the seconds of the recording"
+        )
     try:
-        found = detect(function, model, np.load(given.features, allow_pickle=False), rate)
+        features = np.load(given.features, allow_pickle=False)
+        if not isinstance(features, np.ndarray):
+            raise ValueError(f"{given.features} holds several arrays; give an .npy file, with one")
+        found = detect(function, model, features, rate)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(json.dumps(found, indent=1))

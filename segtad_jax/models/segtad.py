@@ -121,7 +121,7 @@ class SegTAD(nn.Module):
 
         if seeds is None:
             every = jnp.arange(len(constants.segments))
-            rows = jnp.broadcast_to(every, (len(features), len(every)))
+            rows = jnp.broadcast_to(every, (features.shape[0], len(every)))
             neighbours = jnp.asarray(constants.neighbours)
         else:
             rows, neighbours = self._neighbourhoods(constants, seeds)

@@ -79,6 +79,9 @@ def sgalign(
 ) -> Float[Array, "M {num_bins} C"]:
     """Mean of the features over each of the bins of each segment, widened on both sides.
 
+    For any segments; the model, whose proposals are a grid, never holds their bins
+    (`ops.bin_projection`).
+
     Args:
         features: one frame a row.
         segments: [start, end) in frames, any real values.
