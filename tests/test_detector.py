@@ -8,7 +8,8 @@ import pytest
 
 from segtad_jax import detections
 from segtad_jax.data.builder import open_or_build
-from segtad_jax.detector import Detector
+from segtad_jax.detector import Detector, annotations, ceiling
+from segtad_jax.evaluation import scoring
 from segtad_jax.models.segtad import SegTAD, grid
 from tests.test_run import tiny
 
@@ -67,3 +68,30 @@ def test_every_window_counts_where_it_is(tmp_path: pathlib.Path, F: int) -> None
         same = [(d.label, round(d.start, 3), round(d.end, 3)) in close for d in ours]
         assert np.mean(same) > 0.9  # near ties may be taken in another order
         np.testing.assert_allclose(curves[recording.video], sums / counts, atol=1e-4)
+
+
+def test_ceiling_is_the_map_of_the_best_proposals(tmp_path: pathlib.Path) -> None:
+    config = tiny(str(tmp_path), data__synthetic_frames=150, data__synthetic_recordings=8)
+    dataset = open_or_build(config.data)
+    recordings = dataset.recordings("validation")
+    truth, segments = annotations(recordings, dataset.classes), grid(config).segments
+    found: dict[str, list[tuple[float, float, str, float]]] = {}
+    for r in recordings:
+        everything = []
+        for offset in range(0, 150 - T + STEP, STEP):  # 0, 32, 64, 96
+            start, end = segments[:, 0], segments[:, 1]
+            inside = (end <= 150 - offset) & ((start > 0) | (offset == 0))
+            inside &= (end < T) | (offset + T >= 150)
+            everything.append((segments[inside] + offset) / r.rate)
+        proposals = np.concatenate(everything)
+        for action_start, action_end, label in truth[r.video]:
+            shared = np.minimum(proposals[:, 1], action_end)
+            shared = np.maximum(shared - np.maximum(proposals[:, 0], action_start), 0)
+            lengths = proposals[:, 1] - proposals[:, 0] + action_end - action_start
+            tiou = shared / (lengths - shared)
+            start, end = proposals[np.argmax(tiou)]
+            best = (float(start), float(end), label, float(tiou.max()))  # the best come first
+            found.setdefault(r.video, []).append(best)
+    expected = scoring.evaluate(truth, found, metrics=("map",))["map"]
+    assert ceiling(config, recordings, dataset.classes) == pytest.approx(expected)
+    assert 0.5 < expected["average"] < 1
