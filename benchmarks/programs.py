@@ -194,5 +194,4 @@ def num_proposals(config: ConfigDict) -> int:
 
 def num_sampled(config: ConfigDict) -> int:
     """Rows that training scores in a video."""
-    k = config.model.proposal_neighbours
-    return config.sampling.seeds * (1 + k + k * k)
+    return config.sampling.seeds * grid(config).members.shape[1]

@@ -87,7 +87,8 @@ def loss_terms(
         key: of this step; each video folds in its position in the global batch, so that draws do
             not depend on the number of devices.
     """
-    segments = jnp.asarray(grid(config).segments)
+    constants = grid(config)
+    segments = jnp.asarray(constants.segments)
     total = config.data.num_frames
     label = functools.partial(
         targets.video_targets,
@@ -101,6 +102,8 @@ def loss_terms(
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["position"])
     draw = functools.partial(sampling.draw_seeds, num_seeds=config.sampling.seeds)
     seeds, seed_weights = jax.vmap(draw)(keys, positive, real)
+    row_weights = seed_weights[:, :, None] * jnp.asarray(constants.copies)[seeds]
+    row_weights = row_weights.reshape(len(seeds), -1)  # [b, n], as the rows that are scored
 
     features = jax.vmap(functools.partial(augment, settings=config.augment))(
         jax.vmap(jax.random.fold_in, (0, None))(keys, 1), batch["features"], batch["num_frames"]
@@ -115,7 +118,7 @@ def loss_terms(
         frames = (jnp.arange(total) < num_frames).astype(jnp.float32)
         rows = out["rows"]
         regress, classify = out["proposal_logits"].T
-        weights = jnp.repeat(weights, len(rows) // len(weights)) * (segments[rows, 1] <= num_frames)
+        weights = weights * (segments[rows, 1] <= num_frames)
         tiou = truth.tiou[rows]
         segmentation = losses.cross_entropy
         if not config.loss.segmentation_classes:
@@ -150,7 +153,7 @@ def loss_terms(
             **more,
         }
 
-    terms = jax.vmap(video_terms)(out, truth, batch["num_frames"], seed_weights)
+    terms = jax.vmap(video_terms)(out, truth, batch["num_frames"], row_weights)
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), terms), updates["batch_stats"]
 
 

@@ -115,13 +115,18 @@ def test_table_names_what_does_not_fit():
         neighbour_table(segments, 0)
 
 
-def check_neighbourhood(segments, seed, members, edges, k, similarity):
+def check_neighbourhood(segments, seed, members, copies, edges, k, similarity):
     members, edges = members.tolist(), edges.tolist()
     first = slow_order(segments, seed, similarity)[:k]
-    assert members[: 1 + k] == [seed, *first]
-    for h, hop in enumerate(first):
-        second = [c for c in slow_order(segments, hop, similarity) if c not in (seed, *first)][:k]
-        assert members[1 + k + h * k : 1 + k + (h + 1) * k] == second
+    sampled = [seed, *first]
+    for hop in first:
+        others = [c for c in slow_order(segments, hop, similarity) if c not in (seed, *first)]
+        sampled += others[:k]
+    distinct = list(dict.fromkeys(sampled))
+    assert members[: len(distinct)] == distinct
+    assert set(members[len(distinct) :]) <= set(distinct)
+    filled = [0] * (len(members) - len(distinct))
+    assert copies.tolist() == [*map(sampled.count, distinct), *filled]
     for position, m in enumerate(members):
         others = [p for p, c in enumerate(members) if c != m and c not in members[:p]]
         others.sort(key=lambda p: (members[p], p))
@@ -135,33 +140,38 @@ def test_neighbourhoods_of_every_seed(num_cells, k, similarity):
     segments = proposal_grid(num_cells * 8, 8)
     if len(segments) <= k * k + 2 * k:
         segments = proposal_grid((num_cells + 1) * 8, 8)
-    members, edges = neighbourhoods(segments, k, similarity)
-    assert members.shape == (len(segments), 1 + k + k * k)
-    assert edges.shape == (len(segments), 1 + k + k * k, k)
+    members, copies, edges = neighbourhoods(segments, k, similarity)
+    assert copies.shape == members.shape
+    assert edges.shape == (*members.shape, k)
+    assert (copies > 0).all(axis=1).any()  # no column is of fillers alone
     assert members.dtype == edges.dtype == np.int32
+    assert copies.dtype == np.float32
     for seed in range(len(segments)):
-        check_neighbourhood(segments, seed, members[seed], edges[seed], k, similarity)
+        found = members[seed], copies[seed], edges[seed]
+        check_neighbourhood(segments, seed, *found, k, similarity)
 
 
 def test_neighbourhoods_of_the_papers_grid():
     segments = proposal_grid(1000, 8)
-    members, edges = neighbourhoods(segments, 4)
+    members, copies, edges = neighbourhoods(segments, 4)
+    assert members.shape == (7875, 17)  # of 21 drawn
     table = neighbour_table(segments, 4)
     for seed in np.random.default_rng(0).integers(0, len(segments), 4):
-        check_neighbourhood(segments, seed, members[seed], edges[seed], 4, "tiou")
+        found = members[seed], copies[seed], edges[seed]
+        check_neighbourhood(segments, seed, *found, 4, "tiou")
     # The seed and its first hop keep their true neighbours; no edge leads to a copy.
     pointed = np.take_along_axis(members[:, :, None], edges.reshape(len(edges), -1, 1), axis=1)
     pointed = pointed.reshape(edges.shape)
     np.testing.assert_array_equal(pointed[:, :5], table[members[:, :5]])
     assert (pointed != members[:, :, None]).all()
-    complete = (np.sort(pointed[:, 5:]) == np.sort(table[members[:, 5:]])).all(-1).mean()
-    assert round(complete, 2) == 0.08  # of the leaves keep all of theirs
+    complete = (np.sort(pointed[:, 5:]) == np.sort(table[members[:, 5:]])).all(-1)
+    assert round(np.average(complete, weights=copies[:, 5:]), 2) == 0.08  # of the second hop
 
 
 def test_neighbourhoods_need_enough_proposals():
     with pytest.raises(ValueError, match=r"M=21 .* k=4: more than k\*k \+ 2k = 24 are needed"):
         neighbourhoods(proposal_grid(48, 8), 4)
-    assert neighbourhoods(proposal_grid(56, 8), 4)[0].shape == (28, 21)
+    assert len(neighbourhoods(proposal_grid(56, 8), 4)[0]) == 28
     with pytest.raises(ValueError, match="similarity='x' is unknown"):
         neighbourhoods(proposal_grid(56, 8), 4, "x")
 

@@ -62,16 +62,16 @@ def test_seeds_are_drawn_uniformly_and_independently_per_video():
 
 def test_gathered_neighbourhoods_are_those_of_the_seeds():
     segments = proposals.proposal_grid(64, 8)
-    members, edges = proposals.neighbourhoods(segments, 4)
-    seeds = np.array([5, 30, 5, 0])
+    members, _, edges = proposals.neighbourhoods(segments, 4)
+    seeds, size = np.array([5, 30, 5, 0]), members.shape[1]
     for function in (sampling.gather_neighbourhoods, jax.jit(sampling.gather_neighbourhoods)):
         rows, neighbours = function(seeds, members, edges)
         assert rows.dtype == neighbours.dtype == jnp.int32
         for position, seed in enumerate(seeds):
-            for within in range(21):
-                row = position * 21 + within
+            for within in range(size):
+                row = position * size + within
                 assert rows[row] == members[seed, within]
-                expected = position * 21 + edges[seed, within]
+                expected = position * size + edges[seed, within]
                 np.testing.assert_array_equal(neighbours[row], expected)
     batch = np.stack([seeds, seeds[::-1]])
     batched = jax.vmap(sampling.gather_neighbourhoods, (0, None, None))(batch, members, edges)
@@ -98,7 +98,7 @@ def slow_list_neighbours(rows, segments, k, similarity):
 @pytest.mark.parametrize("similarity", proposals.SIMILARITIES)
 def test_list_neighbours_are_the_top_k_other_proposals(similarity):
     segments = proposals.proposal_grid(96, 8)
-    members, edges = proposals.neighbourhoods(segments, 4, similarity)
+    members, _, edges = proposals.neighbourhoods(segments, 4, similarity)
     seeds = np.array([40, 3, 41, 77, 3, 60])  # neighbourhoods that overlap, and one twice
     rows, _ = sampling.gather_neighbourhoods(seeds, members, edges)
     expected = slow_list_neighbours(rows.tolist(), segments, 4, similarity)
@@ -120,7 +120,7 @@ def test_list_neighbours_by_an_unknown_similarity():
 @pytest.mark.parametrize("sample_edges", ["tree", "list"])
 def test_sampled_and_full_graphs_agree_for_seeds_through_two_layers(sample_edges, similarity):
     segments = proposals.proposal_grid(128, 8)
-    members, edges = proposals.neighbourhoods(segments, 4, similarity)
+    members, _, edges = proposals.neighbourhoods(segments, 4, similarity)
     seeds = np.array([0, 15, 70, 71, len(segments) - 1])
     rows, neighbours = sampling.gather_neighbourhoods(seeds, members, edges)
     if sample_edges == "list":

@@ -9,8 +9,9 @@ import optax
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from segtad_jax import parallel
+from segtad_jax import losses, parallel, train
 from segtad_jax.data.dataset import Recording
+from segtad_jax.models import segtad
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.ops.sampling import draw_seeds
 from segtad_jax.optim import is_kernel, learning_rate, optimizer
@@ -153,10 +154,45 @@ def test_padding_carries_no_loss() -> None:
             jax.random.fold_in(key, video), tiou > 0.5, end <= batch["num_frames"][video], 6
         )
         assert (end[drawn[weights > 0]] <= batch["num_frames"][video]).all()
-        members = constants.members[drawn[weights > 0]]
-        rows.append((end[members] <= batch["num_frames"][video]).sum())
+        drawn = drawn[weights > 0]
+        inside = end[constants.members[drawn]] <= batch["num_frames"][video]
+        rows.append((inside * constants.copies[drawn]).sum())
     assert found["regression"].weights == found["classification"].weights.sum() == sum(rows)
     assert sum(rows) < BATCH * 6 * 21
+
+
+@pytest.mark.parametrize("edges", ["tree", "list"])
+def test_copies_count_as_if_each_were_computed(monkeypatch, edges: str) -> None:
+    config = small_config(sampling__seeds=6, sampling__edges=edges)
+    state, _ = make(config)
+    model, batch, key = SegTAD(config, CLASSES), batch_of(), jax.random.key(3)
+
+    def terms_and_gradients():
+        def total(params):
+            variables = state.variables | {"params": params}
+            terms, _ = loss_terms(config, model, variables, batch, key)
+            return sum(losses.mean(term) for term in terms.values()), terms
+
+        return jax.grad(total, has_aux=True)(state.params)
+
+    few = terms_and_gradients()
+    constants = grid(config)
+    columns = np.arange(constants.members.shape[1])
+    at = np.stack([np.repeat(columns, c.astype(int)) for c in constants.copies])  # [M, 21]
+    firsts = (at[:, None] == columns[:, None]).argmax(2)
+    every = constants._replace(
+        members=np.take_along_axis(constants.members, at, axis=1),
+        copies=np.ones(at.shape, np.float32),
+        edges=np.take_along_axis(
+            firsts[:, None], np.take_along_axis(constants.edges, at[..., None], axis=1), axis=2
+        ),
+    )
+    assert every.members.shape[1] == 21 > len(columns)
+    for module in (train, segtad):
+        monkeypatch.setattr(module, "grid", lambda _: every)
+    all_rows = terms_and_gradients()
+    for one, other in zip(jax.tree.leaves(few), jax.tree.leaves(all_rows), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_total_is_eq_11() -> None:

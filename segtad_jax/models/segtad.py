@@ -20,8 +20,9 @@ class Grid(NamedTuple):
 
     segments: np.ndarray  # [M, 2] int32 frames, Eq. 8
     neighbours: np.ndarray  # [M, K] the proposal graph
-    members: np.ndarray  # [M, 1 + K + K*K] the neighbourhood that a seed draws
-    edges: np.ndarray  # [M, 1 + K + K*K, K] its graph, as positions within it
+    members: np.ndarray  # [M, n <= 1 + K + K*K] the neighbourhood that a seed draws
+    copies: np.ndarray  # [M, n] float32, how often it has each of them; 1 + K + K*K in all
+    edges: np.ndarray  # [M, n, K] its graph, as positions within it
     lattice: align.Lattice  # where SGAlign needs the features' integral
 
 
@@ -67,9 +68,10 @@ class SegTAD(nn.Module):
     Returns a dict:
         `frame_logits` [b, T, D + 1] (0 is background), `start_logits` [b, T], `end_logits` [b, T],
         `proposal_logits` [b, n, 2] (tIoU, class), `rows` [b, n] the proposals they belong to,
-        with n = M or S * (1 + K + K*K). With `refine` also `choice_logits` [b, n, 2, B] and the
-        refined `segments` [b, n, 2] in frames (ops.refine). With `classifier` also `class_logits`
-        [b, T, D + 1], which share nothing with the others but the features.
+        with n = M or S times the members of a neighbourhood (`Grid`). With `refine` also
+        `choice_logits` [b, n, 2, B] and the refined `segments` [b, n, 2] in frames (ops.refine).
+        With `classifier` also `class_logits` [b, T, D + 1], which share nothing with the others but
+        the features.
     """
 
     config: ConfigDict

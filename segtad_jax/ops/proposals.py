@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, Real
+from jaxtyping import Bool, Float, Float32, Int, Int32, Real
 
 SIMILARITIES = ("tiou", "center")
 _CHUNK = 1 << 21  # entries of a temporary array: bounds the memory at any M
@@ -63,8 +63,12 @@ def neighbour_table(
 
 def neighbourhoods(
     segments: Real[np.ndarray, "M 2"], k: int, similarity: str = "tiou"
-) -> tuple[Int32[np.ndarray, "M n"], Int32[np.ndarray, "M n {k}"]]:
+) -> tuple[Int32[np.ndarray, "M n"], Float32[np.ndarray, "M n"], Int32[np.ndarray, "M n {k}"]]:
     """What is sampled in training around each proposal as a seed (section 3.3, after SAGE).
+
+    That is 1 + k + k*k proposals: the seed; its k neighbours; then for each of these in turn its
+    top k among the proposals that are neither the seed nor in the first hop. Second hops repeat
+    proposals, and copies are computed once: nothing tells them apart.
 
     Args:
         segments: [start, end) in any unit.
@@ -72,9 +76,9 @@ def neighbourhoods(
         similarity: as in `neighbour_table`.
 
     Returns:
-        members: n = 1 + k + k*k rows of `segments` for each seed: the seed; its k neighbours; then
-            for each of these in turn its top k among the proposals that are neither the seed nor in
-            the first hop. Second hops may repeat a proposal.
+        members: for each seed the rows of `segments` that are sampled, in order of their first
+            copies; n is what the seed with the most of them needs, others end with copies.
+        copies: how often each member is sampled, 1 + k + k*k in all; 0 where it fills up.
         edges: for each member the positions, 0..n-1, of its k most similar other proposals among
             the members: never a copy of itself, nor two copies of one proposal, which is stood for
             by its first; ties to the lower proposal index. So the seed and its first hop keep their
@@ -94,12 +98,16 @@ def neighbourhoods(
     # A neighbour's own list loses at most the seed and k - 1 of the first hop.
     table = neighbour_table(segments, 2 * k, similarity)
     members = np.empty((num_proposals, size), np.int32)
-    edges = np.empty((num_proposals, size, k), np.int32)
+    copies = np.empty((num_proposals, size), np.float32)
     seeds = np.arange(num_proposals, dtype=np.int32)
     for rows in _chunks(num_proposals, size * size):
-        members[rows] = _two_hops(seeds[rows], table, k)
+        members[rows], copies[rows] = _copies_last(_two_hops(seeds[rows], table, k))
+    size = int(np.count_nonzero(copies, axis=1).max())
+    members, copies = members[:, :size].copy(), copies[:, :size].copy()
+    edges = np.empty((num_proposals, size, k), np.int32)
+    for rows in _chunks(num_proposals, size * size):
         edges[rows] = _edges_within(members[rows], segments, k, similarity)
-    return members, edges
+    return members, copies, edges
 
 
 def _two_hops(
@@ -112,6 +120,17 @@ def _two_hops(
     second = _first_true(~taken.reshape(-1, 2 * k), k).reshape(*candidates.shape[:2], k)
     second = np.take_along_axis(candidates, second, axis=-1)
     return np.concatenate([inner, second.reshape(len(seeds), -1)], axis=1)
+
+
+def _copies_last(
+    members: Int32[np.ndarray, "S n"],
+) -> tuple[Int32[np.ndarray, "S n"], Int[np.ndarray, "S n"]]:
+    """Members with first copies in front, and how many rows each of these stands for; others 0."""
+    same = members[:, :, None] == members[:, None]
+    is_first = same.argmax(2) == np.arange(members.shape[1])
+    order = np.argsort(~is_first, axis=1, kind="stable")
+    copies = same.sum(2) * is_first
+    return np.take_along_axis(members, order, axis=1), np.take_along_axis(copies, order, axis=1)
 
 
 def _edges_within(

@@ -61,7 +61,7 @@ def gather_neighbourhoods(
         edges: likewise.
 
     Returns:
-        rows: proposal indices; duplicates stay.
+        rows: proposal indices; what several neighbourhoods have stays in each.
         neighbours: positions in `rows`, within the row's own neighbourhood.
     """
     seeds, members, edges = jnp.asarray(seeds), jnp.asarray(members), jnp.asarray(edges)
