@@ -46,9 +46,10 @@ def gflop(config: ConfigDict, num_channels: int, num_classes: int, rows: int) ->
     ssn += product(decoded, 3 * 2 * width, width)  # decoder
 
     # Nodes times the R + 1 differences of neighbouring kernels, integrated; a proposal then adds up
-    # R + 1 rows.
+    # R + 1 rows. Of few proposals, each bin's own product is less.
     edges = model.num_bins + 1
     align = product(decoded, width, edges * width) + 2.0 * rows * edges * width
+    align = min(align, product(rows, model.num_bins * width, width))
 
     layer = product(rows, 2 * width, width)  # the node's own, and what it is to its neighbours
     layer += 2 * 2.0 * rows * model.proposal_neighbours * width  # cosines, weighted sum

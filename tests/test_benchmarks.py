@@ -48,7 +48,9 @@ def test_flops_by_hand():
     )
     assert found["heads"] * 1e9 == pytest.approx(2 * 64 * 2 * 6)
     assert found["boundaries"] * 1e9 == pytest.approx(2 * (2 * 64 * 6 * 2 + 2 * 64 * 2))
-    assert found["SGAlign"] * 1e9 == pytest.approx(2 * 64 * 2 * 5 * 2 + 2 * 7 * 5 * 2)
+    assert found["SGAlign"] * 1e9 == pytest.approx(2 * 7 * 4 * 2 * 2)
+    many = flops.gflop(config, num_channels=3, num_classes=5, rows=700)
+    assert many["SGAlign"] * 1e9 == pytest.approx(2 * 64 * 2 * 5 * 2 + 2 * 700 * 5 * 2)
     assert found["PDN"] * 1e9 == pytest.approx(3 * (2 * 7 * 4 * 2 + 4 * 7 * 4 * 2) + 2 * 7 * 2 * 2)
 
 

@@ -59,13 +59,18 @@ class PDN(nn.Module):
         score_kernel = self.param("scores_kernel", init, (width, self.num_outputs))
         score_bias = self.param("scores_bias", nn.initializers.zeros, (self.num_outputs,))
 
+        # Of a layer, only products are kept for the way back: to gather again costs less than to
+        # write and read what was gathered.
+        kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+        layer = jax.checkpoint(self._layer, policy=kept)
+
         # Kernels become `dtype` within a video: the videos' gradients then add up in float32.
         def rest(aligned: Array, valid: Array, neighbours: Array) -> Array:
             x = jnp.where(valid[:, None], nn.relu(aligned + align_bias), 0)
             for kernel in edge_kernels:
                 # Else XLA makes x anew for each of its readers, neighbour by neighbour.
                 x = jax.lax.optimization_barrier(x)
-                x = self._layer(x, neighbours, valid, kernel.astype(self.dtype))
+                x = layer(x, neighbours, valid, kernel.astype(self.dtype))
             scores = x.astype(self.dtype) @ score_kernel.astype(self.dtype)
             return scores.astype(jnp.float32) + score_bias
 

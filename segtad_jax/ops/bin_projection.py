@@ -99,20 +99,17 @@ def _project_bins(
 ) -> Float[Array, "n W"]:
     """Sum over r of (F(e_{r+1}) - F(e_r)) @ kernel_r; its own backward gathers again.
 
-    What autodiff keeps for it, every bin of every proposal, costs more to write and read back.
+    What autodiff keeps for it, every bin of every proposal, costs more to write and read back. Both
+    edges of a bin are gathered and added to anew: a row carried over to the next bin would be
+    copied there by one thread while the others wait.
     """
 
-    def add_bin(
-        carried: tuple[Array, Array], one_bin: tuple[Array, Array]
-    ) -> tuple[tuple[Array, Array], None]:
-        total, first = carried
-        rows, kernel_r = one_bin
-        last = _take(integral, rows)
-        return (total + _dot(last - first, kernel_r), last), None
+    def add_bin(total: Array, one_bin: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        first, last, kernel_r = one_bin
+        return total + _dot(_take(integral, last) - _take(integral, first), kernel_r), None
 
     total = jnp.zeros((edges.shape[0], kernel.shape[-1]), integral.dtype)
-    start = (total, _take(integral, edges[:, 0]))
-    return jax.lax.scan(add_bin, start, (edges.T[1:], kernel))[0][0]
+    return jax.lax.scan(add_bin, total, (edges.T[:-1], edges.T[1:], kernel))[0]
 
 
 def _project_bins_forward(integral: Array, edges: Array, kernel: Array) -> tuple[Array, tuple]:
@@ -122,21 +119,16 @@ def _project_bins_forward(integral: Array, edges: Array, kernel: Array) -> tuple
 def _project_bins_backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple:
     integral, edges, kernel = saved
 
-    def add_bin(
-        carried: tuple[Array, Array, Array], one_bin: tuple[Array, Array, Array]
-    ) -> tuple[tuple[Array, Array, Array], Array]:
-        total, first, above = carried  # gradients of F; F(e_r); gradient of the bin before
-        rows_first, rows_last, kernel_r = one_bin
-        last = _take(integral, rows_last)
-        by_kernel = _dot((last - first).T, gradient.astype(kernel.dtype))
+    def add_bin(total: Array, one_bin: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        first, last, kernel_r = one_bin
+        one = _take(integral, last) - _take(integral, first)
+        by_kernel = _dot(one.T, gradient.astype(kernel.dtype))
         by_bin = _dot(gradient, kernel_r.T)
-        total = total.at[rows_first].add(above - by_bin, mode="promise_in_bounds")
-        return (total, last, by_bin), by_kernel
+        total = total.at[first].add(-by_bin, mode="promise_in_bounds")
+        return total.at[last].add(by_bin, mode="promise_in_bounds"), by_kernel
 
-    first = _take(integral, edges[:, 0])
-    start = (jnp.zeros_like(integral), first, jnp.zeros_like(first))
-    (total, _, above), by_kernel = jax.lax.scan(add_bin, start, (edges.T[:-1], edges.T[1:], kernel))
-    total = total.at[edges[:, -1]].add(above, mode="promise_in_bounds")
+    bins = (edges.T[:-1], edges.T[1:], kernel)
+    total, by_kernel = jax.lax.scan(add_bin, jnp.zeros_like(integral), bins)
     return total, None, by_kernel.astype(kernel.dtype)
 
 
