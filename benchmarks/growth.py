@@ -1,7 +1,7 @@
 """How inference grows with the length of a window and with the grid's stride.
 
     python -m benchmarks.growth --config configs/activitynet.py [--frames=256,512,1000,2000,4000] \
-        [--strides=4,8,16,40] [--plot=growth.svg]
+        [--strides=4,8,20,40] [--plot=growth.svg]
 
 Lengths have the config's stride, strides the config's length. Every size is measured in a process
 of its own, one window at a time. Memory of a stage is what its compiled program needs for its
@@ -29,7 +29,7 @@ from segtad_jax.config_check import check
 from segtad_jax.report import style
 
 FRAMES = flags.DEFINE_list("frames", "256,512,1000,2000,4000", "T, with the config's stride.")
-STRIDES = flags.DEFINE_list("strides", "4,8,16,40", "Strides, with the config's T.")
+STRIDES = flags.DEFINE_list("strides", "4,8,20,40", "Strides, with the config's T.")
 PLOT = flags.DEFINE_string("plot", None, "File for the figure: svg, png or pdf.")
 SHARE = 0.8  # of the memory there is that a size may need
 WHOLE = "whole"
