@@ -166,9 +166,12 @@ def _lines(panel: Axes, points: list[Point], axis: str, unit: str) -> None:
         values = [(row.name, row.value) for row in point.times] if unit == "ms" else point.memory
         for name, value in values:
             series.setdefault(name, {})[getattr(point, axis)] = value
+    order = list(dict.fromkeys(row.name for point in points for row in point.times))
     for name, line in series.items():
-        whole: Any = {"color": style.INK, "linewidth": 2.4} if name == WHOLE else {}
-        panel.plot(list(line), list(line.values()), marker="o", markersize=3.5, label=name, **whole)
+        look: Any = {"color": f"C{order.index(name)}"}  # the same in every panel
+        if name == WHOLE:
+            look = {"color": style.INK, "linewidth": 2.4}
+        panel.plot(list(line), list(line.values()), marker="o", markersize=3.5, label=name, **look)
     if WHOLE in series:  # through the whole's largest size
         sizes = {getattr(point, axis): point.proposals for point in points}
         top = max(sizes, key=lambda size: sizes[size])
