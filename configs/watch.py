@@ -22,6 +22,10 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.num_bins = 16
     config.sampling.seeds = 25
     config.augment.noise = 0.3
+    # On the other arm acceleration along the forearm, and turning about the two other axes, have
+    # the other sign; so have their means, 3 of a frame's 18 statistics, at each of 9 offsets.
+    config.augment.mirror = tuple(18 * offset + mean for offset in range(9) for mean in (0, 4, 5))
+    config.augment.mix_style = 0.5
     config.optim.schedule = "cosine"
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 30

@@ -86,6 +86,8 @@ def default() -> ConfigDict:
 
     augment = config.augment = ConfigDict()  # of training windows (ours)
     augment.noise = 0.0  # standard deviation of what is added to every value
+    augment.mirror = ()  # channels that change sign, together, in half of the windows
+    augment.mix_style = 0.0  # part of the windows that take mean and deviation towards another's
 
     optim = config.optim = ConfigDict()
     optim.schedule = "step"  # 'step' as the paper, or 'cosine' to zero
@@ -122,6 +124,8 @@ PLAIN = {  # the method without what we have added to it: every such field belon
     "model.input_highway": False,
     "model.refine": False,
     "augment.noise": 0.0,
+    "augment.mirror": (),
+    "augment.mix_style": 0.0,
     "eval.renormalise": False,
     "eval.snap": 0,
     "eval.boundary_power": 0.0,
@@ -151,6 +155,7 @@ RUNLOCAL = {  # any config on any laptop in half a minute, without data
     "data.holdout": "",
     "data.synthetic_recordings": 16,
     "data.synthetic_frames": 64,
+    "augment.mirror": (),  # the synthetic channels mean nothing
     "model.width": 16,
     "model.stride": 4,
     "model.dilations": (1, 2, 3, 4),

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from segtad_jax import losses, optim, parallel, targets
-from segtad_jax.augment import augment
+from segtad_jax.augment import augment, mix_styles
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.models.segtad import SegTAD, grid
@@ -108,6 +108,11 @@ def loss_terms(
     features = jax.vmap(functools.partial(augment, settings=config.augment))(
         jax.vmap(jax.random.fold_in, (0, None))(keys, 1), batch["features"], batch["num_frames"]
     )
+    if probability := config.augment.mix_style:
+        features = mix_styles(
+            *(key, features, batch["num_frames"], batch["position"], probability),
+            axis_name=model.axis_name,
+        )
     out, updates = model.apply(
         variables, features, batch["num_frames"], seeds, train=True, mutable="batch_stats"
     )

@@ -97,9 +97,10 @@ def test_unknown_ablation_is_answered_with_the_list() -> None:
 
 
 def test_plain_is_part_of_paper_and_takes_away_what_we_added() -> None:
-    watch = load(FILES["watch"], "plain")
-    assert flatten(watch).items() >= PLAIN.items()
-    assert flatten(with_arguments(default(), "paper")).items() >= PLAIN.items()
+    for config in (load(FILES["watch"], "plain"), with_arguments(default(), "paper")):
+        found = config.copy_and_resolve_references()
+        found.update_from_flattened_dict(PLAIN)
+        assert flatten(found) == flatten(config)
     for path in CONFIGS:
         assert flatten(load(path, "plain,paper")) == flatten(load(path, "paper"))
 

@@ -62,6 +62,8 @@ BEYOND = {  # the paper
     "model__refine": True,
     "model__input_highway": True,
     "augment__noise": 0.3,
+    "augment__mirror": (1, 2),
+    "augment__mix_style": 0.5,
 }
 
 

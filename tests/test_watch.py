@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from segtad_jax.data import watch
+from segtad_jax.data.signals import window_statistics, with_context
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,6 +67,19 @@ def test_features_are_normalised_by_training_alone(records):
 def test_a_frame_every_tenth_sample(records):
     for record in records["validation"]:
         assert len(record.features) == int(record.duration * 50 + 1e-6) // 10
+
+
+def test_mirrored_channels_are_those_of_the_mirrored_arm():
+    signal = np.random.default_rng(0).normal(size=(300, watch.AXES))
+    # A mirror across x turns acceleration (a vector) and turning (an axial one) round like this.
+    other = signal * np.array([-1, 1, 1, 1, -1, -1])
+    own, expected = (
+        with_context(window_statistics(s, watch.SAMPLES_PER_FRAME)) for s in (signal, other)
+    )
+    assert own.shape[1] == watch.NUM_CHANNELS
+    mirror = runpy.run_path(str(ROOT / "configs" / "watch.py"))["get_config"]().augment.mirror
+    own[:, mirror] *= -1
+    np.testing.assert_allclose(own, expected, atol=1e-12)
 
 
 def test_without_seglearn_the_error_says_what_to_install(monkeypatch):

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from segtad_jax.data.records import Record
-from segtad_jax.data.signals import Normalisation, window_statistics, with_context
+from segtad_jax.data.signals import CONTEXT_OFFSETS, Normalisation, window_statistics, with_context
 
 SIZE = 18_118_091  # bytes of the one file this is written for, of seglearn 1.2.5
 SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"
@@ -26,7 +26,8 @@ SAMPLE_RATE = 50.0  # Hz
 SAMPLES_PER_FRAME = 10
 FRAME_RATE = SAMPLE_RATE / SAMPLES_PER_FRAME
 CLASSES = ("ABD", "ER", "FEL", "IR", "PEN")  # sorted; the other two exercises are background
-NUM_CHANNELS = 162  # 3 statistics of 6 axes at 9 offsets
+AXES = 6  # acceleration along x, y, z, turning about x, y, z; x runs along the forearm
+NUM_CHANNELS = 3 * AXES * len(CONTEXT_OFFSETS)  # 3 statistics, the means first
 
 PERSONS = range(1, 11)
 LAST_TRAINING_PERSON = 7
