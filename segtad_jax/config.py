@@ -123,6 +123,7 @@ def default() -> ConfigDict:
 PLAIN = {  # the method without what we have added to it: every such field belongs here
     "model.input_highway": False,
     "model.refine": False,
+    "model.classifier": False,
     "augment.noise": 0.0,
     "augment.mirror": (),
     "augment.mix_style": 0.0,
@@ -192,6 +193,12 @@ def with_arguments(config: ConfigDict, argument: str) -> ConfigDict:
                 f"unknown config argument '{part}' in ':{argument}'.{hint} "
                 f"Known arguments, separated by commas: {', '.join(SWITCHES)}."
             )
+    ablations = [part for part in dict.fromkeys(chosen) if part.startswith("ablation=")]
+    if len(ablations) > 1:
+        raise ValueError(
+            f"':{argument}' names {len(ablations)} ablations, but each sets all that the others "
+            "set: name one."
+        )
     for name, fields in SWITCHES.items():
         if name in chosen:
             config.update_from_flattened_dict(fields)

@@ -38,7 +38,7 @@ def action_or_not(
     """What Table 4 compares the segmentation loss with: is a frame inside any action?
 
     The head stays as it is: the mean of its action logits less the background's is one linear
-    output, 0 at the start whatever the number of classes.
+    output, whose bias is 0 at the start whatever the number of classes.
     """
     inside = jnp.mean(logits[:, 1:], axis=1) - logits[:, 0]
     return binary_cross_entropy(inside, (classes > 0).astype(jnp.float32), weights, balanced=False)

@@ -156,7 +156,7 @@ def other_fields(workdir: epath.Path, config: ConfigDict) -> list[str]:
     Raises:
         ValueError: the folder is no run.
     """
-    theirs = _read(workdir)
+    theirs = _whole(workdir)
     ours = flatten(config) | {name: theirs.get(name) for name in ("classes", "channels")}
     theirs.pop("start", None)  # `starting_point` looks after it
     return [line for line in differences(ours, theirs) if not line.startswith(FREE_FIELDS)]
@@ -166,7 +166,7 @@ def refuse_other(
     workdir: epath.Path, config: ConfigDict, dataset: Dataset, fields: Sequence[str] = ("",)
 ) -> None:
     """Raises ValueError if the run differs in a field that starts as one of `fields`."""
-    theirs = _read(workdir)
+    theirs = _whole(workdir)
     theirs.pop("start", None)
     found = [
         line
@@ -179,6 +179,11 @@ def refuse_other(
             f"{workdir} belongs to a run of another config:\n  {lines}\n"
             "Use another --workdir, or the config of that run."
         )
+
+
+def _whole(workdir: epath.Path) -> dict[str, Any]:
+    """With the defaults of fields that are younger than the run: off."""
+    return flatten(default()) | _read(workdir)
 
 
 def _read(workdir: epath.Path) -> dict[str, Any]:

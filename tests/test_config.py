@@ -51,6 +51,11 @@ def test_unknown_argument_names_the_known_ones() -> None:
         with_arguments(default(), "papr,runlocal")
 
 
+def test_two_ablations_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"names 2 ablations.*name one"):
+        with_arguments(default(), "ablation=no_graph,ablation=no_global")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

@@ -100,6 +100,14 @@ def test_what_the_experiments_say_themselves_is_refused(file, overrides, message
         plan.base(file, overrides, default())
 
 
+def test_what_a_data_set_settles_may_differ_and_nothing_else() -> None:
+    wanted, trained = load(ROOT_CONFIGS / "custom.py"), load(ROOT_CONFIGS / "custom.py")
+    trained.data.num_frames, trained.model.stride = 320, 8
+    assert plan.fits(wanted, trained)
+    trained.augment.noise = 0.3
+    assert not plan.fits(wanted, trained)
+
+
 def test_unknown_table_is_answered_with_the_list() -> None:
     with pytest.raises(ValueError, match=r"--table=5,9: .* no table '9' .*3, 4, 5, 6, 7, 8, .*all"):
         plan.table_numbers("5,9")

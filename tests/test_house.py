@@ -39,8 +39,8 @@ PARTS = {
     "prepare_flags": {"config", "data", "feature_flags"},
     "feature_flags": {"data"},
     "experiments": {
-        "ablations", "config", "config_check", "config_flag", "files", "metric_logger", "report",
-        "stopping", "workdir",
+        "ablations", "config", "config_check", "config_flag", "files", "fit", "metric_logger",
+        "report", "stopping", "workdir",
     },
     "fit": {"config", "data"},
     "trained": {

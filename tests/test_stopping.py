@@ -163,7 +163,8 @@ def test_a_killed_run_ends_as_an_unbroken_one(
     assert status in {0, stopping.STATUS, -signal.SIGKILL, -signal.SIGTERM}, log
     if isinstance(moment, str):
         assert doing.startswith(moment), log
-    checkpoints = sorted(int(p.name) for p in (tmp_path / "run").glob("checkpoints/[0-9]*[0-9]"))
+    folders = (tmp_path / "run").glob("checkpoints/*")
+    checkpoints = sorted(int(path.name) for path in folders if path.name.isdigit())
     subprocess.run(command(tmp_path / "run", data_dir), cwd=ROOT, check=True)
     same = state_hash(tmp_path / "run", data_dir)
     when = (

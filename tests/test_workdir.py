@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from segtad_jax.config import default, flatten
-from segtad_jax.workdir import FILE, read, starting_point
+from segtad_jax.workdir import FILE, other_fields, read, starting_point
 
 
 def make_run(folder, steps=(4, 8), **fields):
@@ -70,3 +70,11 @@ def test_a_start_is_the_one_of_the_first_time(tmp_path):
             starting_point(new, other)
     with pytest.raises(ValueError, match="was started from new parameters, not from"):
         starting_point(source, str(new))
+
+
+def test_a_field_that_is_younger_than_a_run_was_off(tmp_path):
+    run = make_run(tmp_path / "run", **{"model.classifier": ...})
+    config = default()
+    assert other_fields(run, config) == []
+    config.model.classifier = True
+    assert other_fields(run, config) == ["model.classifier: True here, False there"]

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from segtad_jax.ablations import TABLES
 from segtad_jax.config import flatten, with_arguments
 from segtad_jax.config_check import check
+from segtad_jax.fit import open_fields
 from segtad_jax.workdir import FREE_FIELDS
 
 PLAIN = "plain"  # the recipe of all experiments
@@ -121,8 +122,8 @@ def without_circumstances(fields: Mapping[str, Any]) -> dict[str, Any]:
 def fits(wanted: ConfigDict, trained: ConfigDict) -> bool:
     """Whether a run is of this config; a data set has settled what it leaves open."""
     ours, theirs = method(wanted), method(trained)
-    open_fields = {name for name, value in ours.items() if wanted.fit and value in (0, [])}
-    return all(ours[name] == theirs[name] for name in ours if name not in open_fields)
+    settled = open_fields(wanted)
+    return all(ours[name] == theirs[name] for name in ours if name not in settled)
 
 
 def key(method: Mapping[str, Any]) -> str:

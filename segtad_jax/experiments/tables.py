@@ -113,6 +113,7 @@ def _said(found: Difference | None) -> str:
         return "not run yet."
     if found.error is None or found.p is None:
         return f"{found.mean:+.1f} points; of one seed, so that nothing is known of the noise."
+    chance = "p < 0.01" if found.p < 0.005 else f"p = {found.p:.2f}"
     told = (
         f"{'worse' if found.mean < 0 else 'better'} than SegTAD beyond the noise of seeds"
         if found.p < LEVEL
@@ -120,5 +121,5 @@ def _said(found: Difference | None) -> str:
     )
     return (
         f"{found.mean:+.1f} points, standard error {found.error:.1f}: {told} "
-        f"(Welch's t-test, p = {found.p:.2f})."
+        f"(Welch's t-test, {chance})."
     )
