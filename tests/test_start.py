@@ -237,7 +237,8 @@ def test_several_processes_start_from_a_checkpoint(
     source: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    run.train(brief(data_dir, optim__learning_rate=1e-4), one, f"{source}/2")
+    config = brief(data_dir, optim__learning_rate=1e-4, data__synthetic_recordings=52)  # as `start`
+    run.train(config, one, f"{source}/2")
     flags = [f"--config.{name}={value}" for name, value in BRIEF.items()]
     flags += ["--config.train.steps=4", f"--checkpoint={source}/2"]
     for status, output in finish(start(two, pathlib.Path(data_dir), 2, 2, *flags)):
