@@ -6,8 +6,6 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 from ml_collections import ConfigDict
 
-CONCENTRATION = 0.1  # of MixStyle's Beta distribution: mostly all of one's own style or none
-
 
 def augment(
     key: PRNGKeyArray,
@@ -22,23 +20,16 @@ def augment(
         features: zero beyond `num_frames`, and so they stay.
         num_frames: real frames.
         settings: `config.augment`.
-
-    Raises:
-        ValueError: `augment.mirror` names a channel that the features do not have.
     """
     features = jnp.asarray(features)
+    mirror_key, noise_key = jax.random.split(key)
     if settings.mirror:
-        channels, last = jnp.array(settings.mirror), features.shape[1] - 1
-        if not 0 <= min(settings.mirror) <= max(settings.mirror) <= last:
-            raise ValueError(
-                f"augment.mirror names channels {min(settings.mirror)} to {max(settings.mirror)}, "
-                f"but those of the features are 0 to {last}"
-            )
-        chosen = jax.random.bernoulli(jax.random.fold_in(key, 1))
+        channels = jnp.array(settings.mirror)
+        chosen = jax.random.bernoulli(mirror_key)
         features = jnp.where(chosen, features.at[:, channels].multiply(-1), features)
     if not settings.noise:
         return features
-    noise = settings.noise * jax.random.normal(key, features.shape)
+    noise = settings.noise * jax.random.normal(noise_key, features.shape)
     return features + jnp.where((jnp.arange(len(features)) < num_frames)[:, None], noise, 0.0)
 
 
@@ -48,6 +39,7 @@ def mix_styles(
     num_frames: Int[Array | np.ndarray, " b"],
     position: Int[Array | np.ndarray, " b"],
     probability: float,
+    concentration: float,
     axis_name: str | None = None,
 ) -> Float32[Array, "b T C"]:
     """MixStyle (Zhou et al., ICLR 2021) of features: who is seen changes, what is done stays.
@@ -61,6 +53,8 @@ def mix_styles(
         num_frames: real frames.
         position: of the windows in the global batch.
         probability: with which a window is changed.
+        concentration: of the Beta distribution of the other's share, symmetric; well below 1 it
+            is mostly close to none or all.
         axis_name: the device axis, over which the windows of a step lie in order.
     """
     features, num_frames = jnp.asarray(features, jnp.float32), jnp.asarray(num_frames)
@@ -74,11 +68,12 @@ def mix_styles(
     everyone = own
     if axis_name is not None:
         everyone = jax.lax.all_gather(own, axis_name, axis=1, tiled=True)
-    partner = jax.random.permutation(key, everyone.shape[1])[position]
+    partners_key, shares_key = jax.random.split(key)
+    partner = jax.random.permutation(partners_key, everyone.shape[1])[position]
 
     def share_of_the_other(position: Array) -> Array:
-        chosen, share = jax.random.split(jax.random.fold_in(key, position))
-        drawn = jax.random.beta(share, CONCENTRATION, CONCENTRATION)
+        chosen, share = jax.random.split(jax.random.fold_in(shares_key, position))
+        drawn = jax.random.beta(share, concentration, concentration)
         return jnp.where(jax.random.bernoulli(chosen, probability), drawn, 0.0)
 
     share = jax.vmap(share_of_the_other)(jnp.asarray(position))[:, None, None]

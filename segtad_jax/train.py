@@ -21,6 +21,7 @@ from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.ops import refine, sampling
+from segtad_jax.ops.boundaries import snap
 
 Batch = Mapping[str, Any]  # of data.pipeline, on the device
 Metrics = dict[str, Float[Array, ""]]
@@ -99,18 +100,20 @@ def loss_terms(
     truth = jax.vmap(label)(batch["segments"], batch["labels"], batch["valid"])
     positive = truth.tiou > config.loss.positive_tiou  # h_cls, [b, M]
     real = segments[:, 1] <= batch["num_frames"][:, None]  # [b, M]
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["position"])
+    seeds_key, windows_key, styles_key = jax.random.split(key, 3)
+    of_videos = jax.vmap(jax.random.fold_in, (None, 0))
     draw = functools.partial(sampling.draw_seeds, num_seeds=config.sampling.seeds)
-    seeds, seed_weights = jax.vmap(draw)(keys, positive, real)
+    seeds, seed_weights = jax.vmap(draw)(of_videos(seeds_key, batch["position"]), positive, real)
     row_weights = seed_weights[:, :, None] * jnp.asarray(constants.copies)[seeds]
     row_weights = row_weights.reshape(len(seeds), -1)  # [b, n], as the rows that are scored
 
     features = jax.vmap(functools.partial(augment, settings=config.augment))(
-        jax.vmap(jax.random.fold_in, (0, None))(keys, 1), batch["features"], batch["num_frames"]
+        of_videos(windows_key, batch["position"]), batch["features"], batch["num_frames"]
     )
     if probability := config.augment.mix_style:
         features = mix_styles(
-            *(key, features, batch["num_frames"], batch["position"], probability),
+            *(styles_key, features, batch["num_frames"], batch["position"], probability),
+            concentration=config.augment.mix_concentration,
             axis_name=model.axis_name,
         )
     out, updates = model.apply(
@@ -139,8 +142,11 @@ def loss_terms(
                 segments[rows], out["choice_logits"], truth.matched[rows]
             )
             more["refinement"] = losses.weighted(chosen, within * matched)
-            refined = jax.lax.stop_gradient(out["segments"])
-            tiou = targets.proposal_tiou(refined, truth.actions, truth.counted)
+        if config.model.refine or config.loss.snap:  # scores are of proposals where they end up
+            scores = jnp.stack([out["start_logits"], out["end_logits"]], axis=1)
+            moved = snap(out.get("segments", segments[rows]), scores, config.loss.snap, num_frames)
+            moved = jax.lax.stop_gradient(moved)
+            tiou = targets.proposal_tiou(moved, truth.actions, truth.counted)
         boundary = functools.partial(
             losses.binary_cross_entropy, weights=frames, balanced=config.loss.balance_boundaries
         )

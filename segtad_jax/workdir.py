@@ -101,7 +101,7 @@ def starting_point(workdir: epath.Path, checkpoint: str | None) -> str | None:
 
 
 def expect(config: ConfigDict, dataset: Dataset) -> None:
-    """Raises ValueError if the data set has other channels or classes than the config says."""
+    """Raises ValueError if the data set has not the channels or classes that the config says."""
     found = {"data.num_channels": dataset.num_channels, "data.num_classes": len(dataset.classes)}
     for field, number in found.items():
         expected = flatten(config)[field]
@@ -110,6 +110,13 @@ def expect(config: ConfigDict, dataset: Dataset) -> None:
                 f"{field} = {expected}, but {dataset.directory} has {number}. Use the data set "
                 f"that the config is for, or set {field} to {number}."
             )
+    mirror, last = config.augment.mirror, dataset.num_channels - 1
+    if mirror and not 0 <= min(mirror) <= max(mirror) <= last:
+        raise ValueError(
+            f"augment.mirror names channels {min(mirror)} to {max(mirror)}, but those of "
+            f"{dataset.directory} are 0 to {last}. Name channels that a mirror gives another sign, or "
+            "set augment.mirror to ()."
+        )
 
 
 def claim(

@@ -1,6 +1,7 @@
 """One step: equal on any number of devices, finite on any video, honest about NaN."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,7 @@ BEYOND = {  # the paper
     "augment__noise": 0.3,
     "augment__mirror": (1, 2),
     "augment__mix_style": 0.5,
+    "loss__snap": 2,
 }
 
 
@@ -153,7 +155,10 @@ def test_padding_carries_no_loss() -> None:
             jnp.array(constants.segments),
         ).tiou
         drawn, weights = draw_seeds(
-            jax.random.fold_in(key, video), tiou > 0.5, end <= batch["num_frames"][video], 6
+            jax.random.fold_in(jax.random.split(key, 3)[0], video),
+            tiou > 0.5,
+            end <= batch["num_frames"][video],
+            6,
         )
         assert (end[drawn[weights > 0]] <= batch["num_frames"][video]).all()
         drawn = drawn[weights > 0]
@@ -288,6 +293,45 @@ def test_only_boundaries_of_positives_within_reach_are_refined() -> None:
     # All of the window and far beyond it: both boundaries are out of reach.
     batch["segments"] = np.broadcast_to(np.float32([-0.3, 1.3]), (BATCH, ACTIONS, 2))
     assert weight(batch) == 0
+
+
+def test_scores_are_trained_on_proposals_where_snapping_puts_them() -> None:
+    config = small_config(sampling__seeds=6, loss__snap=2)
+    model, batch = SegTAD(config, CLASSES), batch_of()
+    batch["num_frames"] = np.full(BATCH, 64, np.int32)
+    seeds: list[np.ndarray] = []
+
+    class Known:
+        """Says of all proposals the same, and sees a start and an end in every fourth frame."""
+
+        axis_name = None
+
+        def apply(self, *args: Any, **options: Any) -> tuple[dict[str, Any], Any]:
+            out, updates = model.apply(*args, **options)
+            seeds.extend(np.asarray(args[3]))
+            boundaries = jnp.where(jnp.arange(64) % 4 == 1, 0.0, jnp.full((BATCH, 64), -9.0))
+            known = {"start_logits": boundaries, "end_logits": boundaries}
+            return out | known | {"proposal_logits": 0 * out["proposal_logits"]}, updates
+
+    variables = make(config)[0].variables
+    terms, _ = loss_terms(config, Known(), variables, batch, jax.random.key(3))
+
+    constants, expected, positive = grid(config), 0.0, 0.0
+    for video, drawn in enumerate(seeds):
+        actions = 64 * batch["segments"][video][batch["valid"][video]].astype(np.float64)
+        for row, copies in zip(
+            constants.members[drawn].ravel(), constants.copies[drawn].ravel(), strict=True
+        ):
+            start, end = constants.segments[row] + (1, -2)  # frames 4 k + 1 and 4 k - 3
+            tiou = 0.0
+            for first, last in np.clip(actions, 0, 64):
+                shared = max(min(end, last) - max(start, first), 0)
+                tiou = max(tiou, shared / (end - start + last - first - shared))
+            expected += copies * (0.5 - tiou) ** 2
+            positive += copies * (tiou > 0.5)
+    np.testing.assert_allclose(terms["regression"].sums, [expected], rtol=1e-4)
+    np.testing.assert_allclose(terms["classification"].weights[0], positive)
+    assert positive > 0
 
 
 def test_schedules() -> None:
