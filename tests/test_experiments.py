@@ -331,6 +331,13 @@ def test_what_other_machines_have_finished_is_taken_in(tmp_path) -> None:
     (folder / "config.json").write_text(json.dumps(identity | {"model.width": 8}))
     assert len(session(tmp_path, "7", 1).missing()) == 2  # of another config
     (folder / "config.json").write_text(json.dumps(identity))
+    del found["ceiling"]
+    (folder / "metrics.json").write_text(json.dumps(found | {"step": 200}))
+    with pytest.raises(ValueError, match=r"metrics\.json is of an older version.* Delete it"):
+        session(tmp_path, "7", 1)
+    (folder / "metrics.json").write_text(
+        json.dumps(found | {"ceiling": result(0.5).map, "step": 200})
+    )
     assert session(tmp_path, "7", 1).missing() == [numbers.missing()[0]]
     line = next(csv.DictReader((tmp_path / "results" / "results.csv").open()))
     assert (line["average"], line["seconds"], line["cores"]) == ("0.50000", "", "")

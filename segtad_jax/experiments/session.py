@@ -90,8 +90,11 @@ class Session:
         if not metrics.exists() or not (folder / workdir_lib.FILE).exists():
             return False
         content = json.loads(metrics.read_text())
-        if "ceiling" not in content:  # of an older version: evaluating it again adds that
-            return False
+        if "ceiling" not in content:
+            raise ValueError(
+                f"{metrics} is of an older version, without the grid's ceiling. Delete it: the run "
+                "is then evaluated again."
+            )
         trained = workdir_lib.read(folder).config
         same = plan.fits(run.config, trained)
         if not same or content["step"] != trained.train.steps:
