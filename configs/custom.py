@@ -23,13 +23,15 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.dilations = ()
     config.model.num_bins = 0
     config.sampling.seeds = 0
+    config.loss.snap = 4  # half of the grid's stride
     config.optim.schedule = "cosine"
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 30
     config.train.batch_size = 0
     config.train.steps = 0
+    config.eval.class_mean = "geometric"
     config.eval.renormalise = True
-    config.eval.snap = 4  # half of the grid's stride
-    config.eval.boundary_power = 0.5
+    config.eval.snap = 4
+    config.eval.boundary_power = 0.35
     config.eval.max_detections = 300
     return with_arguments(config, argument)

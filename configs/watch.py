@@ -25,16 +25,19 @@ def get_config(argument: str = "") -> ConfigDict:
     # On the other arm acceleration along the forearm, and turning about the two other axes, have
     # the other sign; so have their means, 3 of a frame's 18 statistics, at each of 9 offsets.
     config.augment.mirror = tuple(18 * offset + mean for offset in range(9) for mean in (0, 4, 5))
-    config.augment.mix_style = 0.5
+    config.augment.mix_style = 1.0
+    config.augment.mix_concentration = 0.3
+    config.loss.snap = 4  # half of the grid's stride
     config.optim.schedule = "cosine"
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 30
     config.train.batch_size = 8
-    config.train.steps = 500
-    config.train.eval_every = 100
+    config.train.steps = 1000
+    config.train.eval_every = 200
     config.train.save_every = 100
+    config.eval.class_mean = "geometric"
     config.eval.renormalise = True
-    config.eval.snap = 4  # half of the grid's stride
-    config.eval.boundary_power = 0.5
+    config.eval.snap = 4
+    config.eval.boundary_power = 0.35
     config.eval.max_detections = 300
     return with_arguments(config, argument)

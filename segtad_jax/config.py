@@ -82,12 +82,14 @@ def default() -> ConfigDict:
     loss.positive_tiou = 0.5  # tau: a proposal of a larger tIoU is positive (section 3.3)
     loss.boundary_radius = 1  # frames around a start or end that count as one (ours; 0 in :paper)
     loss.balance_boundaries = True  # positives and negatives weigh the same in Eq. 5 (author)
+    loss.snap = 0  # frames by which boundaries move before PDN's targets see them (ours)
     loss.balance_proposals = True  # likewise in the classification loss of Eq. 10 (author)
 
     augment = config.augment = ConfigDict()  # of training windows (ours)
     augment.noise = 0.0  # standard deviation of what is added to every value
     augment.mirror = ()  # channels that change sign, together, in half of the windows
     augment.mix_style = 0.0  # part of the windows that take mean and deviation towards another's
+    augment.mix_concentration = 0.1  # of the other's share: Beta(0.1, 0.1), mostly none or all
 
     optim = config.optim = ConfigDict()
     optim.schedule = "step"  # 'step' as the paper, or 'cosine' to zero
@@ -111,6 +113,7 @@ def default() -> ConfigDict:
     evaluation.class_scores = ""  # file of video-level scores (section 4.1); else the frames' own
     evaluation.top_classes = 2  # of that file, for every proposal: the paper's top-1 or top-2
     evaluation.fusion = "product"  # of proposal and class score; 'sqrt' takes its root
+    evaluation.class_mean = "arithmetic"  # of frames in a proposal, or 'geometric' (ours)
     evaluation.renormalise = False  # divide the classes' scores by their mass on actions
     evaluation.snap = 0  # frames a boundary may move to the largest start or end score (ours)
     evaluation.boundary_power = 0.0  # of start times end score in a proposal's score (ours)
@@ -124,9 +127,11 @@ PLAIN = {  # the method without what we have added to it: every such field belon
     "model.input_highway": False,
     "model.refine": False,
     "model.classifier": False,
+    "loss.snap": 0,
     "augment.noise": 0.0,
     "augment.mirror": (),
     "augment.mix_style": 0.0,
+    "eval.class_mean": "arithmetic",
     "eval.renormalise": False,
     "eval.snap": 0,
     "eval.boundary_power": 0.0,

@@ -17,6 +17,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "sampling.edges": ("tree", "list"),
     "optim.schedule": ("step", "cosine"),
     "eval.fusion": ("product", "sqrt"),
+    "eval.class_mean": ("arithmetic", "geometric"),
 }
 
 
@@ -27,6 +28,7 @@ POSITIVE = (
         "eval.max_detections",
         "eval.top_classes",
         "eval.sigma",
+        "augment.mix_concentration",
     ),
 )
 
@@ -81,7 +83,7 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
     )
     overlap = config.eval.window_overlap
     _require(0 <= overlap < 1, f"eval.window_overlap = {overlap} is not in [0, 1).")
-    for field in ("eval.snap", "eval.boundary_power"):
+    for field in ("loss.snap", "eval.snap", "eval.boundary_power"):
         _require(_get(config, field) >= 0, f"{field} = {_get(config, field)}; 0 leaves it out.")
 
 

@@ -51,7 +51,10 @@ def class_logits(outputs: Mapping[str, Array]) -> Array:
 
 
 def frame_class_scores(
-    frame_logits: Float[Array, "T K"], segments: Int[Array | np.ndarray, "M 2"], renormalise: bool
+    frame_logits: Float[Array, "T K"],
+    segments: Int[Array | np.ndarray, "M 2"],
+    renormalise: bool,
+    mean: str = "arithmetic",
 ) -> Float[Array, "M D"]:
     """Class scores of every proposal: the frames' softmax, averaged over [start, end); K = D + 1.
 
@@ -59,11 +62,16 @@ def frame_class_scores(
         frame_logits: class 0 is the background.
         segments: in frames.
         renormalise: divide by the classes' sum, so that c does not say how much is action.
+        mean: 'arithmetic', or 'geometric': a class that some frames rule out is ruled out.
     """
-    probabilities = jax.nn.softmax(frame_logits.astype(jnp.float32))[:, 1:]
-    sums = jnp.cumsum(jnp.pad(probabilities, ((1, 0), (0, 0))), axis=0)  # [T + 1, D]
+    logits = frame_logits.astype(jnp.float32)
+    geometric = mean == "geometric"
+    values = (jax.nn.log_softmax if geometric else jax.nn.softmax)(logits)[:, 1:]
+    sums = jnp.cumsum(jnp.pad(values, ((1, 0), (0, 0))), axis=0)  # [T + 1, D]
     start, end = jnp.asarray(segments).T
     scores = (sums[end] - sums[start]) / (end - start)[:, None]
+    if geometric:
+        return jax.nn.softmax(scores) if renormalise else jnp.exp(scores)
     if renormalise:
         # A background that is certain leaves 0 / 0.
         scores /= jnp.maximum(jnp.sum(scores, axis=1, keepdims=True), 1e-12)
@@ -104,7 +112,9 @@ def candidates(
         scores *= at_boundaries**settings.boundary_power
     if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
         return Candidates(jnp.where(kept, scores, -jnp.inf)[None], moved)
-    classes = frame_class_scores(class_logits(outputs), segments, settings.renormalise)
+    classes = frame_class_scores(
+        class_logits(outputs), segments, settings.renormalise, settings.class_mean
+    )
     scores = scores[:, None] * classes  # [M, D]
     kept = kept[:, None] & (scores > settings.min_score)
     fused = jnp.sqrt(scores) if settings.fusion == "sqrt" else scores

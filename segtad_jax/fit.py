@@ -21,7 +21,7 @@ MOST_PROPOSALS = 8000  # about ActivityNet's, T = 1000 at stride 8
 FEWEST_CELLS = 16  # of the grid, where no ceiling is known
 WIDEST_DILATION = 30  # of the paper, for T = 1000
 EPOCHS = 15  # of the paper
-FEWEST_STEPS, MOST_STEPS = 500, 20_000
+FEWEST_STEPS, MOST_STEPS = 1000, 20_000
 FEW_WINDOWS = 2000  # below it a smaller model is enough
 
 

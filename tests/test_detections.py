@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -39,19 +40,31 @@ def outputs() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("renormalise", [False, True])
-def test_class_scores_are_means_over_the_proposals_frames(outputs, renormalise: bool) -> None:
+@pytest.mark.parametrize(
+    ("mean", "of_frames"),
+    [("arithmetic", lambda p: p.mean(0)), ("geometric", lambda p: p.prod(0) ** (1 / len(p)))],
+)
+def test_class_scores_are_means_over_the_proposals_frames(
+    outputs, renormalise: bool, mean: str, of_frames: Callable[[np.ndarray], np.ndarray]
+) -> None:
     p = softmax(np.asarray(outputs["frame_logits"], np.float64))[:, 1:]
-    expected = np.stack([p[i:j].mean(0) for i, j in GRID])
+    expected = np.stack([of_frames(p[i:j]) for i, j in GRID])
     if renormalise:
         expected /= expected.sum(1, keepdims=True)
-    found = detections.frame_class_scores(outputs["frame_logits"], GRID, renormalise)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    found = detections.frame_class_scores(outputs["frame_logits"], GRID, renormalise, mean)
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
+    some = {"renormalise": renormalise, "class_mean": mean, "min_score": 0.0}
+    whole = np.zeros(2, bool)
+    scores = detections.candidates(outputs, GRID, jnp.int32(T), whole, settings(**some)).scores
+    proposals = 1 / (1 + np.exp(-np.asarray(outputs["proposal_logits"], np.float64)))
+    np.testing.assert_allclose(scores, (proposals.prod(1)[:, None] * expected).T, rtol=5e-5)
 
 
-def test_renormalising_a_certain_background_is_no_nan() -> None:
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_renormalising_a_certain_background_is_no_nan(mean: str) -> None:
     logits = jnp.zeros((T, D + 1)).at[:, 0].set(1e4)
-    found = detections.frame_class_scores(logits, GRID, True)
-    np.testing.assert_array_equal(found, 0.0)
+    found = detections.frame_class_scores(logits, GRID, True, mean)
+    np.testing.assert_allclose(found, 0.0 if mean == "arithmetic" else 1 / D, rtol=1e-5)
 
 
 @pytest.mark.parametrize("fusion", ["product", "sqrt"])

@@ -58,7 +58,7 @@ def test_everything_open_is_chosen_and_said(dataset, caplog):
     assert found.data.num_frames == 256
     assert found.model.stride in (2, 4, 8, 16)
     assert found.model.dilations == (1, 2, 5, 8)
-    assert (found.train.batch_size, found.train.steps, found.model.width) == (8, 500, 128)
+    assert (found.train.batch_size, found.train.steps, found.model.width) == (8, 1000, 128)
     for field in RULES:
         assert any(line.startswith(f"{field} = ") for line in caplog.messages)
     assert config.data.num_frames == 0  # the config itself is as it was
