@@ -114,8 +114,8 @@ def expect(config: ConfigDict, dataset: Dataset) -> None:
     if mirror and not 0 <= min(mirror) <= max(mirror) <= last:
         raise ValueError(
             f"augment.mirror names channels {min(mirror)} to {max(mirror)}, but those of "
-            f"{dataset.directory} are 0 to {last}. Name channels that a mirror gives another sign, or "
-            "set augment.mirror to ()."
+            f"{dataset.directory} are 0 to {last}. Name channels that a mirror gives another "
+            "sign, or set augment.mirror to ()."
         )
 
 
