@@ -54,7 +54,7 @@ def test_class_scores_are_means_over_the_proposals_frames(
     found = detections.frame_class_scores(outputs["frame_logits"], GRID, renormalise, mean)
     np.testing.assert_allclose(found, expected, rtol=2e-5)
     some = {"renormalise": renormalise, "class_mean": mean, "min_score": 0.0}
-    whole = np.zeros(2, bool)
+    whole = jnp.zeros(2, bool)
     scores = detections.candidates(outputs, GRID, jnp.int32(T), whole, settings(**some)).scores
     proposals = 1 / (1 + np.exp(-np.asarray(outputs["proposal_logits"], np.float64)))
     np.testing.assert_allclose(scores, (proposals.prod(1)[:, None] * expected).T, rtol=5e-5)

@@ -297,24 +297,21 @@ def test_only_boundaries_of_positives_within_reach_are_refined() -> None:
 
 def test_scores_are_trained_on_proposals_where_snapping_puts_them() -> None:
     config = small_config(sampling__seeds=6, loss__snap=2)
-    model, batch = SegTAD(config, CLASSES), batch_of()
-    batch["num_frames"] = np.full(BATCH, 64, np.int32)
+    batch = batch_of() | {"num_frames": np.full(BATCH, 64, np.int32)}
     seeds: list[np.ndarray] = []
 
-    class Known:
+    class Known(SegTAD):
         """Says of all proposals the same, and sees a start and an end in every fourth frame."""
 
-        axis_name = None
-
         def apply(self, *args: Any, **options: Any) -> tuple[dict[str, Any], Any]:
-            out, updates = model.apply(*args, **options)
+            out, updates = super().apply(*args, **options)
             seeds.extend(np.asarray(args[3]))
             boundaries = jnp.where(jnp.arange(64) % 4 == 1, 0.0, jnp.full((BATCH, 64), -9.0))
             known = {"start_logits": boundaries, "end_logits": boundaries}
             return out | known | {"proposal_logits": 0 * out["proposal_logits"]}, updates
 
     variables = make(config)[0].variables
-    terms, _ = loss_terms(config, Known(), variables, batch, jax.random.key(3))
+    terms, _ = loss_terms(config, Known(config, CLASSES), variables, batch, jax.random.key(3))
 
     constants, expected, positive = grid(config), 0.0, 0.0
     for video, drawn in enumerate(seeds):
