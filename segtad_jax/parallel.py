@@ -150,11 +150,15 @@ def all_gather(content: bytes) -> list[bytes]:
 
 
 def replicate(state: PyTree) -> PyTree:
-    """The state on all devices, as a donated argument must be."""
+    """The state on all devices, as a donated argument must be; what is there already stays."""
     sharding = NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), state
-    )
+
+    def put(x: Any) -> jax.Array:
+        if isinstance(x, jax.Array) and x.sharding == sharding:
+            return x
+        return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+
+    return jax.tree.map(put, state)
 
 
 def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A trained model, ready for recordings that it has not seen: `segtad_jax.load(RUN)`."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
@@ -10,7 +11,7 @@ from etils import epath
 from jaxtyping import Float, Real
 from ml_collections import ConfigDict
 
-from segtad_jax import workdir
+from segtad_jax import parallel, workdir
 from segtad_jax.checkpoint import locate, restore_variables
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.data.features import as_frames
@@ -163,7 +164,12 @@ class Trained:
         self, dataset: Dataset, recordings: Sequence[Recording]
     ) -> dict[str, list[Detection]]:
         """Actions in recordings of an opened data set, by video."""
-        return self._detector.detect(self.variables, dataset, recordings)
+        return self._detector.detect(self._on_devices, dataset, recordings)
+
+    @functools.cached_property
+    def _on_devices(self) -> Mapping[str, Any]:
+        """The variables, put there once for all calls."""
+        return parallel.replicate(self.variables)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -85,3 +85,10 @@ def test_a_step_takes_a_batch_that_is_on_the_devices_already() -> None:
         step(sharded)
         with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
             step({"x": np.ones((1, 8, 3), np.float32)})
+
+
+def test_what_is_on_all_devices_already_is_not_put_there_again() -> None:
+    state = parallel.replicate({"a": np.ones(3, np.float32), "b": jnp.zeros(2)})
+    again = parallel.replicate(state)
+    assert again["a"] is state["a"]
+    assert again["b"] is state["b"]
