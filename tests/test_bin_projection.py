@@ -10,17 +10,21 @@ from segtad_jax.ops.proposals import proposal_grid
 from tests.test_align import INTERPOLATIONS, random_features, slow_sgalign
 
 
-def both_forms(grid: align.Lattice, interpolation: str, num_nodes: int | None = None):
-    """The rows form for all rows, and the form for the whole grid."""
+def both_forms(
+    grid: align.Lattice,
+    interpolation: str,
+    num_nodes: int | None = None,
+    rows: np.ndarray | None = None,
+):
+    """Bins first, and projected first; of the whole grid by default."""
 
-    def rows_form(x, kernel):
-        rows = np.arange(len(grid.edges))
+    def bins_first(x, kernel):
         return bin_projection.align_and_project(x, grid, rows, kernel, interpolation, num_nodes)
 
-    def whole_form(x, kernel):
-        return bin_projection.align_and_project_all(x, grid, kernel, interpolation, num_nodes)
+    def projected_first(x, kernel):
+        return bin_projection.project_and_align(x, grid, rows, kernel, interpolation, num_nodes)
 
-    return rows_form, whole_form
+    return bins_first, projected_first
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -49,20 +53,25 @@ def test_both_orders_in_float64_are_the_bins_and_the_linear_layer(
         bins = slow_sgalign(features, at, num_bins, context, interpolation)
         moved = slow_sgalign(direction, at, num_bins, context, interpolation)  # it is linear
         grid = align.lattice(num_frames, stride, num_bins, context, interpolation, decoder_stride)
-        for form in both_forms(grid, interpolation):
-            found, pull = jax.vjp(form, jnp.asarray(features), jnp.asarray(kernel))
-            assert found.dtype == jnp.float64
-            by_features, by_kernel = pull(jnp.asarray(outer))
-            expected = np.einsum("nrc,rcw->nw", bins, kernel)
-            np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
-            np.testing.assert_allclose(
-                (by_features * direction).sum(),
-                np.einsum("nrc,rcw,nw", moved, kernel, outer),
-                rtol=1e-10,
-            )
-            np.testing.assert_allclose(
-                by_kernel, np.einsum("nrc,nw->rcw", bins, outer), rtol=1e-10, atol=1e-10
-            )
+        some = rng.integers(len(segments), size=30)  # not all, and some more than once
+        for rows, wanted in ((None, np.arange(len(segments))), (some, some)):
+            for form in both_forms(grid, interpolation, rows=rows):
+                found, pull = jax.vjp(form, jnp.asarray(features), jnp.asarray(kernel))
+                assert found.dtype == jnp.float64
+                by_features, by_kernel = pull(jnp.asarray(outer[wanted]))
+                expected = np.einsum("nrc,rcw->nw", bins[wanted], kernel)
+                np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+                np.testing.assert_allclose(
+                    (by_features * direction).sum(),
+                    np.einsum("nrc,rcw,nw", moved[wanted], kernel, outer[wanted]),
+                    rtol=1e-10,
+                )
+                np.testing.assert_allclose(
+                    by_kernel,
+                    np.einsum("nrc,nw->rcw", bins[wanted], outer[wanted]),
+                    rtol=1e-10,
+                    atol=1e-10,
+                )
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -74,13 +83,18 @@ def test_float32_keeps_its_digits_on_features_that_drift(interpolation):
     kernel = rng.normal(size=(32, 8, 8)) / 16
     grid = align.lattice(1000, 8, 32, interpolation=interpolation)
     with jax.enable_x64(True):
-        exact, _ = (
-            form(features.astype(float), kernel) for form in both_forms(grid, interpolation)
-        )
+        bins_first, _ = both_forms(grid, interpolation)
+        outer = rng.normal(size=(len(grid.edges), 8))
+        exact, pull = jax.vjp(bins_first, jnp.asarray(features, jnp.float64), jnp.asarray(kernel))
+        exact, *exact_gradients = jax.device_get((exact, *pull(jnp.asarray(outer))))
     for form in both_forms(grid, interpolation):
-        found = jax.jit(form)(features, kernel.astype(np.float32))
+        found, pull = jax.vjp(jax.jit(form), features, kernel.astype(np.float32))
         assert found.dtype == jnp.float32
         assert np.abs(found - exact).max() < 5e-4 * np.abs(exact).mean()
+        gradients = pull(jnp.asarray(outer, jnp.float32))
+        for gradient, expected in zip(gradients, exact_gradients, strict=True):
+            assert gradient.dtype == jnp.float32
+            assert np.abs(gradient - expected).max() < 1e-3 * np.abs(expected).mean()
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -115,3 +129,23 @@ def test_bfloat16_multiplies_in_it_and_adds_in_float32():
     assert by_kernel.dtype == jnp.bfloat16
     error = np.abs(found - exact).mean() / np.abs(exact).mean()
     assert 1e-4 < error < 1e-2  # rounded once, not once for each of 32 bins
+
+
+@pytest.mark.parametrize(
+    # Nodes and edges against proposals and bins: training at ActivityNet's and at HACS' shapes,
+    # and detection; where the integral is not linear between nodes, all points are projected.
+    ("num_frames", "proposals", "interpolation", "expected"),
+    [
+        (1000, 850, "constant", False),
+        (1000, 7875, "constant", True),
+        (400, 850, "constant", True),
+        (400, 414, "constant", True),
+        (400, 413, "constant", False),
+        (400, 810, "linear", False),
+    ],
+)
+def test_projected_first_is_what_takes_fewer_products(
+    num_frames, proposals, interpolation, expected
+):
+    grid = align.lattice(num_frames, 8, 32, interpolation=interpolation)
+    assert bin_projection.fewer_at_nodes(grid, num_frames, proposals) == expected

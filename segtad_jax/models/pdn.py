@@ -1,12 +1,18 @@
 """Proposal detection network (section 3.3): SGAlign, three edge convolutions and two scores."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from segtad_jax.ops.align import Lattice
-from segtad_jax.ops.bin_projection import align_and_project, align_and_project_all
+from segtad_jax.ops.bin_projection import (
+    align_and_project,
+    fewer_at_nodes,
+    project_and_align,
+)
 from segtad_jax.ops.graph import cosine_attention, edge_convolution
 from segtad_jax.ops.videos import over_videos
 
@@ -64,46 +70,40 @@ class PDN(nn.Module):
         kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
         layer = jax.checkpoint(self._layer, policy=kept)
 
-        # Kernels become `dtype` within a video: the videos' gradients then add up in float32.
-        def rest(aligned: Array, valid: Array, neighbours: Array) -> Array:
-            x = jnp.where(valid[:, None], nn.relu(aligned + align_bias), 0)
-            for kernel in edge_kernels:
-                # Else XLA makes x anew for each of its readers, neighbour by neighbour.
-                x = jax.lax.optimization_barrier(x)
-                x = layer(x, neighbours, valid, kernel.astype(self.dtype))
-            scores = x.astype(self.dtype) @ score_kernel.astype(self.dtype)
-            return scores.astype(jnp.float32) + score_bias
-
-        if rows is not None:
-
-            def sampled(
-                nodes: Array, num_nodes: Array, rows: Array, neighbours: Array, valid: Array
+        def scored(aligned: Callable) -> Callable:
+            def video(
+                nodes: Array,
+                num_nodes: Array,
+                valid: Array,
+                rows: Array | None = None,
+                neighbours: Array = neighbours,
             ) -> Array:
+                # Kernels become `dtype` here: the videos' gradients then add up in float32.
                 kernel = align_kernel.astype(self.dtype)
-                aligned = align_and_project(
-                    nodes, lattice, rows, kernel, self.interpolation, num_nodes
-                )
-                return rest(aligned, valid, neighbours)
+                x = aligned(nodes, lattice, rows, kernel, self.interpolation, num_nodes)
+                x = jnp.where(valid[:, None], nn.relu(x + align_bias), 0)
+                for kernel in edge_kernels:
+                    # Else XLA makes x anew for each of its readers, neighbour by neighbour.
+                    x = jax.lax.optimization_barrier(x)
+                    x = layer(x, neighbours, valid, kernel.astype(self.dtype))
+                scores = x.astype(self.dtype) @ score_kernel.astype(self.dtype)
+                return scores.astype(jnp.float32) + score_bias
 
-            function = jax.checkpoint(sampled) if self.rematerialise else sampled
-            return over_videos(function, decoded, num_nodes, rows, neighbours, valid)
+            return jax.checkpoint(video) if self.rematerialise else video
 
-        def whole(nodes: Array, num_nodes: Array, valid: Array) -> Array:
-            every, kernel = jnp.arange(len(lattice.edges)), align_kernel.astype(self.dtype)
-            aligned = align_and_project(
-                nodes, lattice, every, kernel, self.interpolation, num_nodes
-            )
-            return rest(aligned, valid, neighbours)
-
-        def whole_on_cpu(nodes: Array, num_nodes: Array, valid: Array) -> Array:
-            aligned = align_and_project_all(
-                nodes, lattice, align_kernel, self.interpolation, num_nodes
-            )
-            return rest(aligned, valid, neighbours)
-
+        own = () if rows is None else (rows, neighbours)  # else those of all videos
+        # Not on accelerators, which take fewer bits for float32: too few for `project_and_align`.
+        few = fewer_at_nodes(lattice, nodes=decoded.shape[1], proposals=valid.shape[1])
         exact = self.dtype == jnp.float32
-        cpu_function = whole_on_cpu if exact else whole
-        return over_videos(whole, decoded, num_nodes, valid, cpu_function=cpu_function)
+        on_cpu = project_and_align if exact and few else align_and_project
+        return over_videos(
+            scored(align_and_project),
+            decoded,
+            num_nodes,
+            valid,
+            *own,
+            cpu_function=scored(on_cpu),
+        )
 
     def _layer(self, x: Array, neighbours: Array, valid: Array, kernel: Array) -> Array:
         """Eq. 1 with the cosine of the layer's own input as the entries of A."""

@@ -1,15 +1,15 @@
 """SGAlign and the linear layer after it, in two orders that agree exactly on paper.
 
-For some proposals (training) the bins are gathered, then projected. For the whole grid (inference)
-the running integral is projected first, once for each edge of a bin, and the proposals gather the
-products: all of their edges lie on one lattice of few points. Both go edge by edge, so that what is
-gathered stays in the cache: all edges at once are R C numbers a proposal.
+Either the bins are gathered, then projected; or the running integral is projected first, once for
+each edge of a bin, and the proposals gather the products: all of their edges lie on one lattice of
+few points. Both go edge by edge, so that what is gathered stays in the cache: all edges at once are
+R C numbers a proposal.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
 from segtad_jax.ops.align import Lattice, floating, running_integral, support
 
@@ -19,7 +19,7 @@ Count = int | Int[Array | np.ndarray, ""] | None
 def align_and_project(
     features: Float[Array | np.ndarray, "T C"],
     lattice: Lattice,
-    rows: Int[Array | np.ndarray, " n"],
+    rows: Int[Array | np.ndarray, " n"] | None,
     kernel: Float[Array | np.ndarray, "R C W"],
     interpolation: str = "constant",
     num_nodes: Count = None,
@@ -29,7 +29,7 @@ def align_and_project(
     Args:
         features: one node a row; 0 beyond `num_nodes`.
         lattice: of the whole grid.
-        rows: the proposals wanted.
+        rows: the proposals wanted; all M where None.
         kernel: one matrix for each bin; its dtype is that of the products, integrals and sums are
             at least float32.
         interpolation: as the lattice was made for.
@@ -38,21 +38,19 @@ def align_and_project(
     kernel = jnp.asarray(kernel)
     centred, mean = _without_mean(features, num_nodes)
     integral = running_integral(centred, lattice.points, interpolation, num_nodes)
-    edges = jnp.asarray(lattice.edges)[rows]
-    widths = jnp.asarray(lattice.widths, integral.dtype)[rows]
-    inside = _inside(lattice, edges, widths, interpolation, num_nodes)
-    bins = _project_bins(integral, edges, kernel) / widths[:, None]
-    return bins + _dot(inside, _projected_mean(mean, kernel))
+    total = _project_bins(integral, _of(rows, lattice.edges), kernel)
+    return _means(total, lattice, rows, _projected_mean(mean, kernel), interpolation, num_nodes)
 
 
-def align_and_project_all(
+def project_and_align(
     features: Float[Array | np.ndarray, "T C"],
     lattice: Lattice,
+    rows: Int[Array | np.ndarray, " n"] | None,
     kernel: Float[Array | np.ndarray, "R C W"],
     interpolation: str = "constant",
     num_nodes: Count = None,
-) -> Float[Array, "M W"]:
-    """`align_and_project` of the whole grid, projecting before the gather; float32 only.
+) -> Float[Array, "n W"]:
+    """`align_and_project`, projecting before the gather; float32 only.
 
     With F the running integral, e_r the edges of a proposal's bins and w their width, the sum is
     1/w sum over r = 0..R of F(e_r) (B_{r-1} - B_r), B_r the kernel of bin r and B_{-1} = B_R = 0.
@@ -62,35 +60,45 @@ def align_and_project_all(
     centred, mean = _without_mean(features, num_nodes)
     kernel = jnp.asarray(kernel, centred.dtype)
     edges, parts = lattice.edges, lattice.parts
-    if parts == 1:
-        knots, rows = lattice.points, edges
-    else:  # F is linear between nodes, and so is its product: rows of nodes, then of those between
+    knots = _knots(lattice, centred.shape[0])
+    if parts > 1:  # F is linear between nodes, and so is its product: those between come after
         nodes = centred.shape[0]
         node, part = np.divmod(edges, parts)
-        knots = np.arange(nodes + 1)
-        rows = np.where(part == 0, node, nodes + 1 + (part - 1) * nodes + node)
+        edges = np.where(part == 0, node, nodes + 1 + (part - 1) * nodes + node)
     integral = running_integral(centred, knots, interpolation, num_nodes)
     ends = jnp.zeros_like(kernel[:1])
     steps = jnp.concatenate([ends, kernel]) - jnp.concatenate([kernel, ends])  # [R + 1, C, W]
 
     def add_edge(total: Array, edge: tuple[Array, Array]) -> tuple[Array, None]:
-        rows, step = edge  # [M], [C, W]
-        return total + _take(integral @ step, rows), None
+        at, step = edge  # [n], [C, W]
+        return total + _take(integral @ step, at), None
 
     def add_edge_between(total: Array, edge: tuple[Array, Array]) -> tuple[Array, None]:
-        rows, step = edge
-        at = integral @ step
-        between = [at[:-1] + i / parts * (at[1:] - at[:-1]) for i in range(1, parts)]
-        return total + _take(jnp.concatenate([at, *between]), rows), None
+        at, step = edge
+        product = integral @ step
+        first, change = product[:-1], product[1:] - product[:-1]
+        between = [first + i / parts * change for i in range(1, parts)]
+        return total + _take(jnp.concatenate([product, *between]), at), None
 
-    total = jnp.zeros((len(edges), kernel.shape[-1]), centred.dtype)
-    on_nodes = np.all(rows < len(knots), axis=0)  # [R + 1]
+    at = _of(rows, edges).T  # [R + 1, n]
+    total = jnp.zeros((at.shape[1], kernel.shape[-1]), centred.dtype)
+    on_nodes = np.all(edges < len(knots), axis=0)  # [R + 1]
     for chosen, add in ((on_nodes, add_edge), (~on_nodes, add_edge_between)):
         if chosen.any():
-            total = jax.lax.scan(add, total, (jnp.asarray(rows.T[chosen]), steps[chosen]))[0]
-    widths = jnp.asarray(lattice.widths, centred.dtype)
-    inside = _inside(lattice, jnp.asarray(edges), widths, interpolation, num_nodes)
-    return total / widths[:, None] + inside @ _projected_mean(mean, kernel)
+            total = jax.lax.scan(add, total, (at[chosen], steps[chosen]))[0]
+    return _means(total, lattice, rows, _projected_mean(mean, kernel), interpolation, num_nodes)
+
+
+def fewer_at_nodes(lattice: Lattice, nodes: int, proposals: int) -> bool:
+    """Whether `project_and_align` of so many proposals takes fewer products of rows.
+
+    Args:
+        lattice: of the whole grid.
+        nodes: T, of the features.
+        proposals: n.
+    """
+    edges = lattice.edges.shape[1]
+    return len(_knots(lattice, nodes)) * edges < proposals * (edges - 1)
 
 
 @jax.custom_vjp
@@ -145,18 +153,33 @@ def _without_mean(
     return x - mean, mean
 
 
-def _inside(
+def _means(
+    total: Float[Array, "n W"],
     lattice: Lattice,
-    edges: Int[Array, "n E"],
-    widths: Float[Array, " n"],
+    rows: Int[Array | np.ndarray, " n"] | None,
+    projected_mean: Float[Array, "R W"],
     interpolation: str,
     num_nodes: Count,
-) -> Float[Array, "n E-1"]:
-    """Which part of each bin lies on the support."""
-    points = jnp.asarray(lattice.points, widths.dtype)
+) -> Float[Array, "n W"]:
+    """Over bins, of integrals over them; the mean over time is put back where a bin is inside."""
+    widths = _of(rows, lattice.widths).astype(total.dtype)
+    points = jnp.asarray(lattice.points, total.dtype)
     if num_nodes is not None:
         points = jnp.clip(points, *support(num_nodes, interpolation))
-    return jnp.diff(points[edges], axis=1) / widths[:, None]
+    inside = jnp.diff(points[_of(rows, lattice.edges)], axis=1) / widths[:, None]  # [n, R]
+    return total / widths[:, None] + _dot(inside, projected_mean)
+
+
+def _knots(lattice: Lattice, nodes: int) -> Real[np.ndarray, " P"]:
+    """Where the integral is projected: its values between nodes follow if it is linear there."""
+    return lattice.points if lattice.parts == 1 else np.arange(nodes + 1)
+
+
+def _of(
+    rows: Int[Array | np.ndarray, " n"] | None, table: Real[Array | np.ndarray, "M *_"]
+) -> Array:
+    """Of a table of the whole grid what belongs to these proposals, or all."""
+    return jnp.asarray(table) if rows is None else jnp.asarray(table)[rows]
 
 
 def _projected_mean(mean: Float[Array, " C"], kernel: Float[Array, "R C W"]) -> Float[Array, "R W"]:
