@@ -116,6 +116,7 @@ def default() -> ConfigDict:
     evaluation.class_mean = "arithmetic"  # of frames in a proposal, or 'geometric' (ours)
     evaluation.renormalise = False  # divide the classes' scores by their mass on actions
     evaluation.snap = 0  # frames a boundary may move to the largest start or end score (ours)
+    evaluation.snap_offset = 0.5  # of a frame, where a snapped boundary lies in it
     evaluation.boundary_power = 0.0  # of start times end score in a proposal's score (ours)
     evaluation.sigma = 0.4  # of Gaussian soft-NMS per class; 0.85 class-agnostic (author)
     evaluation.min_score = 1e-4  # a candidate below it is dropped, but not with `class_scores`

@@ -84,6 +84,7 @@ def test_two_ablations_are_refused() -> None:
         ("train.keep", 0, r"train.keep is 0; it must be above 0"),
         ("eval.sigma", 0.0, r"eval.sigma is 0.0; it must be above 0"),
         ("eval.snap", -1, r"eval.snap = -1; 0 leaves it out"),
+        ("eval.snap_offset", 1.5, r"eval.snap_offset = 1.5 is not in 0..1"),
         ("eval.boundary_power", -0.5, r"eval.boundary_power = -0.5; 0 leaves it out"),
         ("eval.batch_size", 0, r"eval.batch_size is 0"),
         ("eval.window_overlap", 1.0, r"window_overlap = 1.0 is not in \[0, 1\)"),

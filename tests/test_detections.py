@@ -117,11 +117,13 @@ def test_candidates_are_snapped_but_keep_the_scores_of_their_grid_proposal(outpu
     plain = detections.candidates(*of, settings(min_score=0.0))
     snapped = detections.candidates(*of, settings(min_score=0.0, snap=2))
     np.testing.assert_array_equal(snapped.scores, plain.scores)
-    moved = plain.segments + jnp.array([1.0, 1.0])
+    moved = plain.segments + jnp.array([1.0, 1.0]) + 0.5  # the middles of frames 5 and 8
     ours = (plain.segments == jnp.array([4.0, 8.0])).all(-1)
     assert ours.sum() == 1
     np.testing.assert_array_equal(snapped.segments[ours], moved[ours])
     file = settings(class_scores="scores.json", snap=2)  # labels come later: one class, all rows
+    assert [5.5, 9.5] in detections.candidates(*of, file).segments.tolist()
+    file.snap_offset = 0.0
     assert [5.0, 9.0] in detections.candidates(*of, file).segments.tolist()
 
 
