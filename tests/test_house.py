@@ -44,7 +44,8 @@ PARTS = {
     },
     "fit": {"config", "data"},
     "trained": {
-        "checkpoint", "config", "data", "detections", "detector", "models", "train", "workdir",
+        "checkpoint", "config", "data", "detections", "detector", "models", "parallel", "train",
+        "workdir",
     },
     "predict": {
         "config", "data", "detections", "feature_flags", "files", "startup", "trained",

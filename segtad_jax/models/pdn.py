@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from segtad_jax.ops.align import Lattice
 from segtad_jax.ops.bin_projection import (
     align_and_project,
-    fewer_at_nodes,
+    pays_to_project_first,
     project_and_align,
 )
 from segtad_jax.ops.graph import cosine_attention, edge_convolution
@@ -93,9 +93,9 @@ class PDN(nn.Module):
 
         own = () if rows is None else (rows, neighbours)  # else those of all videos
         # Not on accelerators, which take fewer bits for float32: too few for `project_and_align`.
-        few = fewer_at_nodes(lattice, nodes=decoded.shape[1], proposals=valid.shape[1])
+        pays = pays_to_project_first(lattice, nodes=decoded.shape[1], proposals=valid.shape[1])
         exact = self.dtype == jnp.float32
-        on_cpu = project_and_align if exact and few else align_and_project
+        on_cpu = project_and_align if exact and pays else align_and_project
         return over_videos(
             scored(align_and_project),
             decoded,

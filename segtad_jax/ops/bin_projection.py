@@ -89,8 +89,10 @@ def project_and_align(
     return _means(total, lattice, rows, _projected_mean(mean, kernel), interpolation, num_nodes)
 
 
-def fewer_at_nodes(lattice: Lattice, nodes: int, proposals: int) -> bool:
-    """Whether `project_and_align` of so many proposals takes fewer products of rows.
+def pays_to_project_first(lattice: Lattice, nodes: int, proposals: int) -> bool:
+    """Whether `project_and_align` of so many proposals takes clearly fewer products of rows.
+
+    Clearly, since bins first lose fewer digits, and four fifths of the products take as long.
 
     Args:
         lattice: of the whole grid.
@@ -98,7 +100,7 @@ def fewer_at_nodes(lattice: Lattice, nodes: int, proposals: int) -> bool:
         proposals: n.
     """
     edges = lattice.edges.shape[1]
-    return len(_knots(lattice, nodes)) * edges < proposals * (edges - 1)
+    return 1.5 * len(_knots(lattice, nodes)) * edges < proposals * (edges - 1)
 
 
 @jax.custom_vjp
