@@ -183,9 +183,12 @@ def in_seconds(
     found = selected.labels >= 0
     seconds = np.clip(selected.segments[found] / rate, 0.0, duration)
     return [
-        Detection(float(start), float(end), classes[label], float(score))
+        Detection(start, end, classes[label], score)
         for label, (start, end), score in zip(
-            selected.labels[found], seconds, selected.scores[found], strict=True
+            selected.labels[found].tolist(),
+            seconds.tolist(),
+            selected.scores[found].tolist(),
+            strict=True,
         )
         if end > start
     ]
@@ -202,10 +205,11 @@ def with_video_classes(
         settings: `config.eval`; every proposal is written once for each of the `top_classes`.
     """
     best = sorted(class_scores.items(), key=lambda item: (-item[1], item[0]))
+    best = best[: settings.top_classes]
     fused = [
         Detection(p.start, p.end, label, p.score * score)
         for p in proposals
-        for label, score in best[: settings.top_classes]
+        for label, score in best
     ]
     if settings.fusion == "sqrt":
         fused = [d._replace(score=d.score**0.5) for d in fused]
