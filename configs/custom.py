@@ -3,9 +3,9 @@
     python -m segtad_jax.main --config configs/custom.py --config.data.dir=DATA --workdir RUN
 
 DATA is what prepare was given as --output, or DATA/NAME/VERSION where that holds several data sets.
-T, C and the classes are those that prepare wrote; the zeros and the empty tuple below stand for
-what `segtad_jax.fit` chooses by stated rules, and prints with its reasons. A field that the command
-line sets stays as it is set.
+T, C and the classes are those that prepare wrote; the zeros, the -1 and the empty tuple below stand
+for what `segtad_jax.fit` chooses by stated rules, and prints with its reasons. A field that the
+command line sets stays as it is set.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +23,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.dilations = ()
     config.model.num_bins = 0
     config.sampling.seeds = 0
-    config.loss.snap = 4  # half of the grid's stride
     config.optim.schedule = "cosine"
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 30
@@ -31,7 +30,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.steps = 0
     config.eval.class_mean = "geometric"
     config.eval.renormalise = True
-    config.eval.snap = 4
+    config.eval.snap = -1
+    config.eval.snap_offset = 0.5
     config.eval.boundary_power = 0.35
     config.eval.max_detections = 300
     return with_arguments(config, argument)

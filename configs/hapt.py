@@ -35,7 +35,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config.eval.class_mean = "geometric"
     config.eval.renormalise = True
     config.eval.snap = 4
-    config.eval.snap_offset = 0.0  # chosen on the hold-out (docs/results.md)
     config.eval.boundary_power = 0.35
     config.eval.max_detections = 300
     return with_arguments(config, argument)

@@ -38,6 +38,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.eval.class_mean = "geometric"
     config.eval.renormalise = True
     config.eval.snap = 4
+    config.eval.snap_offset = 0.5
     config.eval.boundary_power = 0.35
+    config.eval.sigma = 0.2
     config.eval.max_detections = 300
     return with_arguments(config, argument)

@@ -116,7 +116,7 @@ def default() -> ConfigDict:
     evaluation.class_mean = "arithmetic"  # of frames in a proposal, or 'geometric' (ours)
     evaluation.renormalise = False  # divide the classes' scores by their mass on actions
     evaluation.snap = 0  # frames a boundary may move to the largest start or end score (ours)
-    evaluation.snap_offset = 0.5  # of a frame, where a snapped boundary lies in it
+    evaluation.snap_offset = 0.0  # where in its frame a snapped boundary lies: 0.5 is the middle
     evaluation.boundary_power = 0.0  # of start times end score in a proposal's score (ours)
     evaluation.sigma = 0.4  # of Gaussian soft-NMS per class; 0.85 class-agnostic (author)
     evaluation.min_score = 1e-4  # a candidate below it is dropped, but not with `class_scores`
@@ -132,9 +132,11 @@ PLAIN = {  # the method without what we have added to it: every such field belon
     "augment.noise": 0.0,
     "augment.mirror": (),
     "augment.mix_style": 0.0,
+    "augment.mix_concentration": 0.1,
     "eval.class_mean": "arithmetic",
     "eval.renormalise": False,
     "eval.snap": 0,
+    "eval.snap_offset": 0.0,
     "eval.boundary_power": 0.0,
 }
 

@@ -83,8 +83,9 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
     )
     overlap = config.eval.window_overlap
     _require(0 <= overlap < 1, f"eval.window_overlap = {overlap} is not in [0, 1).")
-    offset = config.eval.snap_offset
-    _require(0 <= offset <= 1, f"eval.snap_offset = {offset} is not in 0..1, the part of a frame.")
+    for field in ("eval.snap_offset", "augment.mix_style"):
+        part = _get(config, field)
+        _require(0 <= part <= 1, f"{field} = {part} is not in 0..1.")
     for field in ("loss.snap", "eval.snap", "eval.boundary_power"):
         _require(_get(config, field) >= 0, f"{field} = {_get(config, field)}; 0 leaves it out.")
 

@@ -111,7 +111,7 @@ def candidates(
         at_boundaries = jnp.prod(boundary_scores(moved, boundaries), axis=1)
         scores *= at_boundaries**settings.boundary_power
     if settings.snap:  # a frame's score says that the boundary is somewhere in it
-        moved += settings.snap_offset
+        moved = jnp.clip(moved + settings.snap_offset, 0, num_frames)
     if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
         return Candidates(jnp.where(kept, scores, -jnp.inf)[None], moved)
     classes = frame_class_scores(

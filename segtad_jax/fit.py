@@ -1,6 +1,7 @@
 """What a config leaves open, chosen to fit a data set: rules of thumb, each with its reason.
 
-Where a config says `fit`, as configs/custom.py does, a field is open that is 0 or ().
+Where a config says `fit`, as configs/custom.py does, a field is open that is 0 or (), and
+`eval.snap`, which is off at 0, at -1.
 """
 
 import json
@@ -37,7 +38,7 @@ def open_fields(config: ConfigDict) -> list[str]:
     """The fields that a data set has to settle; none where the config does not say `fit`."""
     if not config.fit:
         return []
-    return [field for field in RULES if not _get(config, field)]
+    return [f for f in RULES if _get(config, f) in ((-1,) if f == "eval.snap" else (0, ()))]
 
 
 def fitted(config: ConfigDict, dataset: Dataset) -> ConfigDict:
@@ -106,6 +107,10 @@ def _dilations(config: ConfigDict, _: Size) -> tuple[tuple[int, ...], str]:
     return chosen, f"as the paper's reach a quarter of 125 nodes, these of {nodes}"
 
 
+def _snap(config: ConfigDict, _: Size) -> tuple[int, str]:
+    return max(config.model.stride // 2, 1), f"half of the grid's stride, {config.model.stride}"
+
+
 def _width(_: ConfigDict, size: Size) -> tuple[int, str]:
     return (128 if size.windows < FEW_WINDOWS else 256), f"{size.windows} windows to train on"
 
@@ -141,6 +146,7 @@ RULES: dict[str, Rule] = {  # in this order: later ones look at what earlier one
     "sampling.seeds": _seeds,
     "train.batch_size": _batch_size,
     "train.steps": _steps,
+    "eval.snap": _snap,
 }
 
 

@@ -150,7 +150,10 @@ def all_gather(content: bytes) -> list[bytes]:
 
 
 def replicate(state: PyTree) -> PyTree:
-    """The state on all devices, as a donated argument must be; what is there already stays."""
+    """The state on all devices, as a donated argument must be.
+
+    What is there already is returned, not copied: donating the result takes that, too.
+    """
     sharding = NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
 
     def put(x: Any) -> jax.Array:

@@ -142,7 +142,7 @@ def loss_terms(
                 segments[rows], out["choice_logits"], truth.matched[rows]
             )
             more["refinement"] = losses.weighted(chosen, within * matched)
-        if config.model.refine or config.loss.snap:  # scores are of proposals where they end up
+        if config.model.refine or config.loss.snap:  # scores are of proposals as they have moved
             scores = jnp.stack([out["start_logits"], out["end_logits"]], axis=1)
             moved = snap(out.get("segments", segments[rows]), scores, config.loss.snap, num_frames)
             moved = jax.lax.stop_gradient(moved)

@@ -70,6 +70,13 @@ def test_styles_are_mixed_and_nothing_else() -> None:
     assert min(shares) > -1e-4
     assert 0.5 < max(shares) < 1 + 1e-4
 
+    halves = mix_styles(
+        jax.random.key(0), features, num_frames, position, probability=1.0, concentration=1e6
+    )
+    for i, window in enumerate(np.asarray(halves)):  # Beta(1e6, 1e6): all in the middle
+        mean = style(window, num_frames[i])[0]
+        assert min(np.abs((own[i][0] + other[0]) / 2 - mean).max() for other in own) < 0.02
+
     same = mix_styles(
         jax.random.key(0), features, num_frames, position, probability=0.0, concentration=0.1
     )

@@ -117,14 +117,24 @@ def test_candidates_are_snapped_but_keep_the_scores_of_their_grid_proposal(outpu
     plain = detections.candidates(*of, settings(min_score=0.0))
     snapped = detections.candidates(*of, settings(min_score=0.0, snap=2))
     np.testing.assert_array_equal(snapped.scores, plain.scores)
-    moved = plain.segments + jnp.array([1.0, 1.0]) + 0.5  # the middles of frames 5 and 8
+    moved = plain.segments + jnp.array([1.0, 1.0])
     ours = (plain.segments == jnp.array([4.0, 8.0])).all(-1)
     assert ours.sum() == 1
     np.testing.assert_array_equal(snapped.segments[ours], moved[ours])
     file = settings(class_scores="scores.json", snap=2)  # labels come later: one class, all rows
-    assert [5.5, 9.5] in detections.candidates(*of, file).segments.tolist()
-    file.snap_offset = 0.0
     assert [5.0, 9.0] in detections.candidates(*of, file).segments.tolist()
+
+
+def test_snapped_boundaries_lie_in_their_frames_and_in_the_window(outputs) -> None:
+    outputs["end_logits"] = jnp.full(T, -9.0).at[12].set(9.0)
+    of = (outputs, GRID, jnp.int32(13), jnp.array([False, False]))
+    edges = detections.candidates(*of, settings(snap=2)).segments
+    middles = detections.candidates(*of, settings(snap=2, snap_offset=0.5))
+    assert edges.max() == 13  # the end of the last frame
+    np.testing.assert_array_equal(middles.segments, np.minimum(edges + 0.5, 13))
+    scores = detections.candidates(*of, settings(snap=2, boundary_power=0.5)).scores
+    of_middles = settings(snap=2, boundary_power=0.5, snap_offset=0.5)
+    np.testing.assert_array_equal(detections.candidates(*of, of_middles).scores, scores)
 
 
 def test_refined_segments_take_the_place_of_the_grid(outputs) -> None:

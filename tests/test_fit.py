@@ -88,6 +88,7 @@ def test_what_is_set_stays(dataset):
     config.train.steps = 7
     found = fitted(config, dataset)
     assert (found.model.stride, found.model.dilations, found.train.steps) == (2, (1, 3), 7)
+    assert found.eval.snap == 1
     closed = default()
     assert fitted(closed, dataset).to_dict() == closed.to_dict()
 

@@ -90,15 +90,15 @@ class Session:
         if not metrics.exists() or not (folder / workdir_lib.FILE).exists():
             return False
         content = json.loads(metrics.read_text())
+        trained = workdir_lib.read(folder).config
+        same = plan.fits(run.config, trained)
+        if not same or content["step"] != trained.train.steps:
+            return False
         if "ceiling" not in content:
             raise ValueError(
                 f"{metrics} is of an older version, without the grid's ceiling. Delete it: the run "
                 "is then evaluated again."
             )
-        trained = workdir_lib.read(folder).config
-        same = plan.fits(run.config, trained)
-        if not same or content["step"] != trained.train.steps:
-            return False
         timed = self._times.get(run.name)
         ceiling = {measure: content["ceiling"][measure] for measure in MEASURES}
         result = Result(content["map"], ceiling, content["step"])
