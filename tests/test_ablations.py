@@ -21,7 +21,7 @@ def test_every_row_can_be_run_with_every_config(name: str) -> None:
     for path in CONFIGS:
         if path.stem != "custom":  # a data set settles its fields
             check(load(path, f"plain,ablation={name}"))
-        check(load(path, f"runlocal,ablation={name}"))
+            check(load(path, f"runlocal,ablation={name}"))
 
 
 def test_tables_name_every_ablation_and_no_other() -> None:
