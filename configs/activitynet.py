@@ -20,8 +20,8 @@ We have not been able to run it: the features cannot be had where this was writt
 
 To expect: on a slice v5e:2x4 less than half a GiB of each chip (the compiler's figure,
 docs/tpu.md), and the 144,960 windows of 15 epochs as fast as the hosts read them, minutes on paper.
-On two cores of a CPU a step of 4 windows took 0.7 s, and of 16 windows 2.8 s and 1.9 GB
-(docs/performance.md): seven hours for all of it.
+On two cores of a CPU a step of 4 windows took 0.6 s, and of 16 windows 2.3 s and 1.6 GB
+(docs/performance.md): six hours for all of it.
 """
 
 from ml_collections import ConfigDict
