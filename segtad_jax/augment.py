@@ -1,10 +1,52 @@
 """Augmentation of training windows, on the device."""
 
+import functools
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 from ml_collections import ConfigDict
+
+
+def augment_batch(
+    keys: Sequence[PRNGKeyArray],
+    features: Float[Array | np.ndarray, "b T C"],
+    num_frames: Int[Array | np.ndarray, " b"],
+    position: Int[Array | np.ndarray, " b"],
+    settings: ConfigDict,
+    axis_name: str | None = None,
+) -> Float[Array, "b T C"]:
+    """All that `settings` ask for, in the order of this file.
+
+    Args:
+        keys: three of the step, the same on all devices: of the windows' own changes, of their
+            styles and of their masks.
+        features: of this device's windows, zero beyond `num_frames`.
+        num_frames: real frames.
+        position: of the windows in the global batch, so that draws do not depend on the number of
+            devices.
+        settings: `config.augment`.
+        axis_name: the device axis, over which the windows of a step lie in order.
+    """
+    of_windows = jax.vmap(jax.random.fold_in, (None, 0))
+    windows_key, styles_key, masks_key = keys
+    position = jnp.asarray(position)
+    features = jax.vmap(functools.partial(augment, settings=settings))(
+        of_windows(windows_key, position), jnp.asarray(features), jnp.asarray(num_frames)
+    )
+    if settings.mix_style:
+        features = mix_styles(
+            *(styles_key, features, num_frames, position),
+            probability=settings.mix_style,
+            concentration=settings.mix_concentration,
+            axis_name=axis_name,
+        )
+    if settings.masks:
+        mask = functools.partial(mask_spans, masks=settings.masks, longest=settings.mask_frames)
+        features = jax.vmap(mask)(of_windows(masks_key, position), features)
+    return features
 
 
 def augment(
@@ -79,3 +121,29 @@ def mix_styles(
     share = jax.vmap(share_of_the_other)(jnp.asarray(position))[:, None, None]
     mixed_mean, mixed_deviation = own + share * (everyone[:, partner] - own)
     return jnp.where(real, centred / deviation * mixed_deviation + mixed_mean, 0.0)
+
+
+def mask_spans(
+    key: PRNGKeyArray,
+    features: Float[Array | np.ndarray, "T C"],
+    masks: int,
+    longest: int,
+) -> Float[Array, "T C"]:
+    """Hides spans of one window: what was done there must be told from what is around it.
+
+    The time masking of SpecAugment (Park et al., Interspeech 2019). Labels stay, and so do the
+    losses of hidden frames.
+
+    Args:
+        key: of this window in this step.
+        features: hidden frames become zero, as those beyond a recording.
+        masks: spans; they may overlap.
+        longest: frames; a length is drawn between none and so many, and a start anywhere.
+    """
+    features = jnp.asarray(features)
+    starts_key, lengths_key = jax.random.split(key)
+    starts = jax.random.uniform(starts_key, (masks, 1), maxval=len(features))
+    lengths = jax.random.uniform(lengths_key, (masks, 1), maxval=longest)
+    frame = jnp.arange(len(features))
+    hidden = jnp.any((starts <= frame) & (frame < starts + lengths), axis=0)
+    return jnp.where(hidden[:, None], 0.0, features)

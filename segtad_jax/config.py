@@ -90,6 +90,8 @@ def default() -> ConfigDict:
     augment.mirror = ()  # channels that change sign, together, in half of the windows
     augment.mix_style = 0.0  # part of the windows that take mean and deviation towards another's
     augment.mix_concentration = 0.1  # of the other's share: Beta(0.1, 0.1), mostly none or all
+    augment.masks = 0  # spans of a window whose features are hidden
+    augment.mask_frames = 20  # frames of the longest that is drawn; 4 s at 5 frames per second
 
     optim = config.optim = ConfigDict()
     optim.schedule = "step"  # 'step' as the paper, or 'cosine' to zero
@@ -116,6 +118,7 @@ def default() -> ConfigDict:
     evaluation.class_mean = "arithmetic"  # of frames in a proposal, or 'geometric' (ours)
     evaluation.renormalise = False  # divide the classes' scores by their mass on actions
     evaluation.snap = 0  # frames a boundary may move to the largest start or end score (ours)
+    evaluation.snap_mean = False  # then to the mean of that frame and as many around, by scores
     evaluation.snap_offset = 0.0  # where in its frame a snapped boundary lies: 0.5 is the middle
     evaluation.boundary_power = 0.0  # of start times end score in a proposal's score (ours)
     evaluation.sigma = 0.4  # of Gaussian soft-NMS per class; 0.85 class-agnostic (author)
@@ -133,9 +136,12 @@ PLAIN = {  # the method without what we have added to it: every such field belon
     "augment.mirror": (),
     "augment.mix_style": 0.0,
     "augment.mix_concentration": 0.1,
+    "augment.masks": 0,
+    "augment.mask_frames": 20,
     "eval.class_mean": "arithmetic",
     "eval.renormalise": False,
     "eval.snap": 0,
+    "eval.snap_mean": False,
     "eval.snap_offset": 0.0,
     "eval.boundary_power": 0.0,
 }

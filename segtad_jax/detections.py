@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
 from segtad_jax import files
-from segtad_jax.ops.boundaries import boundary_scores, snap
+from segtad_jax.ops.boundaries import boundary_scores, centre, snap
 from segtad_jax.ops.nms import soft_nms
 from segtad_jax.ops.videos import over_videos
 
@@ -103,14 +103,16 @@ def candidates(
     start, end = jnp.asarray(segments).T
     whole = ~(cut[0] & (start == 0)) & ~(cut[1] & (end == outputs["frame_logits"].shape[0]))
     kept = (end <= num_frames) & whole
-    boundaries = jax.nn.sigmoid(
-        jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1).astype(jnp.float32)
-    )
+    logits = jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1)
+    logits = logits.astype(jnp.float32)
+    boundaries = jax.nn.sigmoid(logits)
     moved = snap(outputs.get("segments", segments), boundaries, settings.snap, num_frames)
     if settings.boundary_power:
         at_boundaries = jnp.prod(boundary_scores(moved, boundaries), axis=1)
         scores *= at_boundaries**settings.boundary_power
     if settings.snap:  # a frame's score says that the boundary is somewhere in it
+        if settings.snap_mean:
+            moved = centre(moved, logits, settings.snap, num_frames)
         moved = jnp.clip(moved + settings.snap_offset, 0, num_frames)
     if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
         return Candidates(jnp.where(kept, scores, -jnp.inf)[None], moved)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from segtad_jax import losses, optim, parallel, targets
-from segtad_jax.augment import augment, mix_styles
+from segtad_jax.augment import augment_batch
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.models.segtad import SegTAD, grid
@@ -100,22 +100,18 @@ def loss_terms(
     truth = jax.vmap(label)(batch["segments"], batch["labels"], batch["valid"])
     positive = truth.tiou > config.loss.positive_tiou  # h_cls, [b, M]
     real = segments[:, 1] <= batch["num_frames"][:, None]  # [b, M]
-    seeds_key, windows_key, styles_key = jax.random.split(key, 3)
-    of_videos = jax.vmap(jax.random.fold_in, (None, 0))
+    seeds_key, *augment_keys = jax.random.split(key, 4)
+    seeds_keys = jax.vmap(jax.random.fold_in, (None, 0))(seeds_key, batch["position"])
     draw = functools.partial(sampling.draw_seeds, num_seeds=config.sampling.seeds)
-    seeds, seed_weights = jax.vmap(draw)(of_videos(seeds_key, batch["position"]), positive, real)
+    seeds, seed_weights = jax.vmap(draw)(seeds_keys, positive, real)
     row_weights = seed_weights[:, :, None] * jnp.asarray(constants.copies)[seeds]
     row_weights = row_weights.reshape(len(seeds), -1)  # [b, n], as the rows that are scored
 
-    features = jax.vmap(functools.partial(augment, settings=config.augment))(
-        of_videos(windows_key, batch["position"]), batch["features"], batch["num_frames"]
+    features = augment_batch(
+        *(augment_keys, batch["features"], batch["num_frames"], batch["position"]),
+        settings=config.augment,
+        axis_name=model.axis_name,
     )
-    if probability := config.augment.mix_style:
-        features = mix_styles(
-            *(styles_key, features, batch["num_frames"], batch["position"], probability),
-            concentration=config.augment.mix_concentration,
-            axis_name=model.axis_name,
-        )
     out, updates = model.apply(
         variables, features, batch["num_frames"], seeds, train=True, mutable="batch_stats"
     )

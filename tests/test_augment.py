@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from segtad_jax.augment import augment, mix_styles
+from segtad_jax.augment import augment, augment_batch, mask_spans, mix_styles
 from segtad_jax.config import default
 
 
@@ -81,6 +81,44 @@ def test_styles_are_mixed_and_nothing_else() -> None:
         jax.random.key(0), features, num_frames, position, probability=0.0, concentration=0.1
     )
     np.testing.assert_allclose(same, features, atol=1e-5)
+
+
+def test_masks_hide_whole_frames_in_spans_up_to_the_longest() -> None:
+    features = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    lengths = []
+    for i in range(300):
+        found = np.asarray(mask_spans(jax.random.key(i), features, masks=1, longest=20))
+        hidden = (found == 0).all(axis=1)
+        np.testing.assert_array_equal(found[~hidden], features[~hidden])
+        (edges,) = np.diff(hidden, prepend=False, append=False).nonzero()
+        assert len(edges) in (0, 2)  # one span, or none of less than a frame
+        lengths.append(int(hidden.sum()))
+    assert max(lengths) == 20
+    np.testing.assert_allclose(np.mean(lengths), 10, atol=1)
+    many = mask_spans(jax.random.key(0), features, masks=9, longest=20)
+    assert 40 < (np.asarray(many) == 0).all(axis=1).sum() < 150
+
+
+def test_a_batch_is_augmented_as_its_settings_say_whatever_the_device() -> None:
+    settings = default().augment
+    features = np.random.default_rng(0).normal(size=(4, 40, 3)).astype(np.float32)
+    keys, frames, position = [*map(jax.random.key, range(3))], np.full(4, 40), np.arange(4)
+    of = (keys, features, frames, position)
+    np.testing.assert_array_equal(augment_batch(*of, settings=settings), features)
+
+    settings.update(noise=0.1, mirror=(0,), masks=2, mask_frames=10)
+    together = np.asarray(augment_batch(*of, settings=settings))
+    parts = [
+        augment_batch(keys, *(x[i : i + 2] for x in of[1:]), settings=settings) for i in (0, 2)
+    ]
+    np.testing.assert_allclose(np.concatenate(parts), together, atol=1e-6)
+    hidden = (together == 0).all(axis=2)
+    assert hidden.any(axis=1).all()  # in every window
+    assert len({tuple(row) for row in hidden.tolist()}) == 4  # not the same frames
+
+    settings.update(noise=0.0, mirror=(), masks=0, mix_style=1.0)
+    mixed = mix_styles(keys[1], features, frames, position, probability=1.0, concentration=0.1)
+    np.testing.assert_allclose(augment_batch(*of, settings=settings), mixed, atol=1e-6)
 
 
 def test_styles_come_from_all_devices() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segtad_jax.ops.boundaries import boundary_scores, snap
+from segtad_jax.ops.boundaries import boundary_scores, centre, snap
 from segtad_jax.ops.proposals import proposal_grid
 
 T = 24
@@ -47,6 +47,35 @@ def test_a_segment_of_which_nothing_would_be_left_stays() -> None:
     scores = np.zeros((T, 2), np.float32)
     scores[6, 0] = scores[5, 1] = 1.0
     np.testing.assert_array_equal(snap(np.array([[4, 8]]), scores, 3, T), [[4, 8]])
+
+
+def slow_centre(
+    segments: np.ndarray, logits: np.ndarray, radius: int, num_frames: int
+) -> np.ndarray:
+    moved = segments.astype(float)
+    for row, (start, end) in enumerate(segments):
+        for side, frame in enumerate((start, end - 1)):
+            near = [f for f in range(num_frames) if abs(f - frame) <= radius]
+            moved[row, side] = side + np.average(near, weights=np.exp(logits[near, side] / 2))
+        if moved[row, 0] >= moved[row, 1]:
+            moved[row] = segments[row]
+    return moved
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 9), st.sampled_from([8, 20, 24]))
+def test_centre_against_a_loop(seed: int, radius: int, num_frames: int) -> None:
+    logits = np.random.default_rng(seed).normal(scale=4, size=(T, 2)).astype(np.float32)
+    inside = GRID[GRID[:, 1] <= num_frames]
+    found = centre(inside, logits, radius, num_frames)
+    np.testing.assert_allclose(found, slow_centre(inside, logits, radius, num_frames), atol=1e-4)
+
+
+def test_centre_stays_with_scores_that_are_symmetric_and_ends_are_those_of_frames() -> None:
+    logits = np.full((T, 2), -40.0, np.float32)
+    logits[[9, 10, 11], 0] = 1.0
+    logits[[14, 16], 1] = 2.0
+    np.testing.assert_allclose(centre(np.array([[10, 16]]), logits, 3, T), [[10, 16]], atol=1e-5)
+    np.testing.assert_allclose(centre(np.array([[11, 15]]), logits, 3, T), [[10, 16]], atol=1e-5)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.4, -0.4])

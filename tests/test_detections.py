@@ -137,6 +137,22 @@ def test_snapped_boundaries_lie_in_their_frames_and_in_the_window(outputs) -> No
     np.testing.assert_array_equal(detections.candidates(*of, of_middles).scores, scores)
 
 
+def test_snapped_boundaries_are_averaged_over_their_scores(outputs) -> None:
+    logits = jnp.full(T, -40.0).at[jnp.array([5, 6])].set(jnp.array([2.0, 0.0]))
+    outputs |= {"start_logits": logits, "end_logits": jnp.full(T, -40.0).at[11].set(9.0)}
+    of = (outputs, GRID, jnp.int32(T), jnp.array([False, False]))
+    plain = detections.candidates(*of, settings(snap=2, snap_offset=0.5))
+    spread = detections.candidates(*of, settings(snap=2, snap_mean=True, snap_offset=0.5))
+    np.testing.assert_array_equal(spread.scores, plain.scores)
+    ours = (plain.segments == jnp.array([5.5, 12.5])).all(-1)
+    assert ours.any()
+    share = 1 / (1 + np.e)  # odds of e^2 against 1, their roots
+    expected = np.tile([5.5 + share, 12.5], (int(ours.sum()), 1))
+    np.testing.assert_allclose(spread.segments[ours], expected, atol=1e-4)
+    grid = detections.candidates(*of, settings(snap_mean=True))  # not without snapping
+    np.testing.assert_array_equal(grid.segments, GRID)
+
+
 def test_refined_segments_take_the_place_of_the_grid(outputs) -> None:
     refined = jnp.asarray(GRID + np.array([0.25, 0.5]), jnp.float32)
     found = detections.candidates(
