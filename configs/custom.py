@@ -31,6 +31,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.eval.class_mean = "geometric"
     config.eval.renormalise = True
     config.eval.snap = -1
+    config.eval.snap_mean = True
     config.eval.snap_offset = 0.5
     config.eval.boundary_power = 0.35
     config.eval.max_detections = 300

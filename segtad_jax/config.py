@@ -132,6 +132,7 @@ PLAIN = {  # the method without what we have added to it: every such field belon
     "model.refine": False,
     "model.classifier": False,
     "loss.snap": 0,
+    "loss.positive_tiou": 0.5,
     "augment.noise": 0.0,
     "augment.mirror": (),
     "augment.mix_style": 0.0,
