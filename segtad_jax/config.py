@@ -118,7 +118,7 @@ def default() -> ConfigDict:
     evaluation.class_mean = "arithmetic"  # of frames in a proposal, or 'geometric' (ours)
     evaluation.renormalise = False  # divide the classes' scores by their mass on actions
     evaluation.snap = 0  # frames a boundary may move to the largest start or end score (ours)
-    evaluation.snap_mean = False  # then to the mean of that frame and as many around, by scores
+    evaluation.snap_mean = False  # and from there to the mean of the frames around it, by score
     evaluation.snap_offset = 0.0  # where in its frame a snapped boundary lies: 0.5 is the middle
     evaluation.boundary_power = 0.0  # of start times end score in a proposal's score (ours)
     evaluation.sigma = 0.4  # of Gaussian soft-NMS per class; 0.85 class-agnostic (author)
@@ -172,6 +172,7 @@ RUNLOCAL = {  # any config on any laptop in half a minute, without data
     "data.synthetic_recordings": 16,
     "data.synthetic_frames": 64,
     "augment.mirror": (),  # the synthetic channels mean nothing
+    "augment.mask_frames": 4,  # of 64 frames
     "model.width": 16,
     "model.stride": 4,
     "model.dilations": (1, 2, 3, 4),

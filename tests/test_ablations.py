@@ -105,6 +105,16 @@ def test_plain_is_part_of_paper_and_takes_away_what_we_added() -> None:
         assert flatten(load(path, "plain,paper")) == flatten(load(path, "paper"))
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_plain_leaves_nothing_of_ours_in_any_config(path) -> None:
+    plain, known = flatten(load(path, "plain")), flatten(default())
+    groups = {name for name in known if name.startswith(("augment.", "loss.", "eval."))}
+    of_the_data = {"eval.sigma", "eval.max_detections", "eval.batch_size"}
+    assert {name: plain[name] for name in groups - of_the_data} == {
+        name: known[name] for name in groups - of_the_data
+    }
+
+
 def test_numbers_are_the_papers() -> None:
     """Of rows that are the same everywhere, and the differences that section 4.3 speaks of."""
     for table in TABLES.values():

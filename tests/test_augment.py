@@ -120,6 +120,10 @@ def test_a_batch_is_augmented_as_its_settings_say_whatever_the_device() -> None:
     mixed = mix_styles(keys[1], features, frames, position, probability=1.0, concentration=0.1)
     np.testing.assert_allclose(augment_batch(*of, settings=settings), mixed, atol=1e-6)
 
+    settings.masks = 2  # after the styles, which would move what is hidden from zero
+    hidden = (np.asarray(augment_batch(*of, settings=settings)) == 0).all(axis=2)
+    assert hidden.any(axis=1).all()
+
 
 def test_styles_come_from_all_devices() -> None:
     assert jax.local_device_count() == 4

@@ -55,7 +55,8 @@ def slow_centre(
     moved = segments.astype(float)
     for row, (start, end) in enumerate(segments):
         for side, frame in enumerate((start, end - 1)):
-            near = [f for f in range(num_frames) if abs(f - frame) <= radius]
+            reach = min(radius, frame, num_frames - 1 - frame)
+            near = range(frame - reach, frame + reach + 1)
             moved[row, side] = side + np.average(near, weights=np.exp(logits[near, side] / 2))
         if moved[row, 0] >= moved[row, 1]:
             moved[row] = segments[row]
@@ -76,6 +77,13 @@ def test_centre_stays_with_scores_that_are_symmetric_and_ends_are_those_of_frame
     logits[[14, 16], 1] = 2.0
     np.testing.assert_allclose(centre(np.array([[10, 16]]), logits, 3, T), [[10, 16]], atol=1e-5)
     np.testing.assert_allclose(centre(np.array([[11, 15]]), logits, 3, T), [[10, 16]], atol=1e-5)
+
+
+def test_centre_leaves_what_lies_beyond_the_video() -> None:
+    logits = np.random.default_rng(0).normal(size=(T, 2)).astype(np.float32)
+    np.testing.assert_array_equal(centre(GRID, logits, 2, 0), GRID)
+    found = centre(np.array([[0, 12], [14, 20]]), logits, 2, 12)
+    np.testing.assert_array_equal(found, [[0, 12], [14, 20]])  # edges of the recording stay
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.4, -0.4])

@@ -252,6 +252,8 @@ def test_safetensors_hold_what_the_checkpoint_holds(run, artifact):
             "model.aggregate": "max",
             "eval.fusion": "sqrt",
             "eval.snap": 2,
+            "eval.snap_mean": True,
+            "eval.snap_offset": 0.5,
             "model.decoder_stride": 4,
         },
         {"model.dtype": "bfloat16", "eval.boundary_power": 0.5, "model.interpolation": "linear"},

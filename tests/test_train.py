@@ -65,6 +65,8 @@ BEYOND = {  # the paper
     "augment__noise": 0.3,
     "augment__mirror": (1, 2),
     "augment__mix_style": 0.5,
+    "augment__masks": 2,
+    "augment__mask_frames": 16,
     "loss__snap": 2,
 }
 

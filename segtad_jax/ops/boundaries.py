@@ -78,7 +78,8 @@ def centre(
         segments: [start, end) in frames.
         logits: of each frame as a start and as an end.
         radius: frames; 0 moves nothing.
-        num_frames: real frames; those beyond are not looked at.
+        num_frames: real frames; those beyond are not looked at, nor as many on the other side of a
+            boundary, which would pull it inwards.
 
     Returns:
         Fractions of frames. A segment of which nothing would be left stays as it is.
@@ -86,8 +87,9 @@ def centre(
     segments = jnp.asarray(segments, jnp.float32)
     steps = jnp.arange(-radius, radius + 1)
     near, inside = _around(segments, logits, steps, num_frames)
-    weights = jax.nn.softmax(near / 2, where=inside)
-    moved = segments + weights @ steps.astype(jnp.float32)
+    both = inside & inside[..., ::-1]  # as far to one side as to the other
+    weights = jax.nn.softmax(near / 2, where=both)
+    moved = segments + jnp.sum(weights * steps, axis=-1)
     return jnp.where((moved[:, 0] >= moved[:, 1])[:, None], segments, moved)
 
 
