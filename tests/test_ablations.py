@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from segtad_jax.ablations import ABLATIONS, MEASURES, TABLES
-from segtad_jax.config import PLAIN, default, flatten, with_arguments
+from segtad_jax.config import PLAIN, RUNLOCAL, default, flatten, with_arguments
 from segtad_jax.config_check import check
 from segtad_jax.models.segtad import SegTAD
 from tests.test_config import CONFIGS, load
@@ -89,6 +89,12 @@ def test_an_ablation_goes_with_the_other_arguments_in_any_order() -> None:
     assert flatten(one) == flatten(other)
     assert one.model.dilations == (1, 2, 4, 6)
     assert one.data.source == "synthetic"
+
+
+def test_what_plain_and_runlocal_both_set_is_the_same_so_that_their_order_is_none() -> None:
+    assert {name: PLAIN[name] for name in PLAIN.keys() & RUNLOCAL.keys()} == {
+        name: RUNLOCAL[name] for name in PLAIN.keys() & RUNLOCAL.keys()
+    }
 
 
 def test_unknown_ablation_is_answered_with_the_list() -> None:
