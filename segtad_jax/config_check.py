@@ -87,12 +87,7 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
     for field in ("eval.snap_offset", "augment.mix_style"):
         part = _get(config, field)
         _require(0 <= part <= 1, f"{field} = {part} is not in 0..1.")
-    for field in (
-        "augment.masks",
-        "loss.snap",
-        "eval.snap",
-        "eval.boundary_power",
-    ):
+    for field in ("augment.masks", "loss.snap", "eval.snap", "eval.boundary_power"):
         _require(_get(config, field) >= 0, f"{field} = {_get(config, field)}; 0 leaves it out.")
 
 

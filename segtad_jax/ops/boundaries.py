@@ -24,13 +24,7 @@ def boundary_scores(
         segments: [start, end) in frames, inside 0..T.
         scores: of each frame as a start and as an end.
     """
-    start, end = boundary_frames(segments).T
-    scores = jnp.asarray(scores)
-    columns = [
-        jnp.take(scores[:, 0], start, mode="clip"),
-        jnp.take(scores[:, 1], end, mode="clip"),
-    ]
-    return jnp.stack(columns, axis=1)
+    return _scores_at(boundary_frames(segments)[..., None], scores)[..., 0]
 
 
 def snap(
@@ -101,6 +95,13 @@ def _around(
 ) -> tuple[Float[Array, "n 2 s"], Bool[Array, "n 2 s"]]:
     """Scores so many frames from each boundary's own, and which of those frames are real."""
     frames = boundary_frames(segments)[..., None] + steps
+    return _scores_at(frames, scores), (frames >= 0) & (frames < num_frames)
+
+
+def _scores_at(
+    frames: Int[Array, "n 2 s"], scores: Float[Array | np.ndarray, "T 2"]
+) -> Float[Array, "n 2 s"]:
+    """As starts and as ends; beyond the array those of its first or last frame."""
     scores = jnp.asarray(scores)
-    near = [jnp.take(scores[:, i], frames[:, i], mode="clip") for i in range(2)]
-    return jnp.stack(near, axis=1), (frames >= 0) & (frames < num_frames)
+    found = [jnp.take(scores[:, i], frames[:, i], mode="clip") for i in range(2)]
+    return jnp.stack(found, axis=1)
