@@ -87,7 +87,14 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
     for field in ("eval.snap_offset", "augment.mix_style"):
         part = _get(config, field)
         _require(0 <= part <= 1, f"{field} = {part} is not in 0..1.")
-    for field in ("augment.masks", "loss.snap", "eval.snap", "eval.boundary_power"):
+    turned = config.augment.turn
+    _require(
+        len(turned) % 2 == 0 and len(set(turned)) == len(turned),
+        f"augment.turn = {turned} are not pairs of channels, each named once: two axes of a "
+        "sensor, then two of the next, such as (1, 2, 4, 5); () turns nothing.",
+    )
+    augmented = ("augment.masks", "augment.turn_degrees")
+    for field in (*augmented, "loss.snap", "eval.snap", "eval.boundary_power"):
         _require(_get(config, field) >= 0, f"{field} = {_get(config, field)}; 0 leaves it out.")
 
 

@@ -110,13 +110,15 @@ def expect(config: ConfigDict, dataset: Dataset) -> None:
                 f"{field} = {expected}, but {dataset.directory} has {number}. Use the data set "
                 f"that the config is for, or set {field} to {number}."
             )
-    mirror, last = config.augment.mirror, dataset.num_channels - 1
-    if mirror and not 0 <= min(mirror) <= max(mirror) <= last:
-        raise ValueError(
-            f"augment.mirror names channels {min(mirror)} to {max(mirror)}, but those of "
-            f"{dataset.directory} are 0 to {last}. Name channels that a mirror gives another "
-            "sign, or set augment.mirror to ()."
-        )
+    last = dataset.num_channels - 1
+    for field in ("augment.mirror", "augment.turn"):
+        channels = flatten(config)[field]
+        if channels and not 0 <= min(channels) <= max(channels) <= last:
+            raise ValueError(
+                f"{field} names channels {min(channels)} to {max(channels)}, but those of "
+                f"{dataset.directory} are 0 to {last}. Name channels that are there, or set "
+                f"{field} to ()."
+            )
 
 
 def claim(

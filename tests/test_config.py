@@ -97,6 +97,8 @@ def test_two_ablations_are_refused() -> None:
         ("eval.snap", -1, r"eval.snap = -1; 0 leaves it out"),
         ("eval.snap_offset", 1.5, r"eval.snap_offset = 1.5 is not in 0..1"),
         ("augment.masks", -1, r"augment.masks = -1; 0 leaves it out"),
+        ("augment.turn", (1, 2, 4), r"augment.turn = \(1, 2, 4\) are not pairs of channels"),
+        ("augment.turn", (1, 2, 2, 3), r"augment.turn = .* each named once"),
         ("augment.mask_frames", 0, r"augment.mask_frames is 0; it must be above 0"),
         ("augment.mix_style", 1.5, r"augment.mix_style = 1.5 is not in 0..1"),
         ("augment.mix_concentration", 0.0, r"mix_concentration is 0.0; it must be above 0"),
