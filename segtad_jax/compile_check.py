@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from segtad_jax import parallel, topology
-from segtad_jax.config_check import check
+from segtad_jax.config_check import check, check_channels
 from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
@@ -53,6 +53,7 @@ def check_slices(config: ConfigDict, names: Sequence[str]) -> int:
                 f"data.{field} is {config.data[field]}, but --mode=compile reads no data: give it, "
                 f"as --config.data.{field}=200."
             )
+    check_channels(config, config.data.num_channels, "by data.num_channels they")
     if not names:
         raise ValueError("--mode=compile needs --topology, such as v5e:4x4; it may be repeated.")
     slices = [topology.parse(name) for name in names]

@@ -98,6 +98,24 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
         _require(_get(config, field) >= 0, f"{field} = {_get(config, field)}; 0 leaves it out.")
 
 
+def check_channels(config: ConfigDict, num_channels: int, whose: str) -> None:
+    """Raises ValueError if the config names channels that are not there, of features with C.
+
+    Args:
+        config: whose augmentation names channels.
+        num_channels: C.
+        whose: channels they are, for the message: 'those of data/hapt/1.0.0'.
+    """
+    for field in ("augment.mirror", "augment.turn"):
+        channels = _get(config, field) or (0,)
+        first, last = min(channels), max(channels)
+        _require(
+            0 <= first <= last < num_channels,
+            f"{field} names channels {first} to {last}, but {whose} are 0 to {num_channels - 1}. "
+            f"Name channels that are there, or set {field} to ().",
+        )
+
+
 def _check_grid(config: ConfigDict) -> None:
     frames, stride, bins = config.data.num_frames, config.model.stride, config.model.num_bins
     _require(

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from segtad_jax import config as config_lib
 from segtad_jax import fit, parallel, profiling, startup, workdir
 from segtad_jax.checkpoint import Checkpoints, Saved, kept_steps, locate, restore_variables
-from segtad_jax.config_check import check
+from segtad_jax.config_check import check, check_channels
 from segtad_jax.data.builder import open_or_build
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.detections import write_detections, write_json
@@ -87,6 +87,7 @@ def train(
     last = config.train.steps
     span = profiling.parse(profile, last) if profile else None
     workdir.expect(config, dataset)
+    check_channels(config, dataset.num_channels, f"those of {dataset.directory}")
     recordings, held = split_holdout(
         dataset.recordings(config.data.train_split), config.data.holdout
     )

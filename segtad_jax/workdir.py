@@ -110,15 +110,6 @@ def expect(config: ConfigDict, dataset: Dataset) -> None:
                 f"{field} = {expected}, but {dataset.directory} has {number}. Use the data set "
                 f"that the config is for, or set {field} to {number}."
             )
-    last = dataset.num_channels - 1
-    for field in ("augment.mirror", "augment.turn"):
-        channels = flatten(config)[field]
-        if channels and not 0 <= min(channels) <= max(channels) <= last:
-            raise ValueError(
-                f"{field} names channels {min(channels)} to {max(channels)}, but those of "
-                f"{dataset.directory} are 0 to {last}. Name channels that are there, or set "
-                f"{field} to ()."
-            )
 
 
 def claim(

@@ -87,6 +87,16 @@ def test_wrong_use(field: str, names: list[str], message: str) -> None:
         compile_check.check_slices(config, names)
 
 
+def test_channels_that_the_features_will_not_have() -> None:
+    config = small_config(data__num_channels=CHANNELS, data__num_classes=CLASSES)
+    config.augment.mirror = (0, CHANNELS)
+    message = (
+        f"names channels 0 to {CHANNELS}, but by data.num_channels they are 0 to {CHANNELS - 1}"
+    )
+    with pytest.raises(ValueError, match=message):
+        compile_check.check_slices(config, ["v5e:2x2"])
+
+
 def test_batches_have_the_shapes_of_the_pipeline(tmp_path: Path) -> None:
     config = small_config(data__source="synthetic", data__dir=str(tmp_path))
     dataset = open_or_build(config.data)
