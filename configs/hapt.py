@@ -25,8 +25,7 @@ def get_config(argument: str = "") -> ConfigDict:
     # Where at the waist the phone sits turns y and z of both sensors, the axes across the body,
     # into one another: from recording to recording by 24 degrees (standard deviation). It turns
     # their means likewise, 4 of a frame's 18 statistics, at each of 9 offsets.
-    config.augment.turn = tuple(18 * i + mean for i in range(9) for mean in (1, 2, 4, 5))
-    config.augment.turn_degrees = 30.0
+    config.augment.rotate = tuple(18 * i + mean for i in range(9) for mean in (1, 2, 4, 5))
     config.augment.mix_style = 1.0
     config.augment.mix_concentration = 0.3
     config.augment.masks = 8  # of up to 4 s: what comes before and after says much here

@@ -55,7 +55,7 @@ def augment(
     num_frames: int | Int[Array, ""],
     settings: ConfigDict,
 ) -> Float[Array, "T C"]:
-    """Mirrors one window or not, turns it, then adds normal noise to each value of its real frames.
+    """Mirrors one window or not, rotates it, then adds noise to each value of its real frames.
 
     Args:
         key: of this window in this step.
@@ -64,38 +64,40 @@ def augment(
         settings: `config.augment`.
     """
     features = jnp.asarray(features)
-    mirror_key, noise_key, turn_key = jax.random.split(key, 3)
+    mirror_key, noise_key, rotation_key = jax.random.split(key, 3)
     if settings.mirror:
         channels = jnp.array(settings.mirror)
         chosen = jax.random.bernoulli(mirror_key)
         features = jnp.where(chosen, features.at[:, channels].multiply(-1), features)
-    if settings.turn:
-        features = turn(turn_key, features, settings.turn, settings.turn_degrees)
+    if settings.rotate:
+        features = rotate(rotation_key, features, settings.rotate, settings.rotate_degrees)
     if not settings.noise:
         return features
     noise = settings.noise * jax.random.normal(noise_key, features.shape)
     return features + jnp.where((jnp.arange(len(features)) < num_frames)[:, None], noise, 0.0)
 
 
-def turn(
+def rotate(
     key: PRNGKeyArray,
     features: Float[Array | np.ndarray, "T C"],
     channels: Sequence[int],
     degrees: float,
-) -> Float[Array, "T C"]:
-    """Turns the sensor of one window about an axis: worn elsewhere, it sees the same motion so.
+) -> Float32[Array, "T C"]:
+    """Rotates the sensor of one window about an axis: so it measures where it is worn otherwise.
 
-    Exact for the axes of raw signals and their means. Channels that are normalised one by one turn
-    nearly so, as long as the two of a pair have nearly the same deviation and a mean close to zero.
+    After Um et al., "Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring
+    using Convolutional Neural Networks" (ICMI 2017), about one axis. Exact for the axes of raw
+    signals and their means. Channels that are normalised one by one rotate nearly so, as long as
+    the two of a pair have nearly the same deviation and a mean close to zero.
 
     Args:
         key: of this window in this step.
         features: zero where there is no frame, and so they stay.
-        channels: two and two, the axes across the one that is turned about, all by the same angle:
-            (1, 2, 4, 5) turns y towards z of an accelerometer and of a gyroscope.
+        channels: two and two, the axes across the one that is rotated about, all by one angle:
+            (1, 2, 4, 5) takes y towards z of an accelerometer and of a gyroscope.
         degrees: standard deviation of the angle, which is normal around zero.
     """
-    features = jnp.asarray(features)
+    features = jnp.asarray(features, jnp.float32)
     first, second = np.reshape(channels, (-1, 2)).T
     angle = jnp.deg2rad(degrees) * jax.random.normal(key)
     one, other = features[:, first], features[:, second]

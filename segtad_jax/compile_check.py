@@ -53,7 +53,9 @@ def check_slices(config: ConfigDict, names: Sequence[str]) -> int:
                 f"data.{field} is {config.data[field]}, but --mode=compile reads no data: give it, "
                 f"as --config.data.{field}=200."
             )
-    check_channels(config, config.data.num_channels, "by data.num_channels they")
+    check(config)
+    channels = config.data.num_channels
+    check_channels(config, channels, f"data.num_channels = {channels}")
     if not names:
         raise ValueError("--mode=compile needs --topology, such as v5e:4x4; it may be repeated.")
     slices = [topology.parse(name) for name in names]

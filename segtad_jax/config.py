@@ -88,8 +88,8 @@ def default() -> ConfigDict:
     augment = config.augment = ConfigDict()  # of training windows (ours)
     augment.noise = 0.0  # standard deviation of what is added to every value
     augment.mirror = ()  # channels that change sign, together, in half of the windows
-    augment.turn = ()  # channels, two and two, that turn into one another as a sensor's axes do
-    augment.turn_degrees = 45.0  # standard deviation of a window's angle
+    augment.rotate = ()  # channels, two and two, that rotate as the axes of a sensor do
+    augment.rotate_degrees = 30.0  # standard deviation of a window's angle; phones at the waist: 24
     augment.mix_style = 0.0  # part of the windows that take mean and deviation towards another's
     augment.mix_concentration = 0.1  # of the other's share: Beta(0.1, 0.1), mostly none or all
     augment.masks = 0  # spans of a window whose features are hidden
@@ -137,8 +137,8 @@ PLAIN = {  # the method without what we have added to it: every such field belon
     "loss.positive_tiou": 0.5,
     "augment.noise": 0.0,
     "augment.mirror": (),
-    "augment.turn": (),
-    "augment.turn_degrees": 45.0,
+    "augment.rotate": (),
+    "augment.rotate_degrees": 30.0,
     "augment.mix_style": 0.0,
     "augment.mix_concentration": 0.1,
     "augment.masks": 0,
@@ -176,7 +176,7 @@ RUNLOCAL = {  # any config on any laptop in half a minute, without data
     "data.synthetic_recordings": 16,
     "data.synthetic_frames": 64,
     "augment.mirror": (),  # the synthetic channels mean nothing
-    "augment.turn": (),
+    "augment.rotate": (),
     "augment.masks": 0,  # would hide most of so short a window
     "model.width": 16,
     "model.stride": 4,

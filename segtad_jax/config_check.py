@@ -87,13 +87,22 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
     for field in ("eval.snap_offset", "augment.mix_style"):
         part = _get(config, field)
         _require(0 <= part <= 1, f"{field} = {part} is not in 0..1.")
-    turned = config.augment.turn
+    for field in ("augment.mirror", "augment.rotate"):
+        channels = _get(config, field)
+        _require(
+            isinstance(channels, tuple)
+            and all(type(channel) is int for channel in channels)
+            and len(set(channels)) == len(channels),
+            f"{field} = {channels!r} is not a tuple of channels, each named once, such as (0, 3); "
+            "() leaves it out.",
+        )
+    rotated = len(config.augment.rotate)
     _require(
-        len(turned) % 2 == 0 and len(set(turned)) == len(turned),
-        f"augment.turn = {turned} are not pairs of channels, each named once: two axes of a "
-        "sensor, then two of the next, such as (1, 2, 4, 5); () turns nothing.",
+        rotated % 2 == 0,
+        f"augment.rotate names {rotated} channels, but they rotate two and two: two axes of a "
+        "sensor, then two of the next, such as (1, 2, 4, 5).",
     )
-    augmented = ("augment.masks", "augment.turn_degrees")
+    augmented = ("augment.masks", "augment.rotate_degrees")
     for field in (*augmented, "loss.snap", "eval.snap", "eval.boundary_power"):
         _require(_get(config, field) >= 0, f"{field} = {_get(config, field)}; 0 leaves it out.")
 
@@ -104,15 +113,15 @@ def check_channels(config: ConfigDict, num_channels: int, whose: str) -> None:
     Args:
         config: whose augmentation names channels.
         num_channels: C.
-        whose: channels they are, for the message: 'those of data/hapt/1.0.0'.
+        whose: C that is, for the message: a data set's directory, or a field.
     """
-    for field in ("augment.mirror", "augment.turn"):
+    for field in ("augment.mirror", "augment.rotate"):
         channels = _get(config, field) or (0,)
         first, last = min(channels), max(channels)
         _require(
             0 <= first <= last < num_channels,
-            f"{field} names channels {first} to {last}, but {whose} are 0 to {num_channels - 1}. "
-            f"Name channels that are there, or set {field} to ().",
+            f"{field} names channels {first} to {last}, but those of {whose} are 0 to "
+            f"{num_channels - 1}. Name channels that are there, or set {field} to ().",
         )
 
 

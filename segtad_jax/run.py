@@ -87,7 +87,7 @@ def train(
     last = config.train.steps
     span = profiling.parse(profile, last) if profile else None
     workdir.expect(config, dataset)
-    check_channels(config, dataset.num_channels, f"those of {dataset.directory}")
+    check_channels(config, dataset.num_channels, str(dataset.directory))
     recordings, held = split_holdout(
         dataset.recordings(config.data.train_split), config.data.holdout
     )

@@ -1,11 +1,13 @@
 """Augmentation: how much, where, and of whom."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from segtad_jax.augment import augment, augment_batch, mask_spans, mix_styles, turn
+from segtad_jax.augment import augment, augment_batch, mask_spans, mix_styles, rotate
 from segtad_jax.config import default
 
 
@@ -35,12 +37,12 @@ def test_half_of_the_windows_are_mirrored_whole() -> None:
     assert all(m or np.array_equal(x, features) for m, x in zip(times, found, strict=True))
 
 
-def test_a_turned_window_is_what_turned_axes_measure() -> None:
+def test_a_rotated_window_is_what_rotated_axes_measure() -> None:
     signal = np.random.default_rng(0).normal(size=(40, 7)).astype(np.float32)
     signal[30:] = 0.0
     angles = []
     for i in range(400):
-        found = np.asarray(turn(jax.random.key(i), signal, (1, 2, 5, 4), degrees=45.0))
+        found = np.asarray(rotate(jax.random.key(i), signal, (1, 2, 5, 4), degrees=45.0))
         np.testing.assert_array_equal(found[:, [0, 3, 6]], signal[:, [0, 3, 6]])
         assert not found[30:].any()
         before, after = ((x[:30, [1, 5]] + 1j * x[:30, [2, 4]]) for x in (signal, found))
@@ -52,13 +54,33 @@ def test_a_turned_window_is_what_turned_axes_measure() -> None:
     np.testing.assert_allclose(np.std(angles), 45.0, rtol=0.1)
 
 
-def test_each_window_is_turned_by_an_angle_of_its_own() -> None:
+def test_features_of_half_precision_are_rotated_in_single() -> None:
+    features = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = rotate(jax.random.key(0), features, (1, 2), degrees=30.0)
+    assert found.dtype == jnp.float32
+    expected = rotate(jax.random.key(0), features.astype(np.float32), (1, 2), degrees=30.0)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_each_window_of_a_batch_is_rotated_by_an_angle_of_its_own() -> None:
     settings = default().augment
-    settings.turn = (1, 2)
-    signal = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
-    windows = [np.asarray(augment(jax.random.key(i), signal, 40, settings)) for i in range(3)]
-    assert len({window[0, 1] for window in windows}) == 3
-    np.testing.assert_array_equal(windows[0][:, 0], signal[:, 0])
+    settings.rotate = (1, 2)
+    window = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    keys, frames = [*map(jax.random.key, range(3))], np.full(64, 40)
+    batch = (keys, np.stack([window] * 64), frames, np.arange(64))
+
+    def angles(degrees: float) -> np.ndarray:
+        settings.rotate_degrees = degrees
+        found = np.asarray(augment_batch(*batch, settings=settings))
+        np.testing.assert_array_equal(found[..., 0], batch[1][..., 0])
+        rotated = (found[:, 0, 1] + 1j * found[:, 0, 2]) / (window[0, 1] + 1j * window[0, 2])
+        return np.angle(rotated, deg=True)
+
+    assert len({*angles(30.0).round(3).tolist()}) == 64
+    np.testing.assert_allclose(angles(30.0), 3 * angles(10.0), atol=1e-3)
+    np.testing.assert_allclose(angles(0.0), 0.0, atol=1e-3)
 
 
 def test_styles_are_mixed_and_nothing_else() -> None:
@@ -132,7 +154,7 @@ def test_a_batch_is_augmented_as_its_settings_say_whatever_the_device() -> None:
     of = (keys, features, frames, position)
     np.testing.assert_array_equal(augment_batch(*of, settings=settings), features)
 
-    settings.update(noise=0.1, mirror=(0,), turn=(1, 2), masks=2, mask_frames=10)
+    settings.update(noise=0.1, mirror=(0,), rotate=(1, 2), masks=2, mask_frames=10)
     together = np.asarray(augment_batch(*of, settings=settings))
     parts = [
         augment_batch(keys, *(x[i : i + 2] for x in of[1:]), settings=settings) for i in (0, 2)
@@ -142,7 +164,7 @@ def test_a_batch_is_augmented_as_its_settings_say_whatever_the_device() -> None:
     assert hidden.any(axis=1).all()  # in every window
     assert len({tuple(row) for row in hidden.tolist()}) == 4  # not the same frames
 
-    settings.update(noise=0.0, mirror=(), turn=(), masks=0, mix_style=1.0)
+    settings.update(noise=0.0, mirror=(), rotate=(), masks=0, mix_style=1.0)
     mixed = mix_styles(keys[1], features, frames, position, probability=1.0, concentration=0.1)
     np.testing.assert_allclose(augment_batch(*of, settings=settings), mixed, atol=1e-6)
 

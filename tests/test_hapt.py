@@ -1,13 +1,20 @@
 """HAPT in both of its forms, against its annotations."""
 
 import json
+import pathlib
+import runpy
 
+import jax
 import numpy as np
 import pytest
 
 from prepare_cases import report_of
+from segtad_jax.augment import rotate
 from segtad_jax.data.dataset import open_dataset
+from segtad_jax.data.signals import window_statistics, with_context
 from segtad_jax.prepare import main
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def test_recipe(shared_data, tmp_path):
@@ -33,6 +40,25 @@ def test_recipe(shared_data, tmp_path):
     assert found["window"] == 320
     assert found["ceiling"]["strides"]["8"]["map"]["average"] == pytest.approx(0.793, abs=0.003)
     assert "Reyes-Ortiz" in (directory / "dataset_info.json").read_text()
+
+
+def test_rotated_channels_are_those_of_a_phone_elsewhere_at_the_waist():
+    config = runpy.run_path(str(ROOT / "configs" / "hapt.py"))["get_config"]()
+    signal = np.random.default_rng(0).normal(size=(300, 6))  # accelerometer, gyroscope: x is up
+
+    def features(samples):
+        return with_context(window_statistics(samples, 10))
+
+    own = features(signal)
+    assert own.shape[1] == config.data.num_channels
+    found = np.asarray(rotate(jax.random.key(0), own, config.augment.rotate, degrees=30.0))
+    angle = np.deg2rad(30.0) * float(jax.random.normal(jax.random.key(0)))
+    cos, sin = np.cos(angle), np.sin(angle)
+    elsewhere = signal @ np.kron(np.eye(2), [[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
+    means = np.flatnonzero(np.arange(own.shape[1]) % 18 < 6)
+    np.testing.assert_allclose(found[:, means], features(elsewhere)[:, means], atol=1e-5)
+    others = np.setdiff1d(np.arange(own.shape[1]), means)
+    np.testing.assert_allclose(found[:, others], own[:, others], atol=1e-5)
 
 
 def test_ucis_txt_files_give_the_same(shared_data, tmp_path, capsys):

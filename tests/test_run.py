@@ -224,7 +224,7 @@ def test_other_channels_or_classes_than_expected_are_named(data_dir: str, tmp_pa
         run.train(short(data_dir, data__num_channels=400), tmp_path)
     with pytest.raises(ValueError, match=r"data\.num_classes = 200, but .* has 3\."):
         run.train(short(data_dir, data__num_classes=200), tmp_path)
-    for field, channels in itertools.product(("mirror", "turn"), ((0, 16), (-1, 2))):
+    for field, channels in itertools.product(("mirror", "rotate"), ((0, 16), (-1, 2))):
         message = f"augment.{field} names channels {channels[0]} to {channels[1]}, .* are 0 to 15"
         with pytest.raises(ValueError, match=message):
             run.train(short(data_dir, **{f"augment__{field}": channels}), tmp_path)

@@ -90,9 +90,7 @@ def test_wrong_use(field: str, names: list[str], message: str) -> None:
 def test_channels_that_the_features_will_not_have() -> None:
     config = small_config(data__num_channels=CHANNELS, data__num_classes=CLASSES)
     config.augment.mirror = (0, CHANNELS)
-    message = (
-        f"names channels 0 to {CHANNELS}, but by data.num_channels they are 0 to {CHANNELS - 1}"
-    )
+    message = rf"channels 0 to {CHANNELS}, but those of data\.num_channels = {CHANNELS} are 0 to "
     with pytest.raises(ValueError, match=message):
         compile_check.check_slices(config, ["v5e:2x2"])
 

@@ -66,7 +66,7 @@ BEYOND = {  # the paper
     "augment__mirror": (1, 2),
     "augment__mix_style": 0.5,
     "augment__masks": 2,
-    "augment__turn": (2, 3),
+    "augment__rotate": (2, 3),
     "augment__mask_frames": 16,
     "loss__snap": 2,
 }
