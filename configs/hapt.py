@@ -22,9 +22,9 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.num_bins = 16
     config.model.input_highway = True
     config.sampling.seeds = 25
-    # Where at the waist the phone sits turns y and z of both sensors, the axes across the body,
-    # into one another: from recording to recording by 24 degrees (standard deviation). It turns
-    # their means likewise, 4 of a frame's 18 statistics, at each of 9 offsets.
+    # Elsewhere at the waist a phone measures y and z of both sensors, the axes across the body,
+    # rotated: from recording to recording by 24 degrees (standard deviation, as people lie). So it
+    # does their means, 4 of a frame's 18 statistics, at each of 9 offsets.
     config.augment.rotate = tuple(18 * i + mean for i in range(9) for mean in (1, 2, 4, 5))
     config.augment.mix_style = 1.0
     config.augment.mix_concentration = 0.3

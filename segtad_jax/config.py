@@ -89,7 +89,7 @@ def default() -> ConfigDict:
     augment.noise = 0.0  # standard deviation of what is added to every value
     augment.mirror = ()  # channels that change sign, together, in half of the windows
     augment.rotate = ()  # channels, two and two, that rotate as the axes of a sensor do
-    augment.rotate_degrees = 30.0  # standard deviation of a window's angle; phones at the waist: 24
+    augment.rotate_degrees = 30.0  # standard deviation of a window's angle (HAPT's phones: 24)
     augment.mix_style = 0.0  # part of the windows that take mean and deviation towards another's
     augment.mix_concentration = 0.1  # of the other's share: Beta(0.1, 0.1), mostly none or all
     augment.masks = 0  # spans of a window whose features are hidden
