@@ -33,6 +33,8 @@ POSITIVE = (
     ),
 )
 
+CHANNELS = ("augment.mirror", "augment.rotate")  # each a tuple of channels of the features
+
 
 def check(config: ConfigDict, num_devices: int = 1) -> None:
     """Raises ValueError, with the offending numbers and what to do, if the config cannot be run."""
@@ -87,7 +89,7 @@ def check(config: ConfigDict, num_devices: int = 1) -> None:
     for field in ("eval.snap_offset", "augment.mix_style"):
         part = _get(config, field)
         _require(0 <= part <= 1, f"{field} = {part} is not in 0..1.")
-    for field in ("augment.mirror", "augment.rotate"):
+    for field in CHANNELS:
         channels = _get(config, field)
         _require(
             isinstance(channels, tuple)
@@ -115,7 +117,7 @@ def check_channels(config: ConfigDict, num_channels: int, whose: str) -> None:
         num_channels: C.
         whose: C that is, for the message: a data set's directory, or a field.
     """
-    for field in ("augment.mirror", "augment.rotate"):
+    for field in CHANNELS:
         channels = _get(config, field) or (0,)
         first, last = min(channels), max(channels)
         _require(

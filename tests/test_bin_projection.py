@@ -74,11 +74,13 @@ def test_both_orders_in_float64_are_the_bins_and_the_linear_layer(
                 )
 
 
+# Far from zero a running sum that is not centred is off by 2.6e-4 of the mean and more.
+@pytest.mark.parametrize(("offset", "bound"), [(0, 1e-3), (100, 1e-4)])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_float32_keeps_its_digits_on_features_that_drift(interpolation):
+def test_float32_keeps_its_digits_on_features_that_drift(interpolation, offset, bound):
     rng = np.random.default_rng(0)
     # From 10 to -10 within the video, and an offset: what a running sum cancels worst.
-    drift = 10 * np.cos(np.linspace(0, np.pi, 1000))[:, None] + rng.normal(size=8)
+    drift = 10 * np.cos(np.linspace(0, np.pi, 1000))[:, None] + offset + rng.normal(size=8)
     features = (rng.normal(size=(1000, 8)) + drift).astype(np.float32)
     kernel = rng.normal(size=(32, 8, 8)) / 16
     grid = align.lattice(1000, 8, 32, interpolation=interpolation)
@@ -91,7 +93,7 @@ def test_float32_keeps_its_digits_on_features_that_drift(interpolation):
         found, pull = jax.vjp(jax.jit(form), features, kernel.astype(np.float32))
         assert found.dtype == jnp.float32
         # CPUs sum in different orders: the worst of 63,000 values was off by 5.7e-4 on one.
-        assert np.abs(found - exact).max() < 1e-3 * np.abs(exact).mean()
+        assert np.abs(found - exact).max() < bound * np.abs(exact).mean()
         gradients = pull(jnp.asarray(outer, jnp.float32))
         for gradient, expected in zip(gradients, exact_gradients, strict=True):
             assert gradient.dtype == jnp.float32

@@ -64,9 +64,9 @@ BEYOND = {  # the paper
     "model__input_highway": True,
     "augment__noise": 0.3,
     "augment__mirror": (1, 2),
+    "augment__rotate": (2, 3),
     "augment__mix_style": 0.5,
     "augment__masks": 2,
-    "augment__rotate": (2, 3),
     "augment__mask_frames": 16,
     "loss__snap": 2,
 }
