@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from benchmarks import measure, programs
 from benchmarks.measure import Effort, Report, Row
-from segtad_jax import config as config_lib
-from segtad_jax.config_flag import CONFIG, parse
+from segtad_jax.config import defaults as config_lib
+from segtad_jax.config.flag import CONFIG, parse
 
 
 class Measured(NamedTuple):

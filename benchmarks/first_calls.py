@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.measure import MB, Memory, Row, in_fresh_process
 from benchmarks.programs import Inference, Training, start
-from segtad_jax import parallel, startup
+from segtad_jax.runtime import parallel, startup
 
 CALLS = 3  # after which memory no longer grows
 

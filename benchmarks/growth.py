@@ -24,9 +24,9 @@ from ml_collections import ConfigDict
 from benchmarks import command, inference, measure
 from benchmarks.measure import MB, Effort, Memory, Row
 from benchmarks.programs import Inference, num_proposals, start
-from segtad_jax import parallel
-from segtad_jax.config_check import check
-from segtad_jax.report import style
+from segtad_jax.config.check import check
+from segtad_jax.evaluation.report import style
+from segtad_jax.runtime import parallel
 
 FRAMES = flags.DEFINE_list("frames", "256,512,1000,2000,4000", "T, with the config's stride.")
 STRIDES = flags.DEFINE_list("strides", "4,8,20,40", "Strides, with the config's T.")

@@ -24,10 +24,11 @@ from ml_collections import ConfigDict
 from benchmarks import command, first_calls, flops, measure, stages
 from benchmarks.measure import Effort, Row
 from benchmarks.programs import Inference, num_proposals, sizes
-from segtad_jax import detections, parallel
+from segtad_jax import postprocess
 from segtad_jax.data import pipeline, synthetic
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.ops.videos import over_videos
+from segtad_jax.runtime import parallel
 
 VIDEO_SCORES = flags.DEFINE_bool("video_scores", False, "Proposals get their labels from a file.")
 BATCHES = 8  # that `detect` goes through, so that its start counts little
@@ -83,13 +84,13 @@ def stage_functions(program: Inference, inputs: dict[str, np.ndarray], share: in
     segments = grid(config).segments
 
     @jax.jit
-    def candidates(outputs: Any, batch: Any) -> detections.Candidates:
+    def candidates(outputs: Any, batch: Any) -> postprocess.Candidates:
         of_windows = batch["num_frames"], batch["cut"]
-        return detections.of_batch(outputs, segments, *of_windows, config.eval, finish=False)
+        return postprocess.of_batch(outputs, segments, *of_windows, config.eval, finish=False)
 
     @jax.jit
-    def select(found: detections.Candidates) -> detections.Selected:
-        return over_videos(functools.partial(detections.select, settings=config.eval), found)
+    def select(found: postprocess.Candidates) -> postprocess.Selected:
+        return over_videos(functools.partial(postprocess.select, settings=config.eval), found)
 
     def made() -> None:
         windows = pipeline.inference_windows(program.recordings, config.data.num_frames, 0.0)

@@ -20,11 +20,11 @@ from ml_collections import ConfigDict
 from benchmarks import command, measure
 from benchmarks.measure import Effort, Row
 from benchmarks.programs import STORED, Training, world
-from segtad_jax import parallel
 from segtad_jax.data import pipeline, synthetic
 from segtad_jax.data.dataset import Dataset, find_all, open_dataset
 from segtad_jax.data.records import feature_spec, serialiser
 from segtad_jax.data.writer import ShardWriter
+from segtad_jax.runtime import parallel
 
 DATA = flags.DEFINE_string("data", None, "Folder for the shards; those of an earlier call are used")
 VIDEOS = flags.DEFINE_integer("videos", 64, "Recordings to write.", lower_bound=1)

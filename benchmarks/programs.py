@@ -10,14 +10,15 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from segtad_jax import parallel, startup, train
-from segtad_jax.config_check import check
+from segtad_jax import train
+from segtad_jax.config.check import check
 from segtad_jax.data import pipeline, synthetic
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.data.records import feature_spec
 from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.optim import optimizer
+from segtad_jax.runtime import parallel, startup
 
 STORED = np.float16  # as `prepare` stores features
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from benchmarks import command, first_calls, measure
 from benchmarks.measure import Row
 from benchmarks.programs import num_proposals
-from segtad_jax.config_check import check
+from segtad_jax.config.check import check
 
 FRAMES = flags.DEFINE_list("frames", "1000,4000", "T of the grids whose constants are built.")
 PROCESSES = 3  # of each figure that compiles nothing

@@ -19,9 +19,10 @@ from ml_collections import ConfigDict
 from benchmarks import command, first_calls, flops, measure, stages
 from benchmarks.measure import Effort, Row
 from benchmarks.programs import Training, num_sampled, sizes
-from segtad_jax import parallel, targets
+from segtad_jax import targets
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.ops import sampling
+from segtad_jax.runtime import parallel
 
 STEPS = 4  # that the loop makes at once
 

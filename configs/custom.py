@@ -4,8 +4,8 @@
 
 DATA is what prepare was given as --output, or DATA/NAME/VERSION where that holds several data sets.
 T, C and the classes are those that prepare wrote; the zeros, the -1 and the empty tuple below stand
-for what `segtad_jax.fit` chooses by stated rules, and prints with its reasons. A field that the
-command line sets stays as it is set.
+for what `segtad_jax.config.fit` chooses by stated rules, and prints with its reasons. A field that
+the command line sets stays as it is set.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from segtad_jax.trained import Trained
+    from segtad_jax.predict.trained import Trained
 
 __version__ = "0.1.0"
 
@@ -14,6 +14,6 @@ def load(checkpoint: str) -> "Trained":
     Args:
         checkpoint: RUN or RUN/STEP, where RUN is the --workdir of a training.
     """
-    from segtad_jax.trained import load as load_trained
+    from segtad_jax.predict.trained import load as load_trained
 
     return load_trained(checkpoint)

@@ -1,4 +1,4 @@
-"""A trained model over recordings: windows -> candidates on the devices -> detections."""
+"""A trained model over recordings: windows -> candidates on the devices -> postprocess."""
 
 import collections
 import functools
@@ -13,14 +13,15 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from segtad_jax import detections, parallel
+from segtad_jax import postprocess
 from segtad_jax.data import pipeline
+from segtad_jax.data.class_scores import read_class_scores
 from segtad_jax.data.dataset import Dataset, Recording
-from segtad_jax.detections import Candidates, Detection, Selected
 from segtad_jax.evaluation import scoring
 from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
-from segtad_jax.evaluation.class_scores import read_class_scores
 from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.postprocess import Candidates, Detection, Selected
+from segtad_jax.runtime import parallel
 
 
 class Detector:
@@ -48,19 +49,19 @@ class Detector:
 
         def predict(variables: Any, batch: dict[str, jax.Array], finish: bool) -> Any:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
-            return detections.of_batch(
+            return postprocess.of_batch(
                 outputs, segments, batch["num_frames"], batch["cut"], settings, finish
             )
 
         def frames_step(variables: Any, batch: dict[str, jax.Array]) -> jax.Array:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
             # What else is in them is not computed.
-            return jax.nn.softmax(detections.class_logits(outputs))
+            return jax.nn.softmax(postprocess.class_logits(outputs))
 
         # A recording that is one window is finished on the device; else its windows are pooled.
         self.predict_step = _with_window(functools.partial(predict, finish=True), devices)
         self._predict_windows = _with_window(functools.partial(predict, finish=False), devices)
-        self._select = jax.jit(functools.partial(detections.select, settings=settings))
+        self._select = jax.jit(functools.partial(postprocess.select, settings=settings))
         self._predict_frames = _with_window(frames_step, devices)
 
     def detect(
@@ -87,9 +88,9 @@ class Detector:
             recording = recordings[number]
             scores = video_scores.get(recording.video)
             classes = self._classes if scores is None else ("",)
-            detected = detections.in_seconds(selected, classes, recording.rate, recording.duration)
+            detected = postprocess.in_seconds(selected, classes, recording.rate, recording.duration)
             if scores is not None:
-                detected = detections.with_video_classes(detected, scores, self._config.eval)
+                detected = postprocess.with_video_classes(detected, scores, self._config.eval)
             found[recording.video] = detected
 
         parts: dict[int, dict[int, Candidates]] = collections.defaultdict(dict)
@@ -105,7 +106,7 @@ class Detector:
             if not waiting[number]:
                 pieces = sorted(parts.pop(number).items())
                 offsets = [windows[i].offset for i, _ in pieces]
-                pooled = detections.pool([candidates for _, candidates in pieces], offsets)
+                pooled = postprocess.pool([candidates for _, candidates in pieces], offsets)
                 finish(number, jax.device_get(self._select(pooled)))
         unseen = [recordings[r].video for r, count in waiting.items() if count]
         if unseen:

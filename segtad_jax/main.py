@@ -13,8 +13,10 @@ import sys
 import jax
 from absl import app, flags
 
-from segtad_jax import compile_check, parallel, run, startup, stopping
-from segtad_jax.config_flag import CONFIG, parse
+from segtad_jax import run
+from segtad_jax.config.flag import CONFIG, parse
+from segtad_jax.runtime import parallel, preemption, startup
+from segtad_jax.tpu import slices
 
 log = logging.getLogger("segtad_jax")  # of the package; this file may be called __main__
 
@@ -72,9 +74,9 @@ def main(argv: list[str]) -> None:
         if _DEBUG.value:
             raise
         sys.exit(f"error: {error}{_after(error)}")
-    except stopping.StoppedError:
+    except preemption.StoppedError:
         log.info("stopped and saved; run the same command to go on")
-        sys.exit(stopping.STATUS)
+        sys.exit(preemption.STATUS)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error) and not _DEBUG.value:
             sys.exit(
@@ -110,7 +112,7 @@ def _act() -> int:
     told = logging.DEBUG if _DEBUG.value else logging.INFO
     log.setLevel(told if talks else logging.WARNING)
     if _MODE.value == "compile":
-        return compile_check.check_slices(CONFIG.value, _TOPOLOGY.value)
+        return slices.check_slices(CONFIG.value, _TOPOLOGY.value)
     startup.keep_compiled_programs()
     if _MODE.value == "train":
         run.train(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)

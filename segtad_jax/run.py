@@ -20,22 +20,31 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from segtad_jax import config as config_lib
-from segtad_jax import fit, parallel, profiling, startup, workdir
-from segtad_jax.checkpoint import Checkpoints, Saved, kept_steps, locate, restore_variables
-from segtad_jax.config_check import check, check_channels
-from segtad_jax.data.builder import open_or_build
+from segtad_jax.checkpoint import run_folder
+from segtad_jax.checkpoint.store import (
+    Checkpoints,
+    Saved,
+    kept_steps,
+    locate,
+    restore_variables,
+)
+from segtad_jax.checkpoint.transfer import start_from
+from segtad_jax.config import defaults as config_lib
+from segtad_jax.config import fit
+from segtad_jax.config.check import check, check_channels
 from segtad_jax.data.dataset import Dataset
-from segtad_jax.detections import write_detections, write_json
+from segtad_jax.data.embedded import open_or_build
 from segtad_jax.detector import Detector, annotations, ceiling, evaluate
-from segtad_jax.metric_logger import FILE as METRICS_LOG
-from segtad_jax.metric_logger import MetricLogger
+from segtad_jax.evaluation.report.curves import draw_training_curves
+from segtad_jax.evaluation.report.page import Run, write_report
+from segtad_jax.evaluation.report.videos import Segmentation
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
-from segtad_jax.report.curves import draw_training_curves
-from segtad_jax.report.page import Run, write_report
-from segtad_jax.report.videos import Segmentation
-from segtad_jax.stopping import Stop, StoppedError
+from segtad_jax.postprocess import write_detections, write_json
+from segtad_jax.runtime import parallel, profiling, startup
+from segtad_jax.runtime.metric_log import FILE as METRICS_LOG
+from segtad_jax.runtime.metric_log import MetricLogger
+from segtad_jax.runtime.preemption import Stop, StoppedError
 from segtad_jax.train import (
     TrainState,
     boundary_bias,
@@ -45,7 +54,6 @@ from segtad_jax.train import (
     run_steps,
     split_holdout,
 )
-from segtad_jax.transfer import start_from
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +86,7 @@ def train(
     """
     folder = epath.Path(folder)
     parallel.require_shared(folder)
-    start = workdir.starting_point(folder, checkpoint)
+    start = run_folder.starting_point(folder, checkpoint)
     if finished := _finished(folder, config):
         return finished
     config, dataset = _prepared(config)
@@ -86,7 +94,7 @@ def train(
         return finished
     last = config.train.steps
     span = profiling.parse(profile, last) if profile else None
-    workdir.expect(config, dataset)
+    run_folder.expect(config, dataset)
     check_channels(config, dataset.num_channels, str(dataset.directory))
     recordings, held = split_holdout(
         dataset.recordings(config.data.train_split), config.data.holdout
@@ -103,7 +111,7 @@ def train(
     if start and not kept_steps(folder):
         variables = start_from(start, state.variables, dataset.classes)
         state = dataclasses.replace(state, **variables)
-    workdir.claim(folder, config, dataset, start)
+    run_folder.claim(folder, config, dataset, start)
 
     with (
         stop.listening(),
@@ -232,7 +240,7 @@ def evaluate_checkpoint(
     """
     source, step = locate(checkpoint or str(folder))
     config, dataset = _prepared(config)
-    workdir.refuse_other(source, config, dataset, workdir.MODEL_FIELDS)
+    run_folder.refuse_other(source, config, dataset, run_folder.MODEL_FIELDS)
     model = SegTAD(config, len(dataset.classes))
     like = jax.eval_shape(lambda: create_variables(config, model, dataset.num_channels))
     variables = restore_variables(source, step, like)
@@ -240,7 +248,7 @@ def evaluate_checkpoint(
     log.info("evaluating step %d of %s", step, source)
     folder = epath.Path(folder)
     parallel.require_shared(folder)
-    workdir.refuse_results(folder, config, dataset, step)
+    run_folder.refuse_results(folder, config, dataset, step)
     folder.mkdir(parents=True, exist_ok=True)
     detector = Detector(config, dataset.classes)
     return _conclude(config, folder, dataset, detector, variables, step)
@@ -310,10 +318,10 @@ def _prepared(config: ConfigDict) -> tuple[ConfigDict, Dataset]:
 def _finished(folder: epath.Path, config: ConfigDict) -> dict[str, Any] | None:
     """The results, shown, if the folder holds all of this run: metrics.json is written last."""
     path = folder / "metrics.json"
-    if not path.exists() or not (folder / workdir.FILE).exists():
+    if not path.exists() or not (folder / run_folder.FILE).exists():
         return None
     metrics = json.loads(path.read_text())
-    if metrics.get("step") != config.train.steps or workdir.other_fields(folder, config):
+    if metrics.get("step") != config.train.steps or run_folder.other_fields(folder, config):
         return None
     log.info("%s is finished: %d steps are trained and evaluated.", folder, metrics["step"])
     show(metrics)

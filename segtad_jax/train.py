@@ -15,13 +15,14 @@ import optax
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from segtad_jax import losses, optim, parallel, targets
+from segtad_jax import losses, optim, targets
 from segtad_jax.augment import augment_batch
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.ops import refine, sampling
 from segtad_jax.ops.boundaries import snap
+from segtad_jax.runtime import parallel
 
 Batch = Mapping[str, Any]  # of data.pipeline, on the device
 Metrics = dict[str, Float[Array, ""]]

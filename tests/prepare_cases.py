@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from segtad_jax.prepare import main
+from segtad_jax.prepare.__main__ import main
 from test_features import write
 
 RATE = 2.0  # features a second

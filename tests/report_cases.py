@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from segtad_jax.evaluation.report.page import Other, Run, write_report
+from segtad_jax.evaluation.report.videos import Segmentation
 from segtad_jax.evaluation.scoring import evaluate
-from segtad_jax.report.page import Other, Run, write_report
-from segtad_jax.report.videos import Segmentation
 
 EVIL_VIDEO = "</script><script>document.title='pwned'</script><img src=x onerror=alert(1)>"
 EVIL_LABEL = "<b>bold</b> \"quoted\" 'too' & $\\frac{$"

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from segtad_jax.ablations import ABLATIONS, MEASURES, TABLES
-from segtad_jax.config import PLAIN, RUNLOCAL, default, flatten, with_arguments
-from segtad_jax.config_check import check
+from segtad_jax.config.ablations import ABLATIONS, MEASURES, TABLES
+from segtad_jax.config.check import check
+from segtad_jax.config.defaults import PLAIN, RUNLOCAL, default, flatten, with_arguments
 from segtad_jax.models.segtad import SegTAD
 from tests.test_config import CONFIGS, load
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from segtad_jax import run
-from segtad_jax.data.annotations import read_annotations
-from segtad_jax.prepare import main as prepare
+from segtad_jax.prepare.__main__ import main as prepare
+from segtad_jax.prepare.annotations import read_annotations
 from tests.test_config import ROOT_CONFIGS, load
 
 

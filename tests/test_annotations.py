@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segtad_jax.data.annotation_files import Action, AnnotationError, bare
-from segtad_jax.data.annotations import Video, checked_actions, read_annotations, read_durations
 from segtad_jax.data.defects import KINDS
+from segtad_jax.prepare.annotation_files import Action, AnnotationError, bare
+from segtad_jax.prepare.annotations import Video, checked_actions, read_annotations, read_durations
 
 
 def written(folder, content, name="annotations.json"):

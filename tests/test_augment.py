@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from segtad_jax.augment import augment, augment_batch, mask_spans, mix_styles, rotate
-from segtad_jax.config import default
+from segtad_jax.config.defaults import default
 
 
 def test_noise_has_its_size_and_padding_none() -> None:

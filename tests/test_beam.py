@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from segtad_jax.data.dataset import open_dataset
-from segtad_jax.prepare import main
+from segtad_jax.prepare.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 

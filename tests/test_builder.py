@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from segtad_jax.config import default
+from segtad_jax.config.defaults import default
 from segtad_jax.data import synthetic
-from segtad_jax.data.builder import build, open_or_build
 from segtad_jax.data.dataset import open_dataset
+from segtad_jax.data.embedded import build, open_or_build
 from segtad_jax.data.records import Record
 
 CLASSES = ("run", "jump", "eat")  # not in sorted order, which is eat, jump, run

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from segtad_jax import contents
-from segtad_jax.checkpoint import (
+from segtad_jax.checkpoint import __main__ as contents
+from segtad_jax.checkpoint.store import (
     Checkpoints,
     kept_steps,
     locate,
@@ -21,7 +21,7 @@ from segtad_jax.checkpoint import (
     restore_variables,
     split,
 )
-from segtad_jax.config import default, flatten
+from segtad_jax.config.defaults import default, flatten
 from tests.object_store import bucket_in
 
 PARAMS = {"a": {"kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3)}, "b": np.ones(2)}

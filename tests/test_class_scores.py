@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from segtad_jax.evaluation.class_scores import read_class_scores
+from segtad_jax.data.class_scores import read_class_scores
 from segtad_jax.evaluation.json_files import InputError
 
 CLASSES = ["dive", "run", "swim"]

@@ -6,9 +6,9 @@ import pathlib
 import pytest
 from ml_collections import ConfigDict
 
-from segtad_jax.config import PAPER, default, differences, flatten, with_arguments
-from segtad_jax.config_check import check
-from segtad_jax.fit import open_fields
+from segtad_jax.config.check import check
+from segtad_jax.config.defaults import PAPER, default, differences, flatten, with_arguments
+from segtad_jax.config.fit import open_fields
 
 ROOT_CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 CONFIGS = sorted(ROOT_CONFIGS.glob("*.py"))

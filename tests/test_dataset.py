@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from segtad_jax.data.builder import build
 from segtad_jax.data.dataset import INDEX, find, find_all, open_dataset
+from segtad_jax.data.embedded import build
 from segtad_jax.data.records import Record
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segtad_jax import detections
-from segtad_jax.config import default
+from segtad_jax import postprocess
+from segtad_jax.config.defaults import default
 from segtad_jax.ops.proposals import proposal_grid
 
 T, D = 16, 3
@@ -51,11 +51,11 @@ def test_class_scores_are_means_over_the_proposals_frames(
     expected = np.stack([of_frames(p[i:j]) for i, j in GRID])
     if renormalise:
         expected /= expected.sum(1, keepdims=True)
-    found = detections.frame_class_scores(outputs["frame_logits"], GRID, renormalise, mean)
+    found = postprocess.frame_class_scores(outputs["frame_logits"], GRID, renormalise, mean)
     np.testing.assert_allclose(found, expected, rtol=2e-5)
     some = {"renormalise": renormalise, "class_mean": mean, "min_score": 0.0}
     whole = jnp.zeros(2, bool)
-    scores = detections.candidates(outputs, GRID, jnp.int32(T), whole, settings(**some)).scores
+    scores = postprocess.candidates(outputs, GRID, jnp.int32(T), whole, settings(**some)).scores
     proposals = 1 / (1 + np.exp(-np.asarray(outputs["proposal_logits"], np.float64)))
     np.testing.assert_allclose(scores, (proposals.prod(1)[:, None] * expected).T, rtol=5e-5)
 
@@ -63,7 +63,7 @@ def test_class_scores_are_means_over_the_proposals_frames(
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
 def test_renormalising_a_certain_background_is_no_nan(mean: str) -> None:
     logits = jnp.zeros((T, D + 1)).at[:, 0].set(1e4)
-    found = detections.frame_class_scores(logits, GRID, True, mean)
+    found = postprocess.frame_class_scores(logits, GRID, True, mean)
     np.testing.assert_allclose(found, 0.0 if mean == "arithmetic" else 1 / D, rtol=1e-5)
 
 
@@ -83,7 +83,7 @@ def test_candidates_against_a_loop(outputs, fusion: str, power: float) -> None:
         score = s[row].prod() * p[i:j].mean(0) * (starts[i] * ends[j - 1]) ** power
         fused = score if fusion == "product" else np.sqrt(score)
         expected[:, row] = np.where(score > 0.05, fused, -np.inf)
-    found = detections.candidates(
+    found = postprocess.candidates(
         outputs,
         GRID,
         jnp.int32(num_frames),
@@ -97,14 +97,14 @@ def test_candidates_against_a_loop(outputs, fusion: str, power: float) -> None:
 def test_the_classifier_names_the_classes_where_there_is_one(outputs) -> None:
     of = (GRID, jnp.int32(T), jnp.array([False, False]), settings(min_score=0.0))
     other = {**outputs, "frame_logits": -outputs["frame_logits"]}
-    found = detections.candidates({**other, "class_logits": outputs["frame_logits"]}, *of)
-    np.testing.assert_array_equal(found.scores, detections.candidates(outputs, *of).scores)
-    assert (found.scores != detections.candidates(other, *of).scores).any()
+    found = postprocess.candidates({**other, "class_logits": outputs["frame_logits"]}, *of)
+    np.testing.assert_array_equal(found.scores, postprocess.candidates(outputs, *of).scores)
+    assert (found.scores != postprocess.candidates(other, *of).scores).any()
 
 
 def test_a_proposal_that_touches_an_inner_edge_is_dropped(outputs) -> None:
     for cut, dropped in [((True, False), GRID[:, 0] == 0), ((False, True), GRID[:, 1] == T)]:
-        found = detections.candidates(
+        found = postprocess.candidates(
             outputs, GRID, jnp.int32(T), jnp.array(cut), settings(min_score=0.0)
         )
         np.testing.assert_array_equal(np.isfinite(found.scores), np.tile(~dropped, (D, 1)))
@@ -114,48 +114,48 @@ def test_candidates_are_snapped_but_keep_the_scores_of_their_grid_proposal(outpu
     at_start, at_end = jnp.full(T, -9.0).at[5].set(9.0), jnp.full(T, -9.0).at[8].set(9.0)
     outputs |= {"start_logits": at_start, "end_logits": at_end}
     of = (outputs, GRID, jnp.int32(T), jnp.array([False, False]))
-    plain = detections.candidates(*of, settings(min_score=0.0))
-    snapped = detections.candidates(*of, settings(min_score=0.0, snap=2))
+    plain = postprocess.candidates(*of, settings(min_score=0.0))
+    snapped = postprocess.candidates(*of, settings(min_score=0.0, snap=2))
     np.testing.assert_array_equal(snapped.scores, plain.scores)
     moved = plain.segments + jnp.array([1.0, 1.0])
     ours = (plain.segments == jnp.array([4.0, 8.0])).all(-1)
     assert ours.sum() == 1
     np.testing.assert_array_equal(snapped.segments[ours], moved[ours])
     file = settings(class_scores="scores.json", snap=2)  # labels come later: one class, all rows
-    assert [5.0, 9.0] in detections.candidates(*of, file).segments.tolist()
+    assert [5.0, 9.0] in postprocess.candidates(*of, file).segments.tolist()
 
 
 def test_snapped_boundaries_lie_in_their_frames_and_in_the_window(outputs) -> None:
     outputs["end_logits"] = jnp.full(T, -9.0).at[12].set(9.0)
     of = (outputs, GRID, jnp.int32(13), jnp.array([False, False]))
-    edges = detections.candidates(*of, settings(snap=2)).segments
-    middles = detections.candidates(*of, settings(snap=2, snap_offset=0.5))
+    edges = postprocess.candidates(*of, settings(snap=2)).segments
+    middles = postprocess.candidates(*of, settings(snap=2, snap_offset=0.5))
     assert edges.max() == 13  # the end of the last frame
     np.testing.assert_array_equal(middles.segments, np.minimum(edges + 0.5, 13))
-    scores = detections.candidates(*of, settings(snap=2, boundary_power=0.5)).scores
+    scores = postprocess.candidates(*of, settings(snap=2, boundary_power=0.5)).scores
     of_middles = settings(snap=2, boundary_power=0.5, snap_offset=0.5)
-    np.testing.assert_array_equal(detections.candidates(*of, of_middles).scores, scores)
+    np.testing.assert_array_equal(postprocess.candidates(*of, of_middles).scores, scores)
 
 
 def test_snapped_boundaries_are_averaged_over_their_scores(outputs) -> None:
     logits = jnp.full(T, -40.0).at[jnp.array([5, 6])].set(jnp.array([2.0, 0.0]))
     outputs |= {"start_logits": logits, "end_logits": jnp.full(T, -40.0).at[11].set(9.0)}
     of = (outputs, GRID, jnp.int32(T), jnp.array([False, False]))
-    plain = detections.candidates(*of, settings(snap=2, snap_offset=0.5))
-    spread = detections.candidates(*of, settings(snap=2, snap_mean=True, snap_offset=0.5))
+    plain = postprocess.candidates(*of, settings(snap=2, snap_offset=0.5))
+    spread = postprocess.candidates(*of, settings(snap=2, snap_mean=True, snap_offset=0.5))
     np.testing.assert_array_equal(spread.scores, plain.scores)
     ours = (plain.segments == jnp.array([5.5, 12.5])).all(-1)
     assert ours.any()
     share = 1 / (1 + np.e)  # odds of e^2 against 1, their roots
     expected = np.tile([5.5 + share, 12.5], (int(ours.sum()), 1))
     np.testing.assert_allclose(spread.segments[ours], expected, atol=1e-4)
-    grid = detections.candidates(*of, settings(snap_mean=True))  # not without snapping
+    grid = postprocess.candidates(*of, settings(snap_mean=True))  # not without snapping
     np.testing.assert_array_equal(grid.segments, GRID)
 
 
 def test_refined_segments_take_the_place_of_the_grid(outputs) -> None:
     refined = jnp.asarray(GRID + np.array([0.25, 0.5]), jnp.float32)
-    found = detections.candidates(
+    found = postprocess.candidates(
         outputs | {"segments": refined}, GRID, jnp.int32(T), jnp.array([False, False]), settings()
     )
     np.testing.assert_array_equal(found.segments, refined)
@@ -175,7 +175,7 @@ def slow_soft_nms(segments: np.ndarray, scores: np.ndarray, sigma: float) -> lis
     return out
 
 
-def random_windows(number: int) -> tuple[list[detections.Candidates], list[int]]:
+def random_windows(number: int) -> tuple[list[postprocess.Candidates], list[int]]:
     random = np.random.default_rng(number)
     windows = []
     for _ in range(number):
@@ -183,17 +183,17 @@ def random_windows(number: int) -> tuple[list[detections.Candidates], list[int]]
         scores[:, random.integers(0, 8, 2)] = -np.inf
         start = random.integers(0, 12, 8)
         segments = np.stack([start, start + random.integers(2, 9, 8)], -1).astype(np.float32)
-        windows.append(detections.Candidates(scores, segments))
+        windows.append(postprocess.Candidates(scores, segments))
     return windows, [10 * i for i in range(number)]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 def test_windows_are_pooled_and_suppressed_once_per_class(number: int) -> None:
     windows, offsets = random_windows(number)
-    pooled = detections.pool(windows, offsets)
+    pooled = postprocess.pool(windows, offsets)
     assert pooled.scores.shape == (D, 8 * {1: 1, 2: 2, 3: 4, 5: 8}[number])
-    selected = jax.device_get(detections.select(pooled, settings(max_detections=12)))
-    found = detections.in_seconds(selected, ["a", "b", "c"], rate=5.0, duration=9.0)
+    selected = jax.device_get(postprocess.select(pooled, settings(max_detections=12)))
+    found = postprocess.in_seconds(selected, ["a", "b", "c"], rate=5.0, duration=9.0)
     expected = []
     for d in range(D):
         scores = np.concatenate([w.scores[d] for w in windows]).astype(float)
@@ -215,13 +215,13 @@ def test_windows_are_pooled_and_suppressed_once_per_class(number: int) -> None:
 @pytest.mark.parametrize(("fusion", "top"), [("product", 1), ("product", 2), ("sqrt", 2)])
 def test_labels_of_a_video_come_from_a_file(outputs, fusion: str, top: int) -> None:
     chosen = settings(class_scores="file.json", fusion=fusion, top_classes=top)
-    found = detections.candidates(outputs, GRID, jnp.int32(T), jnp.zeros(2, bool), chosen)
+    found = postprocess.candidates(outputs, GRID, jnp.int32(T), jnp.zeros(2, bool), chosen)
     s = 1 / (1 + np.exp(-np.asarray(outputs["proposal_logits"], np.float64)))
     np.testing.assert_allclose(found.scores, s.prod(1)[None], rtol=1e-5)
 
-    proposals = [detections.Detection(0.0, 4.0, "", 0.5), detections.Detection(2.0, 3.0, "", 0.4)]
+    proposals = [postprocess.Detection(0.0, 4.0, "", 0.5), postprocess.Detection(2.0, 3.0, "", 0.4)]
     scores = {"run": 0.2, "jump": 0.7, "throw": 0.1}
-    labelled = detections.with_video_classes(proposals, scores, chosen)
+    labelled = postprocess.with_video_classes(proposals, scores, chosen)
     expected = [(0.0, "jump", 0.35), (2.0, "jump", 0.28), (0.0, "run", 0.1), (2.0, "run", 0.08)]
     expected = [e for e in expected if top == 2 or e[1] == "jump"]
     power = 0.5 if fusion == "sqrt" else 1.0
@@ -230,16 +230,16 @@ def test_labels_of_a_video_come_from_a_file(outputs, fusion: str, top: int) -> N
 
 
 def test_nothing_above_the_threshold_is_no_detection() -> None:
-    candidates = detections.Candidates(jnp.full((D, 4), -jnp.inf), jnp.zeros((4, 2)))
-    selected = jax.device_get(detections.select(candidates, settings()))
-    none = detections.in_seconds(selected, ["a", "b", "c"], rate=5.0, duration=9.0)
+    candidates = postprocess.Candidates(jnp.full((D, 4), -jnp.inf), jnp.zeros((4, 2)))
+    selected = jax.device_get(postprocess.select(candidates, settings()))
+    none = postprocess.in_seconds(selected, ["a", "b", "c"], rate=5.0, duration=9.0)
     assert none == []
 
 
 def test_the_result_file_has_the_official_form(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "detections.json"
-    detections.write_detections(
-        path, {"v1": [detections.Detection(0.5, 2.0, "Überkopf <b>", 0.25)], "v2": []}
+    postprocess.write_detections(
+        path, {"v1": [postprocess.Detection(0.5, 2.0, "Überkopf <b>", 0.25)], "v2": []}
     )
     assert json.loads(path.read_text()) == {
         "version": "VERSION 1.3",
@@ -250,14 +250,14 @@ def test_the_result_file_has_the_official_form(tmp_path: pathlib.Path) -> None:
         "external_data": {},
     }
     with pytest.raises(ValueError, match="not JSON compliant"):
-        detections.write_json(path, {"a": float("nan")})
+        postprocess.write_json(path, {"a": float("nan")})
     assert [p.name for p in tmp_path.iterdir()] == ["detections.json"]
     assert "v1" in json.loads(path.read_text())["results"]  # the file of before is whole
 
 
 def test_jit_equals_no_jit(outputs) -> None:
     def run(logits: jax.Array) -> jax.Array:
-        return detections.frame_class_scores(logits, GRID, True)
+        return postprocess.frame_class_scores(logits, GRID, True)
 
     np.testing.assert_allclose(
         jax.jit(run)(outputs["frame_logits"]), run(outputs["frame_logits"]), rtol=1e-5

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from segtad_jax import detections
-from segtad_jax.data.builder import open_or_build
+from segtad_jax import postprocess
+from segtad_jax.data.embedded import open_or_build
 from segtad_jax.detector import Detector, annotations, ceiling
 from segtad_jax.evaluation import scoring
 from segtad_jax.models.segtad import SegTAD, grid
@@ -52,10 +52,10 @@ def test_every_window_counts_where_it_is(tmp_path: pathlib.Path, F: int) -> None
                 if end <= len(cut) and not cut_before and not cut_after:
                     window[:, row] = proposal[row] * frames[start:end, 1:].mean(axis=0)
             window = np.where(window > config.eval.min_score, window, -np.inf)
-            windows.append(detections.Candidates(window, segments.astype(np.float32)))
-        pooled = detections.pool(windows, list(offsets))
-        expected = detections.in_seconds(
-            jax.device_get(detections.select(pooled, config.eval)),
+            windows.append(postprocess.Candidates(window, segments.astype(np.float32)))
+        pooled = postprocess.pool(windows, list(offsets))
+        expected = postprocess.in_seconds(
+            jax.device_get(postprocess.select(pooled, config.eval)),
             dataset.classes,
             recording.rate,
             recording.duration,

@@ -12,14 +12,14 @@ import time
 import numpy as np
 import pytest
 
-from segtad_jax.ablations import ABLATIONS, TABLES
-from segtad_jax.config import default, flatten
+from segtad_jax.config.ablations import ABLATIONS, TABLES
+from segtad_jax.config.defaults import default, flatten
+from segtad_jax.evaluation.report import style
 from segtad_jax.experiments import plan
 from segtad_jax.experiments.figure import ablation_figure
 from segtad_jax.experiments.record import TIOUS, Record, Result
 from segtad_jax.experiments.session import Session
 from segtad_jax.experiments.tables import difference, markdown
-from segtad_jax.report import style
 from tests.test_config import ROOT_CONFIGS, load
 
 TINY = ROOT_CONFIGS / "tiny.py"

@@ -15,13 +15,13 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
-from segtad_jax import export
-from segtad_jax.checkpoint import restore_variables
-from segtad_jax.config import flatten
+from segtad_jax.checkpoint.store import restore_variables
+from segtad_jax.config.defaults import flatten
+from segtad_jax.export import __main__ as export
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
+from segtad_jax.predict.trained import load
 from segtad_jax.train import create_state
-from segtad_jax.trained import load
 from tests.object_store import bucket_in
 from tests.test_checkpoint import Checkpoints
 from tests.test_run import TINY

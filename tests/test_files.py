@@ -8,9 +8,11 @@ import pathlib
 import pytest
 from etils import epath
 
-from segtad_jax import files, predict, run
-from segtad_jax.metric_logger import MetricLogger
-from segtad_jax.report.curves import read_series
+from segtad_jax import run
+from segtad_jax.evaluation.report.curves import read_series
+from segtad_jax.predict import __main__ as predict
+from segtad_jax.runtime import files
+from segtad_jax.runtime.metric_log import MetricLogger
 from tests.object_store import bucket_in
 from tests.test_run import logged, short
 

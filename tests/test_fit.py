@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segtad_jax.config import default
-from segtad_jax.config_check import check
-from segtad_jax.data.builder import open_or_build
+from segtad_jax.config.check import check
+from segtad_jax.config.defaults import default
+from segtad_jax.config.fit import RULES, Size, fitted
 from segtad_jax.data.dataset import open_dataset
-from segtad_jax.fit import RULES, Size, fitted
-from segtad_jax.prepare import main
+from segtad_jax.data.embedded import open_or_build
+from segtad_jax.prepare.__main__ import main
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 

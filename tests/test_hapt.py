@@ -12,7 +12,7 @@ from prepare_cases import report_of
 from segtad_jax.augment import rotate
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.data.signals import window_statistics, with_context
-from segtad_jax.prepare import main
+from segtad_jax.prepare.__main__ import main
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from segtad_jax.metric_logger import MetricLogger, duration
+from segtad_jax.runtime.metric_log import MetricLogger, duration
 
 
 def lines(folder: pathlib.Path) -> list[dict]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from segtad_jax.config import default, with_arguments
-from segtad_jax.config_check import check
+from segtad_jax.config.check import check
+from segtad_jax.config.defaults import default, with_arguments
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.models.ssn import MaskedBatchNorm, _upsample
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segtad_jax import parallel
+from segtad_jax.runtime import parallel
 from tests.test_run import ROOT
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segtad_jax.data import pipeline
-from segtad_jax.data.builder import build
 from segtad_jax.data.dataset import Dataset, Recording, open_dataset
+from segtad_jax.data.embedded import build
 from segtad_jax.data.records import Record
 
 LENGTHS = (30, 64, 65, 200, 7)

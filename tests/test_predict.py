@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import segtad_jax
-from segtad_jax import predict, run
-from segtad_jax.config import default
-from segtad_jax.data.annotation_files import bare
+from segtad_jax import run
+from segtad_jax.config.defaults import default
 from segtad_jax.data.dataset import open_dataset
-from segtad_jax.prepare import main as prepare
+from segtad_jax.predict import __main__ as predict
+from segtad_jax.prepare.__main__ import main as prepare
+from segtad_jax.prepare.annotation_files import bare
 
 RATE = 50.0
 
@@ -375,7 +376,7 @@ def test_kill_at_five_moments(trained, flags, tmp_path):
     for index in range(96):
         np.save(many / f"x{index}.npy", np.load(trained / "raw" / f"s{index % 8}.npy"))
     flags = flags | {"features": many}
-    code = "import sys; from segtad_jax.predict import main; sys.exit(main())"
+    code = "import sys; from segtad_jax.predict.__main__ import main; sys.exit(main())"
     command = [sys.executable, "-c", code, *(f"--{k}={v}" for k, v in flags.items())]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     parts = flags["output"].with_name("found.json.parts")

@@ -187,7 +187,7 @@ def test_kill_at_ten_moments(inputs, tmp_path):
     inputs["annotations"] = written(tmp_path / "many.json", {"database": videos})
     assert prepare(inputs | {"output": tmp_path / "whole"}) == 0
     expected = files_of(tmp_path / "whole" / "mine" / "1.0.0")
-    code = "import sys; from segtad_jax.prepare import main; sys.exit(main())"
+    code = "import sys; from segtad_jax.prepare.__main__ import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "--name=mine", "--dtype=float32"]
     command += [f"--{name}={value}" for name, value in inputs.items()]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

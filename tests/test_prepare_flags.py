@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from segtad_jax.prepare import main
+from segtad_jax.prepare.__main__ import main
 
 
 @pytest.mark.parametrize(

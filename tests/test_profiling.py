@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import pytest
 from etils import epath
 
-from segtad_jax import profiling
-from segtad_jax.stopping import StoppedError
+from segtad_jax.runtime import profiling
+from segtad_jax.runtime.preemption import StoppedError
 
 
 def names_in(run: pathlib.Path) -> set[str]:

@@ -12,9 +12,9 @@ from segtad_jax.evaluation.__main__ import main
 from segtad_jax.evaluation.average_precision import detection_map, mean_precision_recall
 from segtad_jax.evaluation.diagnosis import OUTCOMES
 from segtad_jax.evaluation.instances import tabulate
+from segtad_jax.evaluation.report import curves, figures, videos
+from segtad_jax.evaluation.report.page import write_report
 from segtad_jax.evaluation.scoring import evaluate
-from segtad_jax.report import curves, figures, videos
-from segtad_jax.report.page import write_report
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 

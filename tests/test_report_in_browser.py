@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from report_cases import EVIL_VIDEO, write_page
+from segtad_jax.evaluation.report.page import write_report
 from segtad_jax.evaluation.scoring import evaluate
-from segtad_jax.report.page import write_report
 
 webdriver = pytest.importorskip("selenium.webdriver")
 By = pytest.importorskip("selenium.webdriver.common.by").By

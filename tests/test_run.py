@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segtad_jax import run, train
-from segtad_jax.checkpoint import Checkpoints, locate
+from segtad_jax.checkpoint.store import Checkpoints, locate
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from tests.test_config import CONFIGS, load

@@ -3,10 +3,10 @@
 import numpy as np
 
 from prepare_cases import entry, good_inputs, prepare, written
-from segtad_jax.data.annotations import read_annotations
 from segtad_jax.data.dataset import open_dataset
-from segtad_jax.data.simulation import simulated
 from segtad_jax.evaluation.average_precision import detection_map
+from segtad_jax.prepare.annotations import read_annotations
+from segtad_jax.prepare.simulation import simulated
 
 
 def test_simulated_features_are_those_of_the_annotations(tmp_path):

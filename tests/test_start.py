@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from segtad_jax import run, train
-from segtad_jax.checkpoint import kept_steps, restore_variables
+from segtad_jax.checkpoint.store import kept_steps, restore_variables
 from segtad_jax.train import TrainState
 from tests.test_processes import finish, start
 from tests.test_run import ROOT, logged, saved, tiny

@@ -9,7 +9,7 @@ import sys
 import jax
 import pytest
 
-from segtad_jax import startup
+from segtad_jax.runtime import startup
 from tests.test_run import ROOT, TINY, logged
 
 
@@ -106,7 +106,7 @@ def test_freed_memory_is_kept() -> None:
     """In a process of its own: pages that one array touched are not new for the next."""
     code = """
 import resource, sys
-from segtad_jax import startup
+from segtad_jax.runtime import startup
 if sys.argv[1] == "kept":
     startup.keep_freed_memory()
 def faults():

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 import pytest
 
-from segtad_jax import run, stopping
-from segtad_jax.checkpoint import Checkpoints
+from segtad_jax import run
+from segtad_jax.checkpoint.store import Checkpoints
+from segtad_jax.runtime import preemption
 from tests.test_run import ROOT, TINY, logged, saved, short
 
 STEPS = 60
@@ -160,7 +161,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(
     doing = broken.kill(moment, seconds, kind)
     status = broken.process.wait(timeout=120)
     log = broken.log.read_text()
-    assert status in {0, stopping.STATUS, -signal.SIGKILL, -signal.SIGTERM}, log
+    assert status in {0, preemption.STATUS, -signal.SIGKILL, -signal.SIGTERM}, log
     if isinstance(moment, str):
         assert doing.startswith(moment), log
     folders = (tmp_path / "run").glob("checkpoints/*")
@@ -204,7 +205,7 @@ def test_sigterm_saves_and_goes_on_with_the_same_numbers(
             run.Detector, "detect", lambda *args: (terminate_at(at), detect(*args))[1]
         )
     broken = tmp_path / "broken"
-    with pytest.raises(stopping.StoppedError):
+    with pytest.raises(preemption.StoppedError):
         run.train(short(data_dir), broken)
     monkeypatch.undo()
     last = max(int(p.name) for p in (broken / "checkpoints").iterdir() if p.name.isdigit())

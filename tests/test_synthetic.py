@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from segtad_jax.config import default
+from segtad_jax.config.defaults import default
 from segtad_jax.data import synthetic
 from segtad_jax.evaluation.average_precision import detection_map
 

@@ -3,7 +3,7 @@
 import pytest
 from etils import epath
 
-from segtad_jax.data import builder, tensorflow_on_cpu, writer
+from segtad_jax.data import tensorflow_on_cpu, writer
 from tests.test_run import opened
 
 

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segtad_jax import compile_check, parallel, topology
-from segtad_jax.compile_check import advice, largest_batch, report
 from segtad_jax.data import pipeline
-from segtad_jax.data.builder import open_or_build
-from segtad_jax.program_figures import Figures, collectives, compile_step, refused_bytes, said
-from segtad_jax.topology import GIB
+from segtad_jax.data.embedded import open_or_build
+from segtad_jax.runtime import parallel
+from segtad_jax.tpu import topology
+from segtad_jax.tpu.program_figures import Figures, collectives, compile_step, refused_bytes, said
+from segtad_jax.tpu.slices import advice, largest_batch, report
+from segtad_jax.tpu.topology import GIB
 from tests.test_models import CHANNELS, CLASSES, small_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,7 +85,7 @@ def test_wrong_use(field: str, names: list[str], message: str) -> None:
     if field:
         config.data[field] = 0
     with pytest.raises(ValueError, match=message):
-        compile_check.check_slices(config, names)
+        slices.check_slices(config, names)
 
 
 def test_channels_that_the_features_will_not_have() -> None:
@@ -92,7 +93,7 @@ def test_channels_that_the_features_will_not_have() -> None:
     config.augment.mirror = (0, CHANNELS)
     message = rf"channels 0 to {CHANNELS}, but those of data\.num_channels = {CHANNELS} are 0 to "
     with pytest.raises(ValueError, match=message):
-        compile_check.check_slices(config, ["v5e:2x2"])
+        slices.check_slices(config, ["v5e:2x2"])
 
 
 def test_batches_have_the_shapes_of_the_pipeline(tmp_path: Path) -> None:
@@ -107,11 +108,11 @@ def test_batches_have_the_shapes_of_the_pipeline(tmp_path: Path) -> None:
         )
     )
     actions = batch["labels"].shape[1]
-    shapes = compile_check.batch_shapes(config, 4, 2)
+    shapes = slices.batch_shapes(config, 4, 2)
     assert set(shapes) == set(batch)
     for name, part in parallel.shard_batch(batch).items():
         wanted = [
-            compile_check.ACTIONS if n == actions and axis == 2 and name != "features" else n
+            slices.ACTIONS if n == actions and axis == 2 and name != "features" else n
             for axis, n in enumerate(part.shape)
         ]
         assert (list(shapes[name].shape), shapes[name].dtype) == (wanted, part.dtype), name
@@ -196,15 +197,15 @@ def test_search_for_the_largest_batch(limit: int, batch: int, error: float) -> N
         return size <= limit
 
     low, high = largest_batch(fits, batch, batch <= limit, max(int(limit * error), 1))
-    assert len(tried) <= compile_check.COMPILES
+    assert len(tried) <= slices.COMPILES
     assert len(set(tried)) == len(tried)
     assert low <= limit
     assert high is None or high > limit
     assert low in (0, batch, *tried)
-    assert max(tried, default=0) <= compile_check.LARGEST
-    if len(tried) < compile_check.COMPILES:
-        most = compile_check.LARGEST
-        precise = high is not None and high - low <= max(low // compile_check.PRECISION, 1)
+    assert max(tried, default=0) <= slices.LARGEST
+    if len(tried) < slices.COMPILES:
+        most = slices.LARGEST
+        precise = high is not None and high - low <= max(low // slices.PRECISION, 1)
         assert precise or (high is None and low == max(most, batch))
 
 
@@ -257,8 +258,8 @@ def test_advice() -> None:
 
 
 SMALL_SEARCH = """
-from segtad_jax import compile_check
-compile_check.LARGEST = 8
+from segtad_jax.tpu import slices
+slices.LARGEST = 8
 from segtad_jax import main
 from absl import app
 app.run(main.main)

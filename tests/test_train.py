@@ -10,12 +10,13 @@ import optax
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from segtad_jax import losses, parallel, train
+from segtad_jax import losses, train
 from segtad_jax.data.dataset import Recording
 from segtad_jax.models import segtad
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.ops.sampling import draw_seeds
 from segtad_jax.optim import is_kernel, learning_rate, optimizer
+from segtad_jax.runtime import parallel
 from segtad_jax.targets import video_targets
 from segtad_jax.train import (
     NonFiniteLossError,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segtad_jax.transfer import transfer
+from segtad_jax.checkpoint.transfer import transfer
 
 
 def variables(width: int = 4, classes: int = 3, value: float = 0.0) -> dict:

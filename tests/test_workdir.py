@@ -5,8 +5,8 @@ import json
 import pytest
 from etils import epath
 
-from segtad_jax.config import default, flatten
-from segtad_jax.workdir import FILE, other_fields, read, starting_point
+from segtad_jax.checkpoint.run_folder import FILE, other_fields, read, starting_point
+from segtad_jax.config.defaults import default, flatten
 
 
 def make_run(folder, steps=(4, 8), **fields):

@@ -12,7 +12,6 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
-from segtad_jax.data.annotation_files import bare
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.feature_files import (
     CONTAINERS,
@@ -22,6 +21,7 @@ from segtad_jax.data.feature_files import (
     list_arrays,
     read_array,
 )
+from segtad_jax.prepare.annotation_files import bare
 
 LAYOUTS = ("tc", "ct", "auto")
 LAYOUT_SAMPLE = 20  # files that decide which axis is time

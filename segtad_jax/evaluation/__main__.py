@@ -70,7 +70,7 @@ def _write_report(
     result: dict,
 ) -> None:
     try:  # here, so that scoring needs NumPy alone
-        from segtad_jax.report import figures, page
+        from segtad_jax.evaluation.report import figures, page
     except ImportError as error:
         raise InputError(
             f"--report and --figures need {error.name}: install segtad_jax with its dependencies"

@@ -22,10 +22,10 @@ from types import FrameType
 from absl import app, flags
 from ml_collections import config_flags
 
-from segtad_jax.config_flag import CONFIG, parse
+from segtad_jax.config.flag import CONFIG, parse
 from segtad_jax.experiments import plan
 from segtad_jax.experiments.session import Session
-from segtad_jax.stopping import STATUS
+from segtad_jax.runtime.preemption import STATUS
 
 _TABLE = flags.DEFINE_string("table", "all", "3, 4, 5, 6, 7, 8, several with commas, or all.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many, from 0.", lower_bound=1)

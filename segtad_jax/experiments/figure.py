@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from segtad_jax.ablations import TABLES
+from segtad_jax.config.ablations import TABLES
+from segtad_jax.evaluation.report import style
 from segtad_jax.experiments.tables import Results, difference
-from segtad_jax.report import style
 
 _LABELS = ("a seed", "mean, standard error", "the paper, on its data")
 _ROW, _PANEL = 0.27, 0.75  # inches: of a row, of a panel's title and axis

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from etils import epath
 from ml_collections import ConfigDict
 
-from segtad_jax.ablations import TABLES
-from segtad_jax.config import flatten, with_arguments
-from segtad_jax.config_check import check
-from segtad_jax.fit import open_fields
-from segtad_jax.workdir import FREE_FIELDS
+from segtad_jax.checkpoint.run_folder import FREE_FIELDS
+from segtad_jax.config.ablations import TABLES
+from segtad_jax.config.check import check
+from segtad_jax.config.defaults import flatten, with_arguments
+from segtad_jax.config.fit import open_fields
 
 PLAIN = "plain"  # the recipe of all experiments
 # What changes neither weights nor scores, or is counted apart.

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from segtad_jax.ablations import MEASURES
-from segtad_jax.config import default, flatten
+from segtad_jax.config.ablations import MEASURES
+from segtad_jax.config.defaults import default, flatten
 from segtad_jax.experiments import plan
-from segtad_jax.files import write_whole
+from segtad_jax.runtime.files import write_whole
 
 RESULTS, CONFIGS = "results.csv", "configs.json"
 TIOUS = tuple(f"{tiou / 100:.2f}" for tiou in range(50, 100, 5))

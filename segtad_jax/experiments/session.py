@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from segtad_jax import workdir as workdir_lib
-from segtad_jax.ablations import MEASURES
+from segtad_jax.checkpoint import run_folder as workdir_lib
+from segtad_jax.config.ablations import MEASURES
+from segtad_jax.evaluation.report import style
 from segtad_jax.experiments import plan
 from segtad_jax.experiments.figure import ablation_figure
 from segtad_jax.experiments.record import RESULTS, Record, Result
 from segtad_jax.experiments.tables import markdown
-from segtad_jax.files import write_whole
-from segtad_jax.metric_logger import duration
-from segtad_jax.report import style
+from segtad_jax.runtime.files import write_whole
+from segtad_jax.runtime.metric_log import duration
 
 
 @dataclasses.dataclass(frozen=True)

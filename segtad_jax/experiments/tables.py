@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from segtad_jax.ablations import DATA, MEASURES, TABLES, Row
+from segtad_jax.config.ablations import DATA, MEASURES, TABLES, Row
 from segtad_jax.experiments.record import Result
 
 LEVEL = 0.05  # of the test below which a difference counts as one

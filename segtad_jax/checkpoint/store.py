@@ -1,0 +1,296 @@
+"""The only place that knows Orbax: steps of a run, saved whole, and restored.
+
+`python -m segtad_jax.checkpoint RUN[/STEP]` prints what is in one (checkpoint.__main__).
+"""
+
+import copy
+import datetime as dt
+import logging
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from segtad_jax.runtime import files, parallel
+
+PyTree = Any
+COMMITTED = "commit_success.txt"  # of Orbax
+DIRECTORY = "checkpoints"
+VARIABLES = ("params", "batch_stats")  # of a state: what a model needs to be applied
+
+log = logging.getLogger(__name__)
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds."""
+
+    step: int
+    state: PyTree  # host arrays
+    progress: dict[str, Any]  # of the loop, between two lines of its log: JSON
+
+
+class Checkpoints:
+    """The checkpoints of a run: RUN/checkpoints/STEP.
+
+    A save appears whole or not at all; use as a context manager, which waits for the last one. With
+    several processes all of them call, and process 0 writes.
+    """
+
+    def __init__(self, folder: epath.PathLike, keep: int, *, keep_best: bool = False) -> None:
+        """Opens, or makes, the folder.
+
+        Args:
+            folder: the run.
+            keep: how many of the latest stay.
+            keep_best: keep also the one with the highest `score` given to `save`.
+        """
+        policies: list[Any] = [LatestN(keep)]
+        if keep_best:
+            best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+            policies.append(best)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(policies),
+            best_fn=_score if keep_best else None,
+        )
+        self._folder = files.absolute(folder) / DIRECTORY  # as Orbax wants it
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def save(
+        self, step: int, state: PyTree, progress: dict[str, Any], score: float | None = None
+    ) -> None:
+        """Saves a step in the background.
+
+        Args:
+            step: how many are done.
+            state: arrays, equal on all processes; copied to the host before this returns, so that
+                the next training step may take their buffers.
+            progress: of the loop, JSON.
+            score: for `keep_best`.
+        """
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(jax.device_get(state)),
+            progress=ocp.args.JsonSave(copy.deepcopy(progress)),  # written later, in a thread
+        )
+        metrics = None if score is None else {"score": score}
+        self._manager.save(step, args=items, metrics=metrics)
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on the disk.
+
+        Raises:
+            Exception: of Orbax, if something is not; what was there before is.
+        """
+        self._manager.wait_until_finished()
+
+    def replace(self, step: int, state: PyTree, progress: dict[str, Any], score: float) -> None:
+        """Saves a step that was saved before without its score."""
+        self._manager.delete(step)
+        self.save(step, state, progress, score)
+
+    def restore(self, step: int, like: PyTree) -> Saved:
+        """A saved step, as host arrays.
+
+        Args:
+            step: one of `steps`.
+            like: arrays or shapes as expected.
+
+        Raises:
+            ValueError: another tree or other shapes.
+        """
+        host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(host), progress=ocp.args.JsonRestore()
+        )
+        found = self._manager.restore(step, args=items)
+        jax.tree_util.tree_map_with_path(_same_shape, found.state, host)  # Orbax takes any
+        return Saved(step, found.state, found.progress)
+
+    def restore_latest(self, like: PyTree) -> Saved | None:
+        """The last step that can be read; None where nothing was saved.
+
+        One that cannot (truncated, a file missing) is named and renamed to `unreadable-STEP`.
+
+        Raises:
+            ValueError: not one of several can be read.
+        """
+        unreadable = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                saved = self.restore(step, like)
+            except Exception as error:  # noqa: BLE001 (Orbax raises anything on a damaged file)
+                log.warning("checkpoint %s does not read: %s", self._folder / str(step), error)
+                unreadable.append(step)
+                continue
+            parallel.wait_for_all("checkpoints read")
+            if parallel.is_main():
+                for bad in unreadable:
+                    (self._folder / str(bad)).rename(self._folder / f"unreadable-{bad}")
+            parallel.wait_for_all("checkpoints renamed")
+            self._manager.reload()
+            return saved
+        if unreadable:
+            raise ValueError(
+                f"none of the checkpoints {unreadable} in {self._folder} reads. Move the folder "
+                "away to start anew."
+            )
+        return None
+
+
+def split(checkpoint: str) -> tuple[epath.Path, int | None]:
+    """`RUN` or `RUN/STEP` -> the run's folder and the step, if one is named."""
+    path = epath.Path(checkpoint)
+    if (path / DIRECTORY).exists() or not path.name.isdigit():
+        return path, None
+    run = path.parent.parent if path.parent.name == DIRECTORY else path.parent
+    return run, int(path.name)
+
+
+def kept_steps(run: epath.Path) -> list[int]:
+    """Steps of which a run has checkpoints, whole ones, in order."""
+    folder = run / DIRECTORY
+    if not folder.exists():
+        return []
+    # Without a rename, in a bucket, Orbax writes a step where it stays, and then this file.
+    in_place = files.on_object_store(folder)
+    return sorted(
+        int(path.name)
+        for path in folder.iterdir()
+        if path.name.isdigit() and (not in_place or (path / COMMITTED).exists())
+    )
+
+
+def locate(checkpoint: str) -> tuple[epath.Path, int]:
+    """`RUN` or `RUN/STEP` -> the run's folder and the step, by default the latest.
+
+    Raises:
+        FileNotFoundError: no such run, or it has no such checkpoint.
+    """
+    run, step = split(checkpoint)
+    if not (run / DIRECTORY).exists():
+        raise FileNotFoundError(
+            f"no run with checkpoints at '{checkpoint}': expected {run / DIRECTORY}. "
+            "Give RUN or RUN/STEP, where RUN is the --workdir of a training."
+        )
+    steps = kept_steps(run)
+    if not steps or (step is not None and step not in steps):
+        raise FileNotFoundError(
+            f"{run} has no checkpoint{'' if step is None else f' {step}'}; "
+            f"it has: {', '.join(map(str, steps)) or 'none'}."
+        )
+    return run, steps[-1] if step is None else step
+
+
+class Contents(NamedTuple):
+    """What is in a checkpoint: shapes, not arrays."""
+
+    saved: dt.datetime  # UTC
+    state: dict[str, PyTree]  # of jax.ShapeDtypeStruct, by the fields of the state
+
+
+def read_contents(run: epath.Path, step: int) -> Contents:
+    """What is in a step of `locate`; reads none of its arrays.
+
+    Raises:
+        ValueError: it does not read.
+    """
+    folder = files.absolute(run) / DIRECTORY / str(step)
+    with _reader() as reader:
+        try:
+            metadata = reader.metadata(folder)
+            tree = metadata.item_metadata["state"].tree
+            state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+            saved = dt.datetime.fromtimestamp(metadata.commit_timestamp_nsecs / 1e9, dt.UTC)
+        except Exception as error:  # as in restore_latest
+            raise _unreadable(run, step, error) from error
+    return Contents(saved, state)
+
+
+def restore_variables(run: epath.Path, step: int, like: PyTree = None) -> dict[str, PyTree]:
+    """Parameters and BatchNorm statistics of a step of `locate`, as host arrays; no optimiser's.
+
+    Args:
+        run: its folder; nothing is written there.
+        step: one of `kept_steps`.
+        like: {"params", "batch_stats"} as arrays or shapes; by default whatever there is.
+
+    Raises:
+        ValueError: it does not read, or is of another tree or of other shapes than `like`.
+    """
+    found = {name: read_contents(run, step).state.get(name) or {} for name in VARIABLES}
+    item = {name: tree for name, tree in found.items() if tree}
+    if like is not None:
+        try:
+            _require_like(found, like)
+        except ValueError as error:
+            raise ValueError(
+                f"{run / DIRECTORY / str(step)} is of another model: {error}"
+            ) from error
+    with _reader() as reader:
+        try:
+            restored = reader.restore(
+                files.absolute(run) / DIRECTORY / str(step),
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeRestore(
+                        item=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), item),
+                        restore_args=jax.tree.map(
+                            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+                        ),
+                        partial_restore=True,
+                    )
+                ),
+            )
+        except Exception as error:  # as in restore_latest
+            raise _unreadable(run, step, error) from error
+    return found | dict(restored.state)
+
+
+def _reader() -> ocp.Checkpointer:
+    """Reads any part of a step, and makes no folder, as a manager would."""
+    return ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(
+            state=ocp.PyTreeCheckpointHandler(), progress=ocp.JsonCheckpointHandler()
+        )
+    )
+
+
+def _unreadable(run: epath.Path, step: int, error: Exception) -> ValueError:
+    others = ", ".join(str(other) for other in kept_steps(run) if other != step)
+    return ValueError(
+        f"checkpoint {run / DIRECTORY / str(step)} does not read: {error}\n"
+        + (f"Name another one, {run}/STEP: {others}." if others else "The run has no other one.")
+    )
+
+
+def _require_like(found: PyTree, expected: PyTree) -> None:
+    """Raises ValueError unless both trees have the same paths and shapes."""
+    theirs, ours = dict(jax.tree.leaves_with_path(found)), dict(jax.tree.leaves_with_path(expected))
+    for missing, where in (
+        (set(ours) - set(theirs), "model"),
+        (set(theirs) - set(ours), "checkpoint"),
+    ):
+        if missing:
+            names = ", ".join(sorted(map(jax.tree_util.keystr, missing)))
+            raise ValueError(f"in the {where} alone: {names}.")
+    for path, leaf in theirs.items():
+        _same_shape(path, leaf, ours[path])
+
+
+def _same_shape(path: tuple, found: Any, expected: Any) -> None:
+    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+        raise ValueError(
+            f"{jax.tree_util.keystr(path)} is {found.dtype}{list(found.shape)} in the checkpoint, "
+            f"but {expected.dtype}{list(expected.shape)} in this model."
+        )
+
+
+def _score(metrics: dict[str, float]) -> float:
+    return metrics["score"]

@@ -1,0 +1,155 @@
+"""What a config leaves open, chosen to fit a data set: rules of thumb, each with its reason.
+
+Where a config says `fit`, as configs/custom.py does, a field is open that is 0 or (), and
+`eval.snap`, which is off at 0, at -1.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from segtad_jax.config.defaults import ENCODER_STRIDE
+from segtad_jax.data.dataset import Dataset
+from segtad_jax.data.preparation import read_preparation
+
+log = logging.getLogger(__name__)
+
+ENOUGH = 0.1  # a stride may cost so much of the best possible mAP
+MOST_PROPOSALS = 8000  # about ActivityNet's, T = 1000 at stride 8
+FEWEST_CELLS = 16  # of the grid, where no ceiling is known
+WIDEST_DILATION = 30  # of the paper, for T = 1000
+EPOCHS = 15  # of the paper
+FEWEST_STEPS, MOST_STEPS = 1000, 20_000
+FEW_WINDOWS = 2000  # below it a smaller model is enough
+
+
+class Size(NamedTuple):
+    """What the rules look at."""
+
+    window: int  # T that prepare recorded
+    windows: int  # that the training split is long
+    ceilings: dict[int, float]  # best possible average mAP by stride
+
+
+def open_fields(config: ConfigDict) -> list[str]:
+    """The fields that a data set has to settle; none where the config does not say `fit`."""
+    if not config.fit:
+        return []
+    return [f for f in RULES if _get(config, f) in ((-1,) if f == "eval.snap" else (0, ()))]
+
+
+def fitted(config: ConfigDict, dataset: Dataset) -> ConfigDict:
+    """A copy of the config with nothing left open; says what was chosen, and why.
+
+    Raises:
+        ValueError: T is open, but the data set was not made by prepare.
+    """
+    config = config.copy_and_resolve_references()
+    if not (still_open := open_fields(config)):
+        return config
+    size = _size(config, dataset)
+    for field in still_open:
+        value, reason = RULES[field](config, size)
+        group, name = field.split(".")
+        config[group][name] = value
+        log.info("%s = %s: %s", field, value, reason)
+    return config
+
+
+def _size(config: ConfigDict, dataset: Dataset) -> Size:
+    preparation = read_preparation(dataset.directory)
+    ceilings = {}
+    if preparation is not None:
+        report = json.loads((dataset.directory / "report.json").read_text())
+        strides = report["ceiling"]["strides"]
+        ceilings = {int(stride): found["map"]["average"] for stride, found in strides.items()}
+    window = config.data.num_frames or (preparation.window if preparation else 0)
+    if not window:
+        raise ValueError(
+            f"data.num_frames is open, and {dataset.directory} does not say what fits: it was not "
+            "made by `python -m segtad_jax.prepare`. Set --config.data.num_frames."
+        )
+    frames = [r.num_frames for r in dataset.recordings(config.data.train_split)]
+    return Size(window, sum(max(round(n / window), 1) for n in frames), ceilings)
+
+
+def _window(_: ConfigDict, size: Size) -> tuple[int, str]:
+    return size.window, "the T that prepare recorded"
+
+
+def _stride(_: ConfigDict, size: Size) -> tuple[int, str]:
+    def proposals(stride: int) -> int:
+        cells = size.window // stride
+        return cells * (cells + 1) // 2
+
+    usable = [s for s in (16, 8, 4, 2, 1) if size.window % s == 0]
+    known = [s for s in usable if s in size.ceilings]
+    if not known:
+        stride = next((s for s in usable if size.window >= FEWEST_CELLS * s), usable[-1])
+        return stride, f"the largest that divides T = {size.window} into {FEWEST_CELLS} cells"
+    affordable = [s for s in known if proposals(s) <= MOST_PROPOSALS] or known[:1]
+    best = max(size.ceilings[s] for s in affordable)
+    stride = max(s for s in affordable if size.ceilings[s] >= best - ENOUGH)
+    told = ", ".join(f"{s}: {100 * size.ceilings[s]:.1f}" for s in known)
+    return stride, (
+        f"the largest whose best possible average mAP is within {100 * ENOUGH:.0f} points of the "
+        f"best of at most {MOST_PROPOSALS} proposals ({told})"
+    )
+
+
+def _dilations(config: ConfigDict, _: Size) -> tuple[tuple[int, ...], str]:
+    nodes = config.data.num_frames // ENCODER_STRIDE
+    widest = max(min(round(WIDEST_DILATION * nodes / 125), WIDEST_DILATION), 4)
+    chosen = (1, max(widest // 3, 2), max(2 * widest // 3, 3), widest)
+    return chosen, f"as the paper's reach a quarter of 125 nodes, these of {nodes}"
+
+
+def _snap(config: ConfigDict, _: Size) -> tuple[int, str]:
+    return max(config.model.stride // 2, 1), f"half of the grid's stride, {config.model.stride}"
+
+
+def _width(_: ConfigDict, size: Size) -> tuple[int, str]:
+    return (128 if size.windows < FEW_WINDOWS else 256), f"{size.windows} windows to train on"
+
+
+def _num_bins(config: ConfigDict, _: Size) -> tuple[int, str]:
+    frames = config.data.num_frames
+    return (16 if frames < 400 else 32), f"T = {frames}; the paper has 32 for T = 400 and more"
+
+
+def _seeds(config: ConfigDict, _: Size) -> tuple[int, str]:
+    cells = config.data.num_frames // config.model.stride
+    number = cells * (cells + 1) // 2
+    return (25 if number < MOST_PROPOSALS / 2 else 50), f"{number} proposals; the paper has 50"
+
+
+def _batch_size(_: ConfigDict, size: Size) -> tuple[int, str]:
+    return (8 if size.windows < FEW_WINDOWS else 32), f"{size.windows} windows to train on"
+
+
+def _steps(config: ConfigDict, size: Size) -> tuple[int, str]:
+    needed = EPOCHS * size.windows / config.train.batch_size
+    steps = int(min(max(-(-needed // 100) * 100, FEWEST_STEPS), MOST_STEPS))
+    return steps, f"{EPOCHS} times {size.windows} windows, at least {FEWEST_STEPS} steps"
+
+
+Rule = Callable[[ConfigDict, Size], tuple[Any, str]]
+RULES: dict[str, Rule] = {  # in this order: later ones look at what earlier ones chose
+    "data.num_frames": _window,
+    "model.stride": _stride,
+    "model.dilations": _dilations,
+    "model.width": _width,
+    "model.num_bins": _num_bins,
+    "sampling.seeds": _seeds,
+    "train.batch_size": _batch_size,
+    "train.steps": _steps,
+    "eval.snap": _snap,
+}
+
+
+def _get(config: ConfigDict, field: str) -> Any:
+    group, name = field.split(".")
+    return config[group][name]

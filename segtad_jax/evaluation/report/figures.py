@@ -1,0 +1,230 @@
+"""Figures of an evaluation, for the page and as files for papers."""
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from etils import epath
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from segtad_jax.evaluation.average_precision import mean_precision_recall
+from segtad_jax.evaluation.diagnosis import OUTCOMES
+from segtad_jax.evaluation.instances import GroundTruth, Predictions, tabulate
+from segtad_jax.evaluation.report import style
+from segtad_jax.evaluation.thumos14 import actions_of
+
+FORMATS = ("png", "svg", "pdf")
+OUTCOME_COLORS = dict(
+    zip(OUTCOMES, ("#00926b", "#7fb2e5", "#b0478f", "#d9a400", "#d55e00", "#a9b4bf"), strict=True)
+)
+_RECALLS = np.linspace(0, 1, 101)
+_MAX_CLASSES = 60  # more bars than this are not readable in one figure
+
+
+def write_figures(
+    directory: str | PathLike[str],
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    metrics: Mapping[str, Any],
+    *,
+    compare: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes each figure of the metrics as png, svg and pdf."""
+    figures = evaluation_figures(ground_truth, predictions, metrics, compare=compare)
+    if "per_class" in metrics:
+        figures["ap_per_class"] = class_figure(metrics["per_class"])
+    for name, figure in figures.items():
+        for form in FORMATS:
+            style.save(figure, epath.Path(directory) / f"{name}.{form}")
+
+
+def evaluation_figures(
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    metrics: Mapping[str, Any],
+    *,
+    compare: Mapping[str, Any] | None = None,
+) -> dict[str, Figure]:
+    """{name: figure} of whatever the metrics contain; `compare` are those of a second result."""
+    figures = {}
+    if "map" in metrics:
+        figures["map_by_tiou"] = map_figure(metrics["map"], compare and compare.get("map"))
+        thresholds = [float(key) for key in metrics["map"] if key != "average"]
+        figures["precision_recall"] = precision_recall_figure(
+            ground_truth, predictions, telling(thresholds)
+        )
+    if "ar" in metrics:
+        figures["average_recall"] = recall_figure(metrics["ar"], compare and compare.get("ar"))
+    if "diagnosis" in metrics:
+        figures["error_types"] = outcome_figure(metrics["diagnosis"])
+        figures["sensitivity"] = sensitivity_figure(metrics["diagnosis"])
+    return figures
+
+
+def telling(thresholds: list[float]) -> list[float]:
+    """The lowest, middle and highest threshold."""
+    return sorted({thresholds[0], thresholds[len(thresholds) // 2], thresholds[-1]})
+
+
+def _compared(values: Any, compare: Any) -> list[tuple[str, Any, str]]:
+    """(beginning of its label, values, colour) of the result and, if there is one, the other."""
+    if compare is None:
+        return [("", values, style.ACCENT)]
+    return [("this: ", values, style.ACCENT), ("other: ", compare, style.MUTED)]
+
+
+def _percent_axis(axis: Any, top: float | None = None) -> None:
+    axis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+    if top is not None:
+        axis.axes.set_ylim(0, top)
+
+
+def map_figure(values: Mapping[str, float], compare: Mapping[str, float] | None = None) -> Figure:
+    """MAP at each tIoU, with the average as a dashed line."""
+    with style.axes(size=(4.4, 3.3)) as (figure, panels):
+        panel = panels[0, 0]
+        for name, result, color in _compared(values, compare):
+            points = {float(key): value for key, value in result.items() if key != "average"}
+            label = f"{name}average {100 * result['average']:.2f}"
+            panel.plot(list(points), list(points.values()), "o-", color=color, label=label)
+            panel.axhline(result["average"], color=color, linewidth=1, linestyle=(0, (4, 3)))
+        panel.set_title("mAP by tIoU (%)")
+        panel.set_xlabel("tIoU threshold")
+        _percent_axis(panel.yaxis)
+        panel.set_ylim(bottom=0)
+        panel.legend(loc="lower left")
+        return figure
+
+
+def precision_recall_figure(
+    ground_truth: GroundTruth, predictions: Predictions, thresholds: list[float]
+) -> Figure:
+    """Precision against recall, mean over classes."""
+    table = tabulate(actions_of(ground_truth), predictions)
+    with style.axes(size=(4.4, 3.3)) as (figure, panels):
+        panel = panels[0, 0]
+        for threshold in thresholds:
+            curve = mean_precision_recall(table, threshold, _RECALLS)
+            panel.plot(_RECALLS, curve, label=f"tIoU {threshold:.2f}")
+        panel.set_title("Precision and recall, class mean (%)")
+        panel.set_xlabel("recall")
+        panel.set_ylabel("precision")
+        _percent_axis(panel.xaxis)
+        _percent_axis(panel.yaxis, top=1.02)
+        panel.set_xlim(0, 1)
+        panel.legend(loc="upper right")
+        return figure
+
+
+def recall_figure(values: Mapping[str, Any], compare: Mapping[str, Any] | None = None) -> Figure:
+    """Average recall against the average number of proposals a video."""
+    with style.axes(size=(4.4, 3.3)) as (figure, panels):
+        panel = panels[0, 0]
+        for name, result, color in _compared(values, compare):
+            label = f"{name}AUC {100 * result['auc']:.2f}"
+            panel.plot(np.arange(1, 101), result["curve"], color=color, label=label)
+        panel.set_title("Average recall (%)")
+        panel.set_xlabel("proposals per video, on average")
+        _percent_axis(panel.yaxis, top=1.02)
+        panel.set_xlim(0, 100)
+        panel.legend(loc="lower right")
+        return figure
+
+
+def outcome_figure(diagnosis: Mapping[str, Any]) -> Figure:
+    """What became of the best predictions, and what each kind of error costs."""
+    outcomes = diagnosis["outcomes"]
+    with style.axes(1, 2, size=(12.4, 3.6)) as (figure, panels):
+        profile, impact = panels[0]
+        ranks = np.arange(1, len(outcomes["by_rank"]) + 1)
+        base = np.zeros(len(ranks))
+        for name in OUTCOMES:
+            share = np.array([row[name] for row in outcomes["by_rank"]])
+            profile.bar(ranks, share, 0.8, base, color=OUTCOME_COLORS[name], label=_spaced(name))
+            base += share
+        profile.set_title(f"Best predictions at tIoU {diagnosis['tiou']:.2f} (%)")
+        profile.set_xlabel("rank in its class, in multiples of the class's actions G")
+        profile.set_xticks(ranks, [f"{rank}G" for rank in ranks])
+        profile.grid(visible=False, axis="x")
+        _percent_axis(profile.yaxis, top=1.0)
+        profile.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+        gains = outcomes["gain"]
+        names = list(gains)[::-1]
+        bars = impact.barh(
+            [_spaced(name) for name in names],
+            [gains[name] for name in names],
+            color=[OUTCOME_COLORS[name] for name in names],
+        )
+        impact.bar_label(bars, [f"+{100 * gains[name]:.1f}" for name in names], padding=4)
+        impact.set_title("mAP$_N$ gained without them (points)")
+        impact.grid(visible=False, axis="y")
+        impact.margins(x=0.15)
+        _percent_axis(impact.xaxis)
+        return figure
+
+
+def sensitivity_figure(diagnosis: Mapping[str, Any]) -> Figure:
+    """Normalised mAP and misses by what the actions are like."""
+    sensitivity = diagnosis["sensitivity"]
+    titles = {
+        "coverage": "share of the video",
+        "length": "length (s)",
+        "instances": "actions of its class in the video",
+    }
+    with style.axes(2, len(sensitivity), size=(12.4, 4.4)) as (figure, panels):
+        for column, (name, bins) in enumerate(sensitivity.items()):
+            ranges = [row["range"].removesuffix(" s") for row in bins]
+            upper, lower = panels[:, column]
+            _bars(upper, ranges, [row["map_n"] for row in bins], style.ACCENT)
+            upper.axhline(diagnosis["map_n"], color=style.INK, linewidth=1, linestyle=(0, (4, 3)))
+            upper.set_title(f"By {name}")
+            _bars(lower, ranges, [row["missed"] for row in bins], "#d55e00")
+            lower.set_xlabel(titles[name])
+        panels[0, 0].set_ylabel("mAP$_N$ (%)")
+        panels[1, 0].set_ylabel("missed (%)")
+        return figure
+
+
+def _bars(panel: Axes, ranges: list[str], values: list[float | None], color: str) -> None:
+    bars = panel.bar(ranges, [value or 0.0 for value in values], 0.7, color=color)
+    labels = ["none" if value is None else f"{100 * value:.0f}" for value in values]
+    panel.bar_label(bars, labels, padding=2, fontsize=8, color=style.MUTED)
+    panel.tick_params(axis="x", labelsize=7.5)
+    panel.grid(visible=False, axis="x")
+    _percent_axis(panel.yaxis, top=1.12)
+    panel.set_yticks([0, 0.5, 1.0])
+
+
+def class_figure(per_class: Mapping[Any, Mapping[str, float]]) -> Figure:
+    """Average AP of each class, the best and the worst where there are many."""
+    ordered = sorted(per_class.items(), key=lambda item: item[1]["average"])
+    if len(ordered) > _MAX_CLASSES:
+        half = _MAX_CLASSES // 2
+        ordered = [*ordered[:half], *ordered[-half:]]
+    with style.axes(size=(6.4, 1.0 + 0.17 * len(ordered))) as (figure, panels):
+        panel = panels[0, 0]
+        names = [_plain(str(label)) for label, _ in ordered]
+        values = [row["average"] for _, row in ordered]
+        bars = panel.barh(np.arange(len(names)), values, 0.7, color=style.ACCENT)
+        panel.bar_label(bars, [f"{100 * value:.1f}" for value in values], padding=3, fontsize=7)
+        panel.set_yticks(np.arange(len(names)), names, fontsize=7.5)
+        many = f" ({len(ordered) // 2} worst and best)" if len(ordered) < len(per_class) else ""
+        panel.set_title(f"AP per class, mean over tIoU (%){many}")
+        panel.grid(visible=False, axis="y")
+        panel.margins(y=0.01)
+        panel.set_xlim(0, 1.08)
+        _percent_axis(panel.xaxis)
+        return figure
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _plain(text: str) -> str:
+    """Text without meaning to matplotlib, where dollars enclose mathematics."""
+    return text.replace("$", r"\$")

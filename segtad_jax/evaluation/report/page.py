@@ -1,0 +1,107 @@
+"""One HTML page of an evaluation that opens from disk without a network."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any, SupportsFloat
+
+from segtad_jax.evaluation.diagnosis import OUTCOMES
+from segtad_jax.evaluation.instances import GroundTruth, Predictions
+from segtad_jax.evaluation.report import curves, figures
+from segtad_jax.evaluation.report.html import write_html
+from segtad_jax.evaluation.report.videos import Segmentation, timelines
+from segtad_jax.evaluation.scoring import PROTOCOLS
+from segtad_jax.evaluation.thumos14 import actions_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run adds to the page; each part may be missing."""
+
+    metrics_jsonl: str | PathLike[str] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    segmentation: Mapping[str, Segmentation] = field(default_factory=dict)  # by video
+
+
+@dataclass(frozen=True)
+class Other:
+    """A second result to compare with: its predictions and their metrics."""
+
+    predictions: Predictions
+    metrics: Mapping[str, Any]
+
+
+def write_report(
+    path: str | PathLike[str],
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    metrics: Mapping[str, Any],
+    *,
+    durations: Mapping[str, SupportsFloat] | None = None,
+    compare: Other | None = None,
+    run: Run | None = None,
+    title: str = "Temporal action detection",
+) -> None:
+    """Writes the page.
+
+    Args:
+      path: an HTML file.
+      ground_truth: {video: [(start, end, label), ...]} in seconds.
+      predictions: {video: [(start, end, label, score), ...]}.
+      metrics: of these predictions, as `evaluate` gives them; what they lack, the page lacks. What
+        the command adds on the scope of the evaluation is shown too.
+      durations: {video: seconds}; else timelines end with the last segment.
+      compare: a second result on the same ground truth.
+      run: training curves, config and segmentation curves.
+      title: heading of the page.
+    """
+    run = run or Run()
+    other = compare.metrics if compare else None
+    actions = actions_of(ground_truth)
+    thresholds = [float(key) for key in metrics.get("map", {}) if key != "average"]
+    if not thresholds:
+        thresholds = PROTOCOLS["activitynet"].tolist()
+    tiou = metrics["diagnosis"]["tiou"] if "diagnosis" in metrics else thresholds[0]
+    data = timelines(
+        actions,
+        predictions,
+        tiou_thresholds=thresholds,
+        tiou=tiou,
+        durations=durations or {},
+        compare=compare.predictions if compare else None,
+        segmentation=run.segmentation,
+    )
+    images = figures.evaluation_figures(actions, predictions, metrics, compare=other)
+    if run.metrics_jsonl is not None:
+        images["training"] = curves.training_figure(curves.read_series(run.metrics_jsonl))
+    write_html(
+        path,
+        "page.html",
+        title=title,
+        images=images,
+        script="page.js",
+        metrics=metrics,
+        compared=other,
+        highlights=[f"{threshold:.2f}" for threshold in figures.telling(thresholds)],
+        classes=_class_rows(metrics, other),
+        config=json.dumps(run.config, indent=2, default=str) if run.config else None,
+        data={
+            **data,
+            "tiou": tiou,
+            "outcomes": [name.replace("_", " ") for name in OUTCOMES],
+            "colors": list(figures.OUTCOME_COLORS.values()),
+        },
+    )
+
+
+def _class_rows(
+    metrics: Mapping[str, Any], other: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    rows = []
+    for label, values in metrics.get("per_class", {}).items():
+        row = {"label": str(label), **values}
+        if other is not None and label in other.get("per_class", {}):
+            row["change"] = values["average"] - other["per_class"][label]["average"]
+        rows.append(row)
+    return sorted(rows, key=lambda row: row["average"])

@@ -1,0 +1,233 @@
+"""Scores of proposals and frames -> detections: classes, soft-NMS, seconds, and the result file.
+
+Soft-NMS runs once per recording: with the network where a recording is one window (the caller maps
+over the windows of a batch), else after the windows of a recording are pooled on the host.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jaxtyping import Array, Bool, Float, Int
+from ml_collections import ConfigDict
+
+from segtad_jax.ops.boundaries import boundary_scores, centre, snap
+from segtad_jax.ops.nms import soft_nms
+from segtad_jax.ops.videos import over_videos
+from segtad_jax.runtime import files
+
+
+class Candidates(NamedTuple):
+    """Proposals with a score for each class."""
+
+    scores: Float[Array | np.ndarray, "*b D M"]  # -inf: none
+    segments: Float[Array | np.ndarray, "*b M 2"]  # in frames
+
+
+class Selected(NamedTuple):
+    """What soft-NMS keeps, best first."""
+
+    labels: Int[Array | np.ndarray, "*b R"]  # 0..D-1; -1: none
+    segments: Float[Array | np.ndarray, "*b R 2"]  # in frames
+    scores: Float[Array | np.ndarray, "*b R"]
+
+
+class Detection(NamedTuple):
+    """One detected action; start and end in seconds."""
+
+    start: float
+    end: float
+    label: str
+    score: float
+
+
+def class_logits(outputs: Mapping[str, Array]) -> Array:
+    """What names the classes of frames and proposals: the classifier where SegTAD has one."""
+    return outputs.get("class_logits", outputs["frame_logits"])
+
+
+def frame_class_scores(
+    frame_logits: Float[Array, "T K"],
+    segments: Int[Array | np.ndarray, "M 2"],
+    renormalise: bool,
+    mean: str = "arithmetic",
+) -> Float[Array, "M D"]:
+    """Class scores of every proposal: the frames' softmax, averaged over [start, end); K = D + 1.
+
+    Args:
+        frame_logits: class 0 is the background.
+        segments: in frames.
+        renormalise: divide by the classes' sum, so that c does not say how much is action.
+        mean: 'arithmetic', or 'geometric': a class that some frames rule out is ruled out.
+    """
+    logits = frame_logits.astype(jnp.float32)
+    geometric = mean == "geometric"
+    values = (jax.nn.log_softmax if geometric else jax.nn.softmax)(logits)[:, 1:]
+    sums = jnp.cumsum(jnp.pad(values, ((1, 0), (0, 0))), axis=0)  # [T + 1, D]
+    start, end = jnp.asarray(segments).T
+    scores = (sums[end] - sums[start]) / (end - start)[:, None]
+    if geometric:
+        return jax.nn.softmax(scores) if renormalise else jnp.exp(scores)
+    if renormalise:
+        # A background that is certain leaves 0 / 0.
+        scores /= jnp.maximum(jnp.sum(scores, axis=1, keepdims=True), 1e-12)
+    return scores
+
+
+def candidates(
+    outputs: Mapping[str, Array],
+    segments: Int[np.ndarray, "M 2"],
+    num_frames: Int[Array, ""],
+    cut: Bool[Array, "2"],
+    settings: ConfigDict,
+) -> Candidates:
+    """The candidates of one window for soft-NMS.
+
+    Args:
+        outputs: of SegTAD for all M proposals of this window.
+        segments: the grid, frames.
+        num_frames: real frames of the window.
+        cut: whether the recording goes on before and after the window: proposals that touch such
+            an edge are dropped, a neighbouring window sees the action whole.
+        settings: `config.eval`.
+
+    Returns:
+        Of the D classes; of a single one, any action, where `class_scores` names a file whose
+        scores come later.
+    """
+    scores = jnp.prod(jax.nn.sigmoid(outputs["proposal_logits"].astype(jnp.float32)), axis=1)
+    start, end = jnp.asarray(segments).T
+    whole = ~(cut[0] & (start == 0)) & ~(cut[1] & (end == outputs["frame_logits"].shape[0]))
+    kept = (end <= num_frames) & whole
+    logits = jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1)
+    logits = logits.astype(jnp.float32)
+    boundaries = jax.nn.sigmoid(logits)
+    moved = snap(outputs.get("segments", segments), boundaries, settings.snap, num_frames)
+    if settings.boundary_power:
+        at_boundaries = jnp.prod(boundary_scores(moved, boundaries), axis=1)
+        scores *= at_boundaries**settings.boundary_power
+    if settings.snap:  # a frame's score says that the boundary is somewhere in it
+        if settings.snap_mean:
+            moved = centre(moved, logits, settings.snap, num_frames)
+        moved = jnp.clip(moved + settings.snap_offset, 0, num_frames)
+    if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
+        return Candidates(jnp.where(kept, scores, -jnp.inf)[None], moved)
+    classes = frame_class_scores(
+        class_logits(outputs), segments, settings.renormalise, settings.class_mean
+    )
+    scores = scores[:, None] * classes  # [M, D]
+    kept = kept[:, None] & (scores > settings.min_score)
+    fused = jnp.sqrt(scores) if settings.fusion == "sqrt" else scores
+    return Candidates(jnp.where(kept, fused, -jnp.inf).T, moved)
+
+
+def select(candidates: Candidates, settings: ConfigDict) -> Selected:
+    """Soft-NMS per class of all candidates of a recording, and the best `max_detections`."""
+    labels, rows, scores = soft_nms(
+        candidates.segments, candidates.scores, settings.sigma, settings.max_detections
+    )
+    return Selected(labels, candidates.segments[rows], scores)
+
+
+def of_batch(
+    outputs: Mapping[str, Array],
+    segments: Int[np.ndarray, "M 2"],
+    num_frames: Int[Array, " b"],
+    cut: Bool[Array, "b 2"],
+    settings: ConfigDict,
+    finish: bool,
+) -> Candidates | Selected:
+    """`candidates` of every window of a batch; finished by `select` where each is a recording."""
+
+    def of_window(
+        outputs: Mapping[str, Array], num_frames: Array, cut: Array
+    ) -> Candidates | Selected:
+        found = candidates(outputs, segments, num_frames, cut, settings)
+        return select(found, settings) if finish else found
+
+    return over_videos(of_window, outputs, num_frames, cut)
+
+
+def pool(windows: Sequence[Candidates], offsets: Sequence[int]) -> Candidates:
+    """The candidates of a recording from those of its windows, on the host.
+
+    Args:
+        windows: in order of time.
+        offsets: frames at which they begin.
+
+    Returns:
+        Segments in frames of the recording. Filled up with candidates that are none to a power of
+        two of windows: few shapes, so that `select` compiles a few times only.
+    """
+    missing = (1 << (len(windows) - 1).bit_length()) - len(windows)
+    scores = [w.scores for w in windows]
+    scores += [np.full_like(scores[0], -np.inf)] * missing
+    moved = [w.segments + np.float32(o) for w, o in zip(windows, offsets, strict=True)]
+    moved += [np.zeros_like(moved[0])] * missing
+    return Candidates(np.concatenate(scores, axis=1), np.concatenate(moved))
+
+
+def in_seconds(
+    selected: Selected, classes: Sequence[str], rate: float, duration: float
+) -> list[Detection]:
+    """What was selected in a recording, best first; without what has no length in it.
+
+    Args:
+        selected: on the host.
+        classes: names of the D classes.
+        rate: frames per second.
+        duration: seconds, to which the segments are clipped.
+    """
+    found = selected.labels >= 0
+    seconds = np.clip(selected.segments[found] / rate, 0.0, duration)
+    return [
+        Detection(start, end, classes[label], score)
+        for label, (start, end), score in zip(
+            selected.labels[found].tolist(),
+            seconds.tolist(),
+            selected.scores[found].tolist(),
+            strict=True,
+        )
+        if end > start
+    ]
+
+
+def with_video_classes(
+    proposals: Sequence[Detection], class_scores: Mapping[str, float], settings: ConfigDict
+) -> list[Detection]:
+    """Labels proposals with the best classes of their video (section 4.1): top-1, top-2, ...
+
+    Args:
+        proposals: of one video, without labels.
+        class_scores: of the video by an external classifier, {label: score}.
+        settings: `config.eval`; every proposal is written once for each of the `top_classes`.
+    """
+    best = sorted(class_scores.items(), key=lambda item: (-item[1], item[0]))
+    best = best[: settings.top_classes]
+    fused = [
+        Detection(p.start, p.end, label, p.score * score)
+        for p in proposals
+        for label, score in best
+    ]
+    if settings.fusion == "sqrt":
+        fused = [d._replace(score=d.score**0.5) for d in fused]
+    return sorted(fused, key=lambda d: -d.score)
+
+
+def write_detections(path: epath.PathLike, detections: Mapping[str, Sequence[Detection]]) -> None:
+    """Writes the official result file: ids as in the annotations, all three keys."""
+    results = {
+        video: [{"score": d.score, "segment": [d.start, d.end], "label": d.label} for d in detected]
+        for video, detected in detections.items()
+    }
+    content = {"version": "VERSION 1.3", "results": results, "external_data": {}}
+    write_json(path, content)
+
+
+def write_json(path: epath.PathLike, content: object) -> None:
+    """Writes a whole file or none."""
+    files.write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

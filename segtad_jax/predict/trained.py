@@ -1,0 +1,211 @@
+"""A trained model, ready for recordings that it has not seen: `segtad_jax.load(RUN)`."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, SupportsFloat
+
+import jax
+import numpy as np
+from etils import epath
+from jaxtyping import Float, Real
+from ml_collections import ConfigDict
+
+from segtad_jax.checkpoint import run_folder
+from segtad_jax.checkpoint.store import locate, restore_variables
+from segtad_jax.data.dataset import Dataset, Recording
+from segtad_jax.data.features import as_frames
+from segtad_jax.data.preparation import Preparation, read_preparation
+from segtad_jax.data.records import feature_spec
+from segtad_jax.detector import Detector
+from segtad_jax.models.segtad import SegTAD
+from segtad_jax.postprocess import Detection
+from segtad_jax.runtime import parallel
+from segtad_jax.train import create_variables
+
+RATE_TOLERANCE = 0.01  # of the rate that the model was trained at
+
+
+class Trained:
+    """A model of a checkpoint."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        classes: Sequence[str],
+        num_channels: int,
+        variables: Mapping[str, Any],
+        step: int,
+        preparation: Preparation,
+    ) -> None:
+        """Compiles nothing yet.
+
+        Args:
+            config: of the run.
+            classes: names of the labels 1..D.
+            num_channels: C of the features that the model takes.
+            variables: {"params", "batch_stats"}.
+            step: of the checkpoint.
+            preparation: how its features were made.
+        """
+        self.config, self.classes, self.num_channels = config, tuple(classes), num_channels
+        self.step, self.preparation = step, preparation
+        self.variables = variables
+        self._detector = Detector(config, classes)
+
+    def detect(
+        self,
+        features: Real[np.ndarray, "_ _"] | Sequence[Real[np.ndarray, "_ _"]],
+        *,
+        rate: SupportsFloat | None = None,
+        duration: SupportsFloat | None = None,
+    ) -> list[Detection]:
+        """Actions in one recording, best first.
+
+        Args:
+            features: frames by channels, as prepare read them: raw samples where the model was
+                trained on signals; one array for each source where there were several.
+            rate: of these, in Hz; may be left out where the model knows it, or a duration is given.
+            duration: seconds.
+
+        Raises:
+            ValueError: another width or rate than in training, or something that is no number; says
+                what was expected.
+        """
+        arrays = [features] if isinstance(features, np.ndarray) else list(features)
+        arrays = [as_frames(array, "tc", "features") for array in arrays]
+        seconds = None if duration is None else float(duration)
+        hertz = None if rate is None else float(rate)
+        recording, stored = self.recording("recording", arrays, hertz, seconds)
+        return self.detect_all([(recording, stored)])["recording"]
+
+    def recording(
+        self,
+        video: str,
+        arrays: Sequence[Float[np.ndarray, "_ _"]],
+        rate: float | None,
+        duration: float | None,
+    ) -> tuple[Recording, Float[np.ndarray, "F C"]]:
+        """A recording and its features, made as those of training were; see `detect`."""
+        self.require_rate(rate)
+        preparation = self.preparation
+        if len(arrays) != len(preparation.widths):
+            raise ValueError(
+                f"{len(arrays)} sources of features, the model takes {len(preparation.widths)}"
+            )
+        features = preparation.features(arrays)
+        stored = preparation.resized(features)
+        rate = rate or preparation.rate
+        covered = max(map(len, arrays)) / rate if rate else duration
+        if covered is None:
+            raise ValueError("neither the rate nor the duration is known: give rate= or duration=")
+        duration = covered if duration is None else duration
+        if preparation.frame_rate is not None:  # signals may end within a frame
+            covered = len(features) / preparation.frame_rate
+        found = Recording(
+            video=video,
+            num_frames=len(stored),
+            rate=len(stored) / covered,
+            duration=duration,
+            segments=np.zeros((0, 2)),
+            labels=np.zeros(0, np.int32),
+            shard="",
+            offset=0,
+            size=0,
+        )
+        return found, stored
+
+    def require_rate(self, rate: float | None) -> None:
+        """Raises ValueError if the model was trained on features of another rate."""
+        trained = self.preparation.rate
+        if rate and trained and abs(rate - trained) > RATE_TOLERANCE * trained:
+            raise ValueError(
+                f"the rate is {rate:g} Hz, but the model was trained at {trained:g} Hz: resample "
+                "the features, or give the rate that they really have"
+            )
+
+    def require_same(self, dataset: Dataset) -> None:
+        """Raises ValueError if a prepared data set has other features than the model's."""
+        theirs = read_preparation(dataset.directory)
+        if dataset.num_channels != self.num_channels:
+            raise ValueError(
+                f"{dataset.directory} has {dataset.num_channels} channels, the model takes "
+                f"{self.num_channels}"
+            )
+        if theirs is None:
+            return
+        a, b = theirs.to_json(), self.preparation.to_json()
+        for field in ("signals", "widths", "rate", "num_frames", "resize"):
+            if a[field] != b[field]:
+                raise ValueError(
+                    f"{dataset.directory} was not prepared as the model's features were: {field} "
+                    "differs"
+                    + ("" if field == "signals" else f", {a[field]} there, {b[field]} here")
+                    + ". Prepare it together with the training data, or give predict the feature "
+                    "files themselves."
+                )
+
+    def detect_all(
+        self, recordings: Sequence[tuple[Recording, Float[np.ndarray, "_ _"]]]
+    ) -> dict[str, list[Detection]]:
+        """Actions in several recordings of `recording`, by video."""
+        spec = feature_spec(self.classes, self.num_channels, np.dtype(np.float32))
+        dataset = _InMemory(
+            directory=epath.Path("."),
+            name="memory",
+            classes=self.classes,
+            num_channels=self.num_channels,
+            splits={},
+            feature_spec=spec,
+            arrays={recording.video: features for recording, features in recordings},
+        )
+        return self.detect_in(dataset, [recording for recording, _ in recordings])
+
+    def detect_in(
+        self, dataset: Dataset, recordings: Sequence[Recording]
+    ) -> dict[str, list[Detection]]:
+        """Actions in recordings of an opened data set, by video."""
+        return self._detector.detect(self._on_devices, dataset, recordings)
+
+    @functools.cached_property
+    def _on_devices(self) -> Mapping[str, Any]:
+        """The variables, put there once for all calls."""
+        return parallel.replicate(self.variables)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _InMemory(Dataset):
+    arrays: Mapping[str, np.ndarray]
+
+    def features(self, recording: Recording) -> Float[np.ndarray, "F C"]:
+        return self.arrays[recording.video].astype(np.float32)
+
+
+def load(checkpoint: str, **settings: Any) -> Trained:
+    """The model of a run.
+
+    Args:
+        checkpoint: RUN or RUN/STEP.
+        **settings: of `config.eval` that differ from the run's.
+
+    Raises:
+        FileNotFoundError: no such checkpoint; says which there are.
+        ValueError: the folder is no run of this version.
+    """
+    run, step = locate(checkpoint)
+    config, classes, channels, _ = run_folder.read(run)
+    config.eval.update(settings)
+    devices = jax.local_device_count()
+    config.eval.batch_size = -(-config.eval.batch_size // devices) * devices
+    model = SegTAD(config, len(classes))
+    like = jax.eval_shape(lambda: create_variables(config, model, channels))
+    variables = restore_variables(run, step, like)
+    return Trained(config, classes, channels, variables, step, _preparation(config, channels, run))
+
+
+def _preparation(config: ConfigDict, channels: int, run: epath.Path) -> Preparation:
+    """As stored with the run; nothing is done to the features where it has none."""
+    window = config.data.num_frames
+    return read_preparation(run) or Preparation(
+        "", (channels,), None, None, "linear", window, "float32"
+    )

@@ -1,0 +1,1 @@
+"""Features and annotations of any form -> a data set."""

@@ -1,0 +1,113 @@
+"""`prepare` on several machines: the same reading and the same shards, as a Beam pipeline.
+
+Needs the extra: pip install 'segtad-jax[beam]'. Every worker must see the feature files and the
+output folder under the same names.
+"""
+
+import collections
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from segtad_jax.data.defects import Defect
+from segtad_jax.data.preparation import Preparation
+from segtad_jax.data.records import Record, serialiser
+from segtad_jax.data.writer import ShardWriter, shard_prefix
+from segtad_jax.prepare.intake import SPLITS, Intake, Outcome
+
+OUTCOMES = ".outcomes"  # while the pipeline runs: a line of JSON for each video
+
+
+def run(
+    intake: Intake, preparation: Preparation, writer: ShardWriter, options: Sequence[str]
+) -> Iterator[Outcome]:
+    """Writes all shards, then tells what became of each video, without its features.
+
+    Args:
+      intake: what to read.
+      preparation: how.
+      writer: whose folder the shards go to, and which is told of them.
+      options: of Beam, such as '--runner=DirectRunner'.
+    """
+    classes = intake.annotations.classes
+    prefixes = {
+        split: str(writer.folder / shard_prefix(preparation.name, split)) for split in SPLITS
+    }
+    with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+        outputs = (
+            pipeline
+            | beam.Create(intake.keys)
+            | beam.Reshuffle()
+            | beam.ParDo(_Read(intake, preparation, classes)).with_outputs(*SPLITS, main="outcomes")
+        )
+        for split in sorted({intake.annotations.videos[key].subset for key in intake.keys}):
+            outputs[split] | f"write {split}" >> beam.io.WriteToTFRecord(
+                prefixes[split], shard_name_template="-SSSSS"
+            )
+        outputs.outcomes | beam.io.WriteToText(str(writer.folder / OUTCOMES))
+    lines = []
+    for path in sorted(writer.folder.glob(f"{OUTCOMES}*")):
+        lines += path.read_text().splitlines()
+        path.unlink()
+    outcomes = [_outcome(json.loads(line), intake) for line in lines]
+    outcomes.sort(key=lambda outcome: (SPLITS.index(outcome.video.subset), outcome.video.video))
+    written = collections.Counter(o.video.subset for o in outcomes if o.record is not None)
+    for split, number in written.items():
+        writer.adopt(split, number)
+    yield from outcomes
+
+
+class _Read(beam.DoFn):
+    """A video's key -> its serialised record, to the output of its split, and what became of it."""
+
+    def __init__(self, intake: Intake, preparation: Preparation, classes: Sequence[str]) -> None:
+        self._intake, self._preparation, self._classes = intake, preparation, tuple(classes)
+
+    def setup(self) -> None:
+        dtype = np.dtype(self._preparation.dtype)
+        self._serialise = serialiser(self._classes, self._preparation.num_channels, dtype)
+
+    def process(self, key: str) -> Iterator[Any]:
+        outcome = self._intake.outcome(key, self._preparation)
+        record = outcome.record
+        if record is not None:
+            yield beam.pvalue.TaggedOutput(outcome.video.subset, self._serialise(record))
+        yield json.dumps(_content(key, outcome))
+
+
+def _content(key: str, outcome: Outcome) -> dict[str, Any]:
+    record = outcome.record
+    defects = [[d.kind, d.video, d.value, d.where] for d in outcome.defects]
+    content: dict[str, Any] = {
+        "key": key,
+        "shape": list(outcome.shape),
+        "defects": defects,
+        "record": None,
+    }
+    if record is not None:
+        content["record"] = {
+            "num_frames": len(record.features),
+            "rate": record.rate,
+            "duration": record.duration,
+            "segments": record.segments.tolist(),
+            "labels": list(record.labels),
+        }
+    return content
+
+
+def _outcome(content: dict[str, Any], intake: Intake) -> Outcome:
+    video, found = intake.annotations.videos[content["key"]], content["record"]
+    record = found and Record(
+        video=video.video,
+        features=np.zeros((found["num_frames"], 0), np.float32),
+        rate=found["rate"],
+        duration=found["duration"],
+        segments=np.array(found["segments"], np.float64).reshape(-1, 2),
+        labels=tuple(found["labels"]),
+    )
+    defects = tuple(Defect(*defect) for defect in content["defects"])
+    return Outcome(video, record, tuple(content["shape"]), defects)

@@ -1,0 +1,100 @@
+"""The command line of `prepare`: flags, and which of them go together."""
+
+import argparse
+import re
+from collections.abc import Sequence
+
+from segtad_jax.config.defaults import ENCODER_STRIDE
+from segtad_jax.data.feature_flags import add_feature_flags, comma_separated, positive
+from segtad_jax.data.features import RESIZERS
+from segtad_jax.prepare.recipes import hapt
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The flags, complete; leaves with status 2 and a message where they do not go together."""
+    parser = _parser()
+    flags = parser.parse_args(arguments)
+    for wrong, message in _conflicts(flags):
+        if wrong:
+            parser.error(message)
+    if flags.recipe:
+        flags.name = flags.name or flags.recipe
+        flags.signals, flags.rate = "statistics", hapt.SAMPLE_RATE
+        flags.window = flags.window or hapt.WINDOW
+    if flags.simulate:
+        flags.layout = "tc"
+        if flags.num_frames:
+            flags.rate = None  # as many frames as asked for, whatever the duration
+    return flags
+
+
+def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
+    needed = ["features", "annotations", "name"]
+    needed = [] if flags.recipe else needed[1:] if flags.simulate else needed
+    needed += [] if flags.check else ["output"]
+    missing = ", ".join(f"--{name}" for name in sorted(needed) if not getattr(flags, name))
+    return [
+        (
+            flags.recipe and (flags.features or flags.annotations or not flags.source),
+            f"--recipe={flags.recipe} takes --source=DIR, no features or annotations",
+        ),
+        (missing, f"missing: {missing}"),
+        (
+            flags.name and not re.fullmatch(r"[a-z][a-z0-9_]*", flags.name),
+            f"--name={flags.name} must be lower-case letters, digits and _",
+        ),
+        (
+            flags.simulate and (flags.features or flags.signals),
+            "--simulate makes the features: give no --features or --signals",
+        ),
+        (
+            flags.signals and not flags.rate,
+            "--signals needs --rate=HZ, the sampling rate of the signals",
+        ),
+        (
+            flags.num_frames and flags.window,
+            "--num_frames resizes whole recordings, --window cuts them: give one of them",
+        ),
+    ]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m segtad_jax.prepare",
+        description="Turn features, or raw signals, and annotations into a TFRecord data set.",
+        epilog="Exit status: 0 written, 1 refused, 2 wrong command line, 3 --check found something "
+        "that would be left out or changed, 4 --strict stopped at such a thing. See docs/data.md.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--name", default="", help="of the data set: lower-case letters, digits and _")
+    add_feature_flags(parser, "folder or file; several: A,B", default=[])
+    add("--annotations", type=comma_separated, default=[], help="json, csv or folder of txt; A,B")
+    add("--output", help="folder of data sets: OUTPUT/NAME/VERSION is written")
+    length = "resize every recording to so many frames"
+    add("--num_frames", type=_frames, metavar="T", help=length)
+    add("--resize", choices=list(RESIZERS), default="linear", help="how (default: linear)")
+    add("--window", type=positive(int), metavar="T", help="keep recordings whole, look at T frames")
+    add("--dtype", choices=["float16", "float32"], default="float16", help="of what is stored")
+    add("--signals", choices=["statistics"], help="the arrays are raw signals: make features")
+    add("--recipe", choices=["hapt"], help="a known data set in --source")
+    add("--source", metavar="DIR", help="of the recipe")
+    simulated = "draw features of so many channels for the annotations, to try everything out"
+    add("--simulate", type=positive(int), metavar="C", help=simulated)
+    add("--blocked", metavar="FILE", help="ids of videos to leave out")
+    add("--workers", type=positive(int), default=2, metavar="N", help="threads (default: 2)")
+    beam = "run as a Beam pipeline with these options: '--runner=DirectRunner'"
+    add("--beam", type=str.split, metavar="OPTIONS", help=beam)
+    add("--check", action="store_true", help="read everything, write nothing")
+    add("--strict", action="store_true", help="stop at the first thing that is wrong")
+    return parser
+
+
+def _frames(text: str) -> int:
+    frames = positive(int)(text)
+    if frames % ENCODER_STRIDE:
+        above = (frames // ENCODER_STRIDE + 1) * ENCODER_STRIDE
+        raise argparse.ArgumentTypeError(
+            f"{text} is not divisible by {ENCODER_STRIDE}, the encoder's stride; use {above}"
+        )
+    return frames

@@ -1,0 +1,1 @@
+"""Known data sets that `prepare` turns into features by itself."""

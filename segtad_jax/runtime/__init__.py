@@ -1,0 +1,1 @@
+"""Where and how a process runs: devices, files, signals, logs."""
