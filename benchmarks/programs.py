@@ -16,7 +16,7 @@ from segtad_jax.data import pipeline, synthetic
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.data.records import feature_spec
 from segtad_jax.detector import Detector
-from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.models.segtad import SegTAD, create_variables, grid
 from segtad_jax.optim import optimizer
 from segtad_jax.runtime import parallel, startup
 
@@ -166,7 +166,7 @@ class Inference:
     def variables(self) -> dict[str, Any]:
         """Parameters and statistics as they are before training."""
         model = SegTAD(self.config, len(self.dataset.classes))
-        return train.create_variables(self.config, model, self.dataset.num_channels)
+        return create_variables(self.config, model, self.dataset.num_channels)
 
     def detect(self) -> Any:
         """All recordings: batches, the devices' part, copies to the host, pooling, soft-NMS."""

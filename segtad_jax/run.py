@@ -38,7 +38,7 @@ from segtad_jax.detector import Detector, annotations, ceiling, evaluate
 from segtad_jax.evaluation.report.curves import draw_training_curves
 from segtad_jax.evaluation.report.page import Run, write_report
 from segtad_jax.evaluation.report.videos import Segmentation
-from segtad_jax.models.segtad import SegTAD
+from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.optim import optimizer
 from segtad_jax.postprocess import write_detections, write_json
 from segtad_jax.runtime import parallel, profiling, startup
@@ -49,7 +49,6 @@ from segtad_jax.train import (
     TrainState,
     boundary_bias,
     create_state,
-    create_variables,
     parallel_step,
     run_steps,
     split_holdout,

@@ -19,7 +19,7 @@ from segtad_jax import losses, optim, targets
 from segtad_jax.augment import augment_batch
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
-from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.models.segtad import SegTAD, create_variables, grid
 from segtad_jax.ops import refine, sampling
 from segtad_jax.ops.boundaries import snap
 from segtad_jax.runtime import parallel
@@ -41,14 +41,6 @@ class TrainState:
     def variables(self) -> dict[str, Any]:
         """What SegTAD.apply takes."""
         return {"params": self.params, "batch_stats": self.batch_stats}
-
-
-def create_variables(config: ConfigDict, model: SegTAD, num_channels: int) -> dict[str, Any]:
-    """New {"params", "batch_stats"} from the config's seed; `num_channels` is C of the features."""
-    features = jnp.zeros((1, config.data.num_frames, num_channels))
-    num_frames = jnp.full(1, config.data.num_frames)
-    variables = jax.jit(model.init)(jax.random.key(config.seed), features, num_frames)
-    return {"batch_stats": {}} | variables
 
 
 def create_state(

@@ -44,7 +44,6 @@ PARTS = {
     "prepare": {"config", "data", "evaluation"},
     "predict": {
         "checkpoint", "config", "data", "detector", "models", "postprocess", "prepare", "runtime",
-        "train",
     },
     "export": {"config", "data", "models", "ops", "postprocess", "predict", "runtime"},
     "export/artifact/run": set(),  # what export copies: runs without the package

@@ -1,7 +1,7 @@
 """SegTAD (Figure 2): SSN decodes frames, PDN reads proposals off them and scores these."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,14 @@ def _grid(num_frames: int, stride: int, k: int, similarity: str, lattice: tuple)
         *proposals.neighbourhoods(segments, k, similarity),
         align.lattice(num_frames, stride, *lattice),
     )
+
+
+def create_variables(config: ConfigDict, model: "SegTAD", num_channels: int) -> dict[str, Any]:
+    """Returns new {"params", "batch_stats"} from the config's seed; C is `num_channels`."""
+    features = jnp.zeros((1, config.data.num_frames, num_channels))
+    num_frames = jnp.full(1, config.data.num_frames)
+    variables = jax.jit(model.init)(jax.random.key(config.seed), features, num_frames)
+    return {"batch_stats": {}} | variables
 
 
 class SegTAD(nn.Module):

@@ -18,10 +18,9 @@ from segtad_jax.data.features import as_frames
 from segtad_jax.data.preparation import Preparation, read_preparation
 from segtad_jax.data.records import feature_spec
 from segtad_jax.detector import Detector
-from segtad_jax.models.segtad import SegTAD
+from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.postprocess import Detection
 from segtad_jax.runtime import parallel
-from segtad_jax.train import create_variables
 
 RATE_TOLERANCE = 0.01  # of the rate that the model was trained at
 
