@@ -1,8 +1,6 @@
 """The programs that are measured, those of training and prediction, and what they are given."""
 
-import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,7 +12,6 @@ from segtad_jax import train
 from segtad_jax.config.check import check
 from segtad_jax.data import pipeline, synthetic
 from segtad_jax.data.dataset import Dataset, Recording
-from segtad_jax.data.records import feature_spec
 from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD, create_variables, grid
 from segtad_jax.optim import optimizer
@@ -27,17 +24,6 @@ def start() -> None:
     """What the commands do before they use JAX."""
     startup.keep_freed_memory()
     startup.keep_compiled_programs()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class InMemory(Dataset):
-    """Recordings whose features need not be read: what remains is the program."""
-
-    stored: Mapping[str, np.ndarray]
-
-    def features(self, recording: Recording) -> np.ndarray:
-        """All features of one recording."""
-        return self.stored[recording.video]
 
 
 def sizes(config: ConfigDict) -> tuple[int, int]:
@@ -55,7 +41,7 @@ def world(config: ConfigDict) -> synthetic.World:
     return synthetic.World(config.data.num_frames, channels, classes, noise=1.0, seed=0)
 
 
-def in_memory(config: ConfigDict, number: int) -> InMemory:
+def in_memory(config: ConfigDict, number: int) -> Dataset:
     """A data set of `number` synthetic training recordings."""
     drawn, split = world(config), "training"
     names = synthetic.class_names(drawn.num_classes)
@@ -74,14 +60,15 @@ def in_memory(config: ConfigDict, number: int) -> InMemory:
         )
         for record in records
     )
-    return InMemory(
+    stored = {record.video: record.features.astype(STORED) for record in records}
+    return Dataset(
         directory=epath.Path(),
         name="in memory",
         classes=names,
         num_channels=drawn.num_channels,
+        dtype=np.dtype(STORED),
         splits={split: recordings},
-        feature_spec=feature_spec(names, drawn.num_channels, np.dtype(STORED)),
-        stored={record.video: record.features.astype(STORED) for record in records},
+        read=lambda recording: stored[recording.video],
     )
 
 

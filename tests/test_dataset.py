@@ -94,6 +94,14 @@ def test_reading_imports_no_tensorflow(directory):
     assert run.stdout == "(10, 4) False\n"
 
 
+def test_nothing_but_opening_needs_tfds():
+    code = (
+        "import sys; sys.modules.update(tensorflow=None, tensorflow_datasets=None, orbax=None); "
+        "from segtad_jax import detector, train; from segtad_jax.data import pipeline, synthetic"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 class Elsewhere(tfds.core.GeneratorBasedBuilder):
     """As another tool might write them: other encodings and integers, several shards."""
 
@@ -136,6 +144,7 @@ def test_a_data_set_made_elsewhere_is_read(tmp_path):
     builder.download_and_prepare(file_format="tfrecord", download_config=config)
     dataset = open_dataset(builder.data_dir)
     assert dataset.name == "elsewhere"
+    assert dataset.dtype == np.float32  # though stored as float64
     assert dataset.classes == ("b", "a")
     recordings = dataset.recordings("training")
     assert len({recording.shard for recording in recordings}) == 3

@@ -3,7 +3,7 @@
 import pytest
 from etils import epath
 
-from segtad_jax.data import tensorflow_on_cpu, writer
+from segtad_jax.data import embedded, tensorflow_on_cpu, writer
 from tests.test_run import opened
 
 
@@ -32,7 +32,7 @@ def test_both_writers_of_shards_hide_them_first(tmp_path, monkeypatch) -> None:
     def first() -> None:
         raise HiddenFirstError
 
-    for module in (builder, writer):
+    for module in (embedded, writer):
         monkeypatch.setattr(module, "tensorflow_on_cpu", first)
     with pytest.raises(HiddenFirstError):
         opened(str(tmp_path))

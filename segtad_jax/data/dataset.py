@@ -1,7 +1,7 @@
 """A data set of TFRecord shards, open for random access: any record by its byte offset.
 
-Shards are written by `builder.py`, or by any TFDS builder with the features of `records.py`.
-Reading needs no TensorFlow, whose import costs seconds and half a gigabyte.
+Shards are written by `writer.py`, or by any TFDS builder with the features of `records.py`. Opening
+one imports TFDS; nothing here imports TensorFlow, which costs seconds and half a gigabyte.
 """
 
 import dataclasses
@@ -9,11 +9,10 @@ import json
 import struct
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
 from jaxtyping import Float, Int
 
@@ -48,39 +47,17 @@ class Dataset:
     name: str
     classes: tuple[str, ...]  # of the labels 1..D
     num_channels: int  # C
+    dtype: np.dtype  # of the features: float16 where they are stored as such, else float32
     splits: dict[str, tuple[Recording, ...]]
-    feature_spec: tfds.features.FeaturesDict  # that has at least the features
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Of `features`: float16 where the shards have it, else float32."""
-        stored = self.feature_spec["features"].np_dtype
-        return np.dtype(np.float16 if stored == np.float16 else np.float32)
+    read: Callable[[Recording], Float[np.ndarray, "F C"]]  # as stored
 
     def features(self, recording: Recording) -> Float[np.ndarray, "F C"]:
-        """All features of one recording, of `dtype`.
+        """Returns all features of one recording, of `dtype`.
 
         Raises:
           ValueError: the shard is not what the index says, or is damaged.
         """
-        path = self.directory / recording.shard
-        with path.open("rb") as file:
-            file.seek(recording.offset)
-            payload = _read_record(file, path)
-        if payload is None or len(payload) != recording.size:
-            raise ValueError(
-                f"{path}: the record at byte {recording.offset} is not that of video "
-                f"{recording.video}, which has {recording.size} bytes. The shard was replaced: "
-                f"delete {self.directory / INDEX}."
-            )
-        try:
-            features = self.feature_spec.deserialize_example_np(payload)["features"]
-        except zlib.error as error:
-            raise ValueError(
-                f"{path}: the features of video {recording.video}, at byte {recording.offset}, are "
-                f"damaged: {error}. Prepare the data set again."
-            ) from error
-        return features.astype(self.dtype, copy=False)
+        return self.read(recording).astype(self.dtype, copy=False)
 
     def recordings(self, split: str) -> tuple[Recording, ...]:
         """Of a split.
@@ -110,6 +87,8 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
             f"no data set in {directory}: it has no {INFO}. Expected the folder that "
             "holds this file, usually .../NAME/VERSION."
         )
+    import tensorflow_datasets as tfds
+
     info = tfds.builder_from_directory(directory).info
     spec = info.features
     expected = {"video", "features", "rate", "duration", "segments", "labels"}
@@ -120,15 +99,44 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
         )
     index = directory / INDEX
     rows = json.loads(index.read_text())["recordings"] if index.exists() else _scan(info)
+    stored = spec["features"]
     return Dataset(
         directory=directory,
         name=info.name,
         classes=tuple(spec["labels"].feature.names),
-        num_channels=spec["features"].shape[1],
+        num_channels=stored.shape[1],
+        dtype=np.dtype(np.float16 if stored.np_dtype == np.float16 else np.float32),
         splits={split: _recordings(rows, split) for split in info.splits},
         # The rest of a record stands in the index.
-        feature_spec=tfds.features.FeaturesDict({"features": spec["features"]}),
+        read=_Reader(directory, tfds.features.FeaturesDict({"features": stored})),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads the features of recordings from the shards in a folder."""
+
+    directory: epath.Path
+    spec: Any  # tfds.features.FeaturesDict of the features alone
+
+    def __call__(self, recording: Recording) -> Float[np.ndarray, "F C"]:
+        path = self.directory / recording.shard
+        with path.open("rb") as file:
+            file.seek(recording.offset)
+            payload = _read_record(file, path)
+        if payload is None or len(payload) != recording.size:
+            raise ValueError(
+                f"{path}: the record at byte {recording.offset} is not that of video "
+                f"{recording.video}, which has {recording.size} bytes. The shard was replaced: "
+                f"delete {self.directory / INDEX}."
+            )
+        try:
+            return self.spec.deserialize_example_np(payload)["features"]
+        except zlib.error as error:
+            raise ValueError(
+                f"{path}: the features of video {recording.video}, at byte {recording.offset}, are "
+                f"damaged: {error}. Prepare the data set again."
+            ) from error
 
 
 def exists(directory: epath.PathLike) -> bool:
@@ -178,6 +186,8 @@ def _hidden(path: epath.Path) -> bool:
 
 def write_index(directory: epath.PathLike) -> None:
     """Writes all of every record but its features, and where it is, to recordings.json."""
+    import tensorflow_datasets as tfds
+
     directory = epath.Path(directory)
     rows = list(_scan(tfds.builder_from_directory(directory).info))
     temporary = directory / f"{INDEX}.{uuid.uuid4().hex}"
@@ -198,8 +208,8 @@ def _recordings(rows: list[dict[str, Any]], split: str) -> tuple[Recording, ...]
     return tuple(sorted(recordings, key=lambda recording: recording.video))
 
 
-def _scan(info: tfds.core.DatasetInfo) -> list[dict[str, Any]]:
-    """The rows of the index, from the shards themselves."""
+def _scan(info: Any) -> list[dict[str, Any]]:
+    """Reads the rows of the index from the shards of a tfds.core.DatasetInfo."""
     return [
         _row(info.features.deserialize_example_np(payload))
         | {"split": split, "shard": shard.name, "offset": offset, "size": len(payload)}

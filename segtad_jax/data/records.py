@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from jaxtyping import Float
 
 # An annotation may end this much after its recording: rounding, e.g. of 112.337 s to 112.34 s.
@@ -25,13 +24,12 @@ class Record:
     labels: tuple[str, ...]  # names of classes
 
 
-def feature_spec(
-    classes: Sequence[str], num_channels: int, dtype: np.dtype
-) -> tfds.features.FeaturesDict:
-    """How a record is stored.
+def feature_spec(classes: Sequence[str], num_channels: int, dtype: np.dtype) -> Any:
+    """Returns the tfds.features.FeaturesDict that a record is stored with.
 
     Float64 goes as raw bytes: TFRecord's own lists of numbers are float32.
     """
+    import tensorflow_datasets as tfds
 
     def raw(*shape: int | None) -> tfds.features.Tensor:
         return tfds.features.Tensor(shape=shape, dtype=np.float64, encoding="bytes")
@@ -58,6 +56,8 @@ def serialiser(
     The features are a zlib stream of stored blocks. Floats hardly shrink, float16 noise by 8 %, and
     to inflate them took most of the time of reading; but the stream carries their checksum.
     """
+    import tensorflow_datasets as tfds
+
     spec = feature_spec(classes, num_channels, dtype)
     spec = tfds.features.FeaturesDict({**spec, "features": tfds.features.Text()})
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-import tensorflow_datasets as tfds
 from etils import epath
 
 from segtad_jax.data.dataset import FOOTER_BYTES, HEADER, INDEX, write_index
@@ -32,7 +31,7 @@ class ShardWriter:
         root: epath.PathLike,
         name: str,
         classes: Sequence[str],
-        spec: tfds.features.FeaturesDict,
+        spec: Any,
         description: str,
         citation: str = "",
     ) -> None:
@@ -49,6 +48,8 @@ class ShardWriter:
         Raises:
           FileExistsError: the data set is there already.
         """
+        import tensorflow_datasets as tfds
+
         self.target = epath.Path(root) / name / VERSION
         if self.target.exists():
             raise FileExistsError(
@@ -127,6 +128,8 @@ class ShardWriter:
 
         Whatever else lies in `folder` by then becomes part of it.
         """
+        import tensorflow_datasets as tfds
+
         for split in self._splits.values():
             split.close()
         infos = [self._splits[split].info() for split in sorted(self._splits)]
@@ -160,6 +163,8 @@ class _Split:
     """The shards of one split."""
 
     def __init__(self, name: str, split: str, folder: epath.Path) -> None:
+        import tensorflow_datasets as tfds
+
         self._name = split
         self._template = tfds.core.ShardedFileTemplate(
             dataset_name=name,
@@ -208,7 +213,10 @@ class _Split:
             self._writer.close()
             self._writer = None
 
-    def info(self) -> tfds.core.SplitInfo:
+    def info(self) -> Any:
+        """Returns the tfds.core.SplitInfo."""
+        import tensorflow_datasets as tfds
+
         return tfds.core.SplitInfo(
             name=self._name,
             shard_lengths=self.lengths,

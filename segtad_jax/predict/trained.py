@@ -1,6 +1,5 @@
 """A trained model, ready for recordings that it has not seen: `segtad_jax.load(RUN)`."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
@@ -16,7 +15,6 @@ from segtad_jax.checkpoint.store import locate, restore_variables
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.data.features import as_frames
 from segtad_jax.data.preparation import Preparation, read_preparation
-from segtad_jax.data.records import feature_spec
 from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.postprocess import Detection
@@ -148,15 +146,15 @@ class Trained:
         self, recordings: Sequence[tuple[Recording, Float[np.ndarray, "_ _"]]]
     ) -> dict[str, list[Detection]]:
         """Actions in several recordings of `recording`, by video."""
-        spec = feature_spec(self.classes, self.num_channels, np.dtype(np.float32))
-        dataset = _InMemory(
+        arrays = {recording.video: features for recording, features in recordings}
+        dataset = Dataset(
             directory=epath.Path("."),
             name="memory",
             classes=self.classes,
             num_channels=self.num_channels,
+            dtype=np.dtype(np.float32),
             splits={},
-            feature_spec=spec,
-            arrays={recording.video: features for recording, features in recordings},
+            read=lambda recording: arrays[recording.video],
         )
         return self.detect_in(dataset, [recording for recording, _ in recordings])
 
@@ -170,14 +168,6 @@ class Trained:
     def _on_devices(self) -> Mapping[str, Any]:
         """The variables, put there once for all calls."""
         return parallel.replicate(self.variables)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _InMemory(Dataset):
-    arrays: Mapping[str, np.ndarray]
-
-    def features(self, recording: Recording) -> Float[np.ndarray, "F C"]:
-        return self.arrays[recording.video].astype(np.float32)
 
 
 def load(checkpoint: str, **settings: Any) -> Trained:
