@@ -24,7 +24,7 @@ STEPS = 60
 SETTINGS = {"train.steps": STEPS, "train.save_every": 20, "train.eval_every": 20}
 
 # Moments at which runs are killed: spread over a run's life (`SEGTAD_KILLS=20` for the table of
-# docs/tpu.md), and one in the midst of each of these.
+# docs/running.md), and one in the midst of each of these.
 UNIFORM = int(os.environ.get("SEGTAD_KILLS", "1"))
 AIMED = ("compile", "save", "evaluation", "results")
 KINDS = ("SIGKILL", "SIGTERM")
