@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -22,8 +21,7 @@ from benchmarks.measure import Effort, Row
 from benchmarks.programs import STORED, Training, world
 from segtad_jax.data import pipeline, synthetic
 from segtad_jax.data.dataset import Dataset, find_all, open_dataset
-from segtad_jax.data.records import feature_spec, serialiser
-from segtad_jax.data.writer import ShardWriter
+from segtad_jax.data.writer import write_dataset
 from segtad_jax.runtime import parallel
 
 DATA = flags.DEFINE_string("data", None, "Folder for the shards; those of an earlier call are used")
@@ -83,13 +81,17 @@ def written(config: ConfigDict, folder: Path) -> Dataset:
     name = f"benchmark_{sizes}"
     if found := find_all(folder / name):
         return open_dataset(found[0])
-    names, dtype = synthetic.class_names(drawn.num_classes), np.dtype(STORED)
-    serialise = serialiser(names, drawn.num_channels, dtype)
-    spec = feature_spec(names, drawn.num_channels, dtype)
-    with ShardWriter(folder, name, names, spec, synthetic.DESCRIPTION) as writer:
-        for record in synthetic.records("training", VIDEOS.value, drawn):
-            writer.write("training", record, serialise(record))
-        return open_dataset(writer.finish())
+    records = synthetic.records("training", VIDEOS.value, drawn)
+    directory = write_dataset(
+        folder,
+        name=name,
+        classes=synthetic.class_names(drawn.num_classes),
+        num_channels=drawn.num_channels,
+        splits={"training": records},
+        description=synthetic.DESCRIPTION,
+        dtype=STORED,
+    )
+    return open_dataset(directory)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ PARTS = {
 # The only files that may import a library (patterns, relative to the package).
 COMMANDS = ["main.py", "config/flag.py", "experiments/__main__.py", "prepare/__main__.py"]
 LIBRARIES = {
-    "tensorflow": ["data/tensorflow_on_cpu.py"],  # which hides the accelerators from it
+    "tensorflow": ["data/writer.py"],  # which hides the accelerators from it
     "tensorflow_datasets": ["data/*", "prepare/*"],
     "apache_beam": ["prepare/beam.py"],
     "absl.app": COMMANDS,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording, open_dataset
-from segtad_jax.data.embedded import build
 from segtad_jax.data.records import Record
+from segtad_jax.data.writer import write_dataset
 
 LENGTHS = (30, 64, 65, 200, 7)
 RATE = 4.0
@@ -37,12 +37,12 @@ def record(index):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    directory = build(
+    directory = write_dataset(
         tmp_path_factory.mktemp("data"),
         name="small",
         classes=("a", "b"),
         num_channels=3,
-        splits={"training": lambda: map(record, range(len(LENGTHS)))},
+        splits={"training": map(record, range(len(LENGTHS)))},
         description="For a test.",
     )
     return open_dataset(directory)

@@ -7,7 +7,6 @@ one imports TFDS; nothing here imports TensorFlow, which costs seconds and half 
 import dataclasses
 import json
 import struct
-import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -75,7 +74,7 @@ class Dataset:
 def open_dataset(directory: epath.PathLike) -> Dataset:
     """Opens a folder with dataset_info.json, features.json and shards.
 
-    Without the index that `write_index` leaves, all records are read once to find where they are.
+    Without an index, as other tools leave it, all records are read once to find where they are.
 
     Raises:
       FileNotFoundError: no data set there.
@@ -98,7 +97,15 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
             f"expected {', '.join(sorted(expected))}"
         )
     index = directory / INDEX
-    rows = json.loads(index.read_text())["recordings"] if index.exists() else _scan(info)
+    if index.exists():
+        rows = json.loads(index.read_text())["recordings"]
+    else:
+        rows = [
+            row
+            for split, split_info in info.splits.items()
+            for shard in split_info.filepaths
+            for row in index_rows(spec, split, shard)
+        ]
     stored = spec["features"]
     return Dataset(
         directory=directory,
@@ -184,17 +191,6 @@ def _hidden(path: epath.Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def write_index(directory: epath.PathLike) -> None:
-    """Writes all of every record but its features, and where it is, to recordings.json."""
-    import tensorflow_datasets as tfds
-
-    directory = epath.Path(directory)
-    rows = list(_scan(tfds.builder_from_directory(directory).info))
-    temporary = directory / f"{INDEX}.{uuid.uuid4().hex}"
-    temporary.write_text(json.dumps({"recordings": rows}))
-    temporary.replace(directory / INDEX)
-
-
 def _recordings(rows: list[dict[str, Any]], split: str) -> tuple[Recording, ...]:
     recordings = [
         Recording(
@@ -208,26 +204,31 @@ def _recordings(rows: list[dict[str, Any]], split: str) -> tuple[Recording, ...]
     return tuple(sorted(recordings, key=lambda recording: recording.video))
 
 
-def _scan(info: Any) -> list[dict[str, Any]]:
-    """Reads the rows of the index from the shards of a tfds.core.DatasetInfo."""
-    return [
-        _row(info.features.deserialize_example_np(payload))
-        | {"split": split, "shard": shard.name, "offset": offset, "size": len(payload)}
-        for split, split_info in info.splits.items()
-        for shard in split_info.filepaths
-        for offset, payload in _records(shard)
-    ]
+def index_rows(spec: Any, split: str, shard: epath.Path) -> Iterator[dict[str, Any]]:
+    """Yields the index's rows of a shard: all of each record but its features, and where it is.
 
+    Args:
+      spec: tfds.features.FeaturesDict of the records.
+      split: to which the shard belongs.
+      shard: its file.
 
-def _row(example: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "video": example["video"].decode(),
-        "num_frames": len(example["features"]),
-        "rate": float(example["rate"]),
-        "duration": float(example["duration"]),
-        "segments": np.asarray(example["segments"], np.float64).tolist(),
-        "labels": [int(label) + 1 for label in example["labels"]],  # 0 is background
-    }
+    Raises:
+      ValueError: the shard is damaged.
+    """
+    for offset, payload in _records(shard):
+        example = spec.deserialize_example_np(payload)
+        yield {
+            "video": example["video"].decode(),
+            "num_frames": len(example["features"]),
+            "rate": float(example["rate"]),
+            "duration": float(example["duration"]),
+            "segments": np.asarray(example["segments"], np.float64).tolist(),
+            "labels": [int(label) + 1 for label in example["labels"]],  # 0 is background
+            "split": split,
+            "shard": shard.name,
+            "offset": offset,
+            "size": len(payload),
+        }
 
 
 def _records(path: epath.Path) -> Iterator[tuple[int, bytes]]:

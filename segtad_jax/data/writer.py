@@ -1,29 +1,86 @@
-"""Records -> TFRecord shards one after the other: memory does not grow with their number.
+"""Writes data sets: TFRecord shards, an index of their records, and what TFDS needs to read them.
 
-`builder.py` shuffles what it writes, and holds a gigabyte to do so; this is for data sets of any
-size. Both leave the same files behind, which TFDS reads.
+Records are written one after the other, so that memory does not grow with their number.
 """
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+import platform
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from etils import epath
+from numpy.typing import DTypeLike
 
-from segtad_jax.data.dataset import FOOTER_BYTES, HEADER, INDEX, write_index
-from segtad_jax.data.records import Record
-from segtad_jax.data.tensorflow_on_cpu import tensorflow_on_cpu
+from segtad_jax.data.dataset import FOOTER_BYTES, HEADER, INDEX, exists, index_rows
+from segtad_jax.data.records import Record, feature_spec, serialiser
 
 VERSION = "1.0.0"
 SHARD_BYTES = 1 << 28  # a shard is closed when it has as many
+
+
+def dataset_folder(root: epath.PathLike, name: str) -> epath.Path:
+    """Returns the folder of a data set below a folder of data sets: ROOT/NAME/VERSION."""
+    return epath.Path(root) / name / VERSION
+
+
+def write_dataset(
+    root: epath.PathLike,
+    *,
+    name: str,
+    classes: Sequence[str],
+    num_channels: int,
+    splits: Mapping[str, Iterable[Record]],
+    description: str,
+    citation: str = "",
+    dtype: DTypeLike = np.float32,
+) -> epath.Path:
+    """Writes a data set unless it is there, and returns its folder.
+
+    Of several processes that write the same at once one wins, and the others take its.
+
+    Args:
+      root: folder of data sets.
+      name: of the data set: letters, digits and underscores.
+      classes: names in any order; label d is the d-th in sorted order, from 1.
+      num_channels: C.
+      splits: records by the names of the splits; not read if the data set is there.
+      description: what it is and how it was made.
+      citation: whom to cite.
+      dtype: of the stored features, float32 or float16.
+
+    Raises:
+      ValueError: a record that cannot be right, with the video and the value; or a split without
+        any.
+    """
+    target = dataset_folder(root, name)
+    if exists(target):
+        return target
+    try:
+        with ShardWriter(
+            root, name, classes, num_channels, np.dtype(dtype), description, citation
+        ) as writer:
+            for split, records in splits.items():
+                for record in records:
+                    writer.write(split, record)
+                if split not in writer.written:
+                    raise ValueError(f"split {split} of {name} has no recordings")
+            return writer.finish()
+    except FileExistsError:
+        if not exists(target):
+            raise
+        return target
 
 
 class ShardWriter:
     """A data set that appears whole or not at all: written beside its place, then renamed to it.
 
     Use as a context manager, which removes what is written unless `finish` was called. What a
-    process that was killed leaves behind, the next writer of this name removes.
+    killed process left behind, the next writer of this name on the same machine removes.
     """
 
     def __init__(
@@ -31,50 +88,31 @@ class ShardWriter:
         root: epath.PathLike,
         name: str,
         classes: Sequence[str],
-        spec: Any,
+        num_channels: int,
+        dtype: np.dtype,
         description: str,
         citation: str = "",
     ) -> None:
-        """Makes the folder to write in.
+        """Makes a folder to write in.
 
-        Args:
-          root: folder of data sets; this one becomes root/name/VERSION.
-          name: of the data set.
-          classes: names in sorted order; label d is the d-th, from 1.
-          spec: of `records.feature_spec`.
-          description: what it is and how it was made.
-          citation: whom to cite.
+        Args: as of `write_dataset`.
 
         Raises:
           FileExistsError: the data set is there already.
+          ValueError: a class is named twice.
         """
-        import tensorflow_datasets as tfds
-
-        self.target = epath.Path(root) / name / VERSION
-        if self.target.exists():
-            raise FileExistsError(
-                f"{self.target} is there already; remove it, or give another --name or --output"
-            )
-        self.folder = epath.Path(root) / f".preparing-{name}"
-        if self.folder.exists():
-            self.folder.rmtree()
-        self.folder.mkdir(parents=True)
-        self._labels = {label: number for number, label in enumerate(classes, start=1)}
-        identity = tfds.core.DatasetIdentity(
-            name=name,
-            version=tfds.core.Version(VERSION),
-            data_dir=str(self.folder),
-            module_name="",
-        )
-        self._info = tfds.core.DatasetInfo(
-            builder=identity,
-            features=spec,
-            description=description,
-            citation=citation,
-        )
-        self._splits: dict[str, _Split] = {}
+        if repeated := sorted({c for c in classes if list(classes).count(c) > 1}):
+            raise ValueError(f"classes named twice: {', '.join(repeated)}")
+        self.target = dataset_folder(root, name)
+        self._require_free()
+        self._name, self._texts = name, {"description": description, "citation": citation}
+        self._labels = {label: number for number, label in enumerate(sorted(classes), start=1)}
+        self._spec = feature_spec(list(self._labels), num_channels, dtype)
+        self.serialise = serialiser(list(self._labels), num_channels, dtype)
+        self._shards: dict[str, _Shards] = {}  # by split
         self._rows: list[dict[str, Any]] = []
-        self._adopted = False
+        self._split_by_video: dict[str, str] = {}
+        self.folder = _working_folder(epath.Path(root), name)
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -82,21 +120,33 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        for split in self._splits.values():
-            split.close()
+        for shards in self._shards.values():
+            shards.close()
         self.folder.rmtree(missing_ok=True)
 
-    def write(self, split: str, record: Record, payload: bytes) -> None:
+    @property
+    def written(self) -> Collection[str]:
+        """The splits that have records."""
+        return self._shards.keys()
+
+    def write(self, split: str, record: Record, payload: bytes | None = None) -> None:
         """Appends a record.
 
         Args:
           split: training, validation or testing.
-          record: what the index will say of it.
-          payload: the record as a `records.serialiser` gives it.
+          record: what to write.
+          payload: what `serialise` makes of it, where a thread has done so already.
+
+        Raises:
+          ValueError: the record cannot be right, or its video was written before.
         """
-        if split not in self._splits:
-            self._splits[split] = _Split(self._info.name, split, self.folder)
-        shard, offset = self._splits[split].write(payload)
+        if earlier := self._split_by_video.get(record.video):
+            raise ValueError(f"video {record.video} occurs twice, in {earlier} and in {split}")
+        payload = self.serialise(record) if payload is None else payload
+        self._split_by_video[record.video] = split
+        if split not in self._shards:
+            self._shards[split] = _Shards(self.folder, shard_prefix(self._name, split))
+        shard, offset = self._shards[split].write(payload)
         row = {
             "video": record.video,
             "num_frames": len(record.features),
@@ -114,112 +164,141 @@ class ShardWriter:
         Raises:
           ValueError: they do not hold this number of records.
         """
-        self._adopted = True
-        self._splits[split] = found = _Split(self._info.name, split, self.folder)
-        found.adopt(self.folder)
-        if sum(found.lengths) != number:
+        shards = _Shards(self.folder, shard_prefix(self._name, split))
+        rows = []
+        for path in sorted(self.folder.glob(f"{shards.prefix}-*")):
+            inside = list(index_rows(self._spec, split, path))
+            shards.lengths.append(len(inside))
+            shards.num_bytes += sum(row["size"] for row in inside)
+            rows += inside
+        if len(rows) != number:
             raise ValueError(
-                f"{self.folder}: the shards of {split} hold {sum(found.lengths)} records, expected "
-                f"{number}"
+                f"{self.folder}: the shards of {split} hold {len(rows)} records, expected {number}"
             )
+        self._shards[split] = shards
+        self._rows += rows
 
     def finish(self) -> epath.Path:
-        """Writes what describes the data set, and puts it in its place.
+        """Writes what describes the data set, puts it in its place and returns that.
 
         Whatever else lies in `folder` by then becomes part of it.
+
+        Raises:
+          FileExistsError: another process has put one there meanwhile.
         """
         import tensorflow_datasets as tfds
 
-        for split in self._splits.values():
-            split.close()
-        infos = [self._splits[split].info() for split in sorted(self._splits)]
-        self._info.set_file_format("tfrecord")
-        self._info.set_splits(tfds.core.SplitDict(infos))
-        self._info.write_to_directory(self.folder)
-        if self._adopted:
-            write_index(self.folder)  # only the shards know the order of their records
-        else:
-            (self.folder / INDEX).write_text(json.dumps({"recordings": self._rows}))
+        infos = []
+        for split, shards in sorted(self._shards.items()):
+            shards.close()
+            template = tfds.core.ShardedFileTemplate(
+                dataset_name=self._name,
+                data_dir=self.folder,
+                split=split,
+                filetype_suffix="tfrecord",
+                template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",  # as `shard_prefix`
+            )
+            infos.append(
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=shards.lengths,
+                    num_bytes=shards.num_bytes,
+                    filename_template=template,
+                )
+            )
+        identity = tfds.core.DatasetIdentity(
+            name=self._name,
+            version=tfds.core.Version(VERSION),
+            data_dir=str(self.folder),
+            module_name="",
+        )
+        info = tfds.core.DatasetInfo(builder=identity, features=self._spec, **self._texts)
+        info.set_file_format("tfrecord")
+        info.set_splits(tfds.core.SplitDict(infos))
+        info.write_to_directory(self.folder)
+        (self.folder / INDEX).write_text(json.dumps({"recordings": self._rows}))
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        self.folder.rename(self.target)
+        try:
+            self.folder.rename(self.target)
+        except OSError:
+            self._require_free()
+            raise
         return self.target
+
+    def _require_free(self) -> None:
+        if self.target.exists():
+            raise FileExistsError(
+                f"{self.target} is there already; remove it, or give another --name or --output"
+            )
 
 
 def shard_prefix(name: str, split: str) -> str:
-    """What the names of a split's shards begin with; then `-00000`, `-00001` and so on."""
+    """Returns what the names of a split's shards begin with; then `-00000`, `-00001` and so on."""
     return f"{name}-{split}.tfrecord"
 
 
-def _sizes(path: epath.Path) -> Iterator[int]:
-    """Bytes of each record, of which only the headers are read."""
-    with path.open("rb") as file:
-        while header := file.read(HEADER.size):
-            size, _ = HEADER.unpack(header)
-            file.seek(size + FOOTER_BYTES, 1)
-            yield size
+def tensorflow_on_cpu() -> Any:
+    """Imports TensorFlow, which takes seconds, and hides all accelerators from it.
+
+    It would take the memory of every GPU that it sees, at the first operation.
+    """
+    import tensorflow as tf
+
+    for kind in ("GPU", "TPU"):
+        # Where the caller's own program has used TensorFlow before, it is too late.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], kind)
+    return tf
 
 
-class _Split:
+def _working_folder(root: epath.Path, name: str) -> epath.Path:
+    """Makes a folder for one writer, whose name says which process is at work in it."""
+    prefix = f".preparing-{name}-{platform.node()}-"
+    for path in root.glob(f"{prefix}*"):
+        process, _, _ = path.name.removeprefix(prefix).partition("-")
+        if process.isdigit() and not _runs(int(process)):
+            path.rmtree(missing_ok=True)
+    folder = root / f"{prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+class _Shards:
     """The shards of one split."""
 
-    def __init__(self, name: str, split: str, folder: epath.Path) -> None:
-        import tensorflow_datasets as tfds
-
-        self._name = split
-        self._template = tfds.core.ShardedFileTemplate(
-            dataset_name=name,
-            data_dir=folder,
-            split=split,
-            filetype_suffix="tfrecord",
-            template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",  # as `shard_prefix`
-        )
+    def __init__(self, folder: epath.Path, prefix: str) -> None:
+        self._folder, self.prefix = folder, prefix
         self.lengths: list[int] = []  # records of each shard
-        self._num_bytes = 0
-        self._offset = 0  # in the open shard
-        self._writer: Any = None
+        self.num_bytes = 0
+        self._file: Any = None
+        self._shard, self._offset = "", 0  # the open file's name, and where it ends
 
     def write(self, payload: bytes) -> tuple[str, int]:
-        """Appends a record; the name of its shard and where it begins there."""
-        if self._writer is None or self._offset >= SHARD_BYTES:
-            self._open()
-        index, offset = len(self.lengths) - 1, self._offset
-        self._writer.write(payload)
+        """Appends a record; returns the name of its shard and where it begins there."""
+        if self._file is None or self._offset >= SHARD_BYTES:
+            self.close()
+            path = self._folder / f"{self.prefix}-{len(self.lengths):05d}"
+            self._file = tensorflow_on_cpu().io.TFRecordWriter(str(path))
+            self._shard, self._offset = path.name, 0
+            self.lengths.append(0)
+        offset = self._offset
+        self._file.write(payload)
         self.lengths[-1] += 1
-        self._num_bytes += len(payload)
+        self.num_bytes += len(payload)
         self._offset += HEADER.size + len(payload) + FOOTER_BYTES
-        return self._path(index).name, offset
-
-    def adopt(self, folder: epath.Path) -> None:
-        """Counts the records of shards that are there."""
-        for path in sorted(
-            folder.glob(f"{shard_prefix(self._template.dataset_name, self._name)}-*")
-        ):
-            sizes = list(_sizes(path))
-            self.lengths.append(len(sizes))
-            self._num_bytes += sum(sizes)
-
-    def _open(self) -> None:
-        tf = tensorflow_on_cpu()
-        self.close()
-        self.lengths.append(0)
-        self._offset = 0
-        self._writer = tf.io.TFRecordWriter(str(self._path(len(self.lengths) - 1)))
-
-    def _path(self, index: int) -> epath.Path:
-        return epath.Path(self._template.sharded_filepath(shard_index=index, num_shards=None))
+        return self._shard, offset
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def info(self) -> Any:
-        """Returns the tfds.core.SplitInfo."""
-        import tensorflow_datasets as tfds
-
-        return tfds.core.SplitInfo(
-            name=self._name,
-            shard_lengths=self.lengths,
-            num_bytes=self._num_bytes,
-            filename_template=self._template,
-        )
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -24,7 +24,6 @@ from segtad_jax.data.defects import CHANGED, LEFT_OUT, Defect
 from segtad_jax.data.features import Source, open_source, with_channels
 from segtad_jax.data.pipeline import inference_step
 from segtad_jax.data.preparation import FILE, Preparation, SignalTransform
-from segtad_jax.data.records import feature_spec, serialiser
 from segtad_jax.data.writer import ShardWriter
 from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
 from segtad_jax.prepare.annotations import Annotations, read_annotations, read_durations
@@ -176,19 +175,20 @@ def _write(
     classes = intake.annotations.classes
     if not classes:
         raise ValueError("there is no annotation that could be used, so there are no classes")
-    channels = preparation.num_channels
-    dtype = np.dtype(preparation.dtype)
-    spec = feature_spec(classes, channels, dtype)
-    serialise = serialiser(classes, channels, dtype)
-
-    def read(key: str) -> tuple[Outcome, bytes]:
-        outcome = intake.outcome(key, preparation)
-        return outcome, b"" if outcome.record is None else serialise(outcome.record)
-
-    citation = hapt.CITATION if flags.recipe == "hapt" else ""
     with ShardWriter(
-        flags.output, preparation.name, classes, spec, _description(flags, preparation), citation
+        flags.output,
+        preparation.name,
+        classes,
+        preparation.num_channels,
+        np.dtype(preparation.dtype),
+        _description(flags, preparation),
+        citation=hapt.CITATION if flags.recipe == "hapt" else "",
     ) as writer:
+
+        def read(key: str) -> tuple[Outcome, bytes]:
+            outcome = intake.outcome(key, preparation)
+            return outcome, b"" if outcome.record is None else writer.serialise(outcome.record)
+
         if flags.beam is not None:
             from segtad_jax.prepare import beam
 

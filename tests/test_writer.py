@@ -2,17 +2,24 @@
 
 import dataclasses
 import math
+import os
+import platform
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from segtad_jax.config.defaults import default
-from segtad_jax.data import synthetic
+from segtad_jax.data import synthetic, writer
 from segtad_jax.data.dataset import open_dataset
-from segtad_jax.data.embedded import build, open_or_build
+from segtad_jax.data.embedded import open_or_build
 from segtad_jax.data.records import Record
+from segtad_jax.data.writer import tensorflow_on_cpu, write_dataset
 
 CLASSES = ("run", "jump", "eat")  # not in sorted order, which is eat, jump, run
 GOOD = Record(
@@ -26,8 +33,8 @@ GOOD = Record(
 
 
 def built(root, *records, name="some_data", **arguments):
-    arguments = {"splits": {"training": lambda: records}} | arguments
-    return build(
+    arguments = {"splits": {"training": records}} | arguments
+    return write_dataset(
         root, name=name, classes=CLASSES, num_channels=3, description="For a test.", **arguments
     )
 
@@ -105,25 +112,25 @@ def test_an_action_may_end_a_rounding_error_after_its_recording(tmp_path):
 def test_a_video_that_occurs_twice_is_named(tmp_path):
     with pytest.raises(ValueError, match="video v0 occurs twice, in training and in training"):
         built(tmp_path, GOOD, GOOD)
-    splits = {"training": lambda: [GOOD], "validation": lambda: [GOOD]}
+    splits = {"training": [GOOD], "validation": [GOOD]}
     with pytest.raises(ValueError, match="video v0 occurs twice, in training and in validation"):
         built(tmp_path, splits=splits)
 
 
 def test_a_split_without_recordings_is_named(tmp_path):
-    splits = {"training": lambda: [GOOD], "validation": list}
+    splits = {"training": [GOOD], "validation": []}
     with pytest.raises(ValueError, match="split validation of some_data has no recordings"):
         built(tmp_path, splits=splits)
 
 
 def test_a_class_named_twice_is_refused(tmp_path):
     with pytest.raises(ValueError, match="classes named twice: run"):
-        build(
+        write_dataset(
             tmp_path,
             name="x",
             classes=["run", "eat", "run"],
             num_channels=3,
-            splits={"training": lambda: [GOOD]},
+            splits={"training": [GOOD]},
             description="",
         )
 
@@ -134,7 +141,7 @@ def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        built(tmp_path, splits={"training": lambda: [GOOD], "validation": interrupted})
+        built(tmp_path, splits={"training": [GOOD], "validation": interrupted()})
     assert list(tmp_path.iterdir()) == []
     assert len(open_dataset(built(tmp_path, GOOD)).recordings("training")) == 1
 
@@ -146,7 +153,7 @@ def test_the_slower_of_two_builders_takes_the_data_set_of_the_faster(tmp_path):
         built(tmp_path, faster)
         yield GOOD
 
-    directory = built(tmp_path, splits={"training": overtaken})
+    directory = built(tmp_path, splits={"training": overtaken()})
     (recording,) = open_dataset(directory).recordings("training")
     assert recording.video == "faster"
     np.testing.assert_array_equal(open_dataset(directory).features(recording), GOOD.features)
@@ -155,10 +162,52 @@ def test_the_slower_of_two_builders_takes_the_data_set_of_the_faster(tmp_path):
 
 def test_what_is_there_is_not_built_again(tmp_path):
     def never():
-        raise AssertionError("read again")
+        yield pytest.fail("read again")
 
     directory = built(tmp_path, GOOD)
-    assert built(tmp_path, splits={"training": never}) == directory
+    assert built(tmp_path, splits={"training": never()}) == directory
+
+
+def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    left = [
+        tmp_path / f".preparing-{name}-{platform.node()}-{process}-0"
+        for name, process in (("some_data", dead.pid), ("some_data", os.getpid()), ("a", dead.pid))
+    ]
+    for folder in left:
+        folder.mkdir()
+    built(tmp_path, GOOD)
+    assert [folder.exists() for folder in left] == [False, True, True]
+
+
+class TestTensorflow:
+    def test_sees_no_accelerator(self, monkeypatch):
+        tf = tensorflow_on_cpu()
+        hidden = []
+        monkeypatch.setattr(tf.config, "set_visible_devices", lambda *args: hidden.append(args))
+        assert tensorflow_on_cpu() is tf
+        assert hidden == [([], "GPU"), ([], "TPU")]
+
+    def test_a_program_that_used_it_before_goes_on(self, monkeypatch):
+        tf = tensorflow_on_cpu()
+
+        def too_late(*args):
+            raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+        monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
+        assert tensorflow_on_cpu() is tf
+
+    def test_accelerators_are_hidden_before_it_writes(self, tmp_path, monkeypatch):
+        class HiddenFirstError(Exception):
+            pass
+
+        def first():
+            raise HiddenFirstError
+
+        monkeypatch.setattr(writer, "tensorflow_on_cpu", first)
+        with pytest.raises(HiddenFirstError):
+            built(tmp_path, GOOD)
 
 
 def synthetic_data(root, **fields):
@@ -185,6 +234,26 @@ def test_an_embedded_source_is_built_once_and_says_so(tmp_path, capsys):
     ):
         assert recording.video == record.video
         np.testing.assert_array_equal(dataset.features(recording), record.features)
+
+
+def test_a_data_set_that_an_earlier_version_wrote_opens(tmp_path):
+    name = "synthetic_r2_f24_c3_k3_n1p0_s0"
+    shutil.copytree(Path(__file__).parent / "made_before" / name, tmp_path / name)
+    sizes = {"recordings": 2, "frames": 24, "channels": 3}
+    config = synthetic_data(tmp_path, **{f"synthetic_{key}": n for key, n in sizes.items()})
+    dataset = open_or_build(config)
+    assert dataset.name == name
+    world = synthetic.World(num_frames=24, num_channels=3, num_classes=3, noise=1.0, seed=0)
+    for split, size in {"training": 2, "validation": 4}.items():
+        recordings = dataset.recordings(split)
+        for recording, record in zip(
+            recordings, synthetic.records(split, size, world), strict=True
+        ):
+            assert recording.video == record.video
+            assert tuple(dataset.classes[d - 1] for d in recording.labels) == record.labels
+            np.testing.assert_array_equal(recording.segments, record.segments)
+            np.testing.assert_array_equal(dataset.features(recording), record.features)
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
 
 
 def test_no_two_synthetic_configs_share_a_folder(tmp_path):
