@@ -1,18 +1,18 @@
 """The command line that the benchmarks of a config share, and what they do with their figures."""
 
-import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import ConfigDict
 
 from benchmarks import measure, programs
 from benchmarks.measure import Effort, Report, Row
 from segtad_jax.config import defaults as config_lib
-from segtad_jax.config.flag import CONFIG, parse
+from segtad_jax.config import flag
+from segtad_jax.config.flag import CONFIG
+from segtad_jax.runtime import command
 
 
 class Measured(NamedTuple):
@@ -42,19 +42,12 @@ def effort() -> Effort:
 def run(name: str, default_batch: Callable[[ConfigDict], int], benchmark: Callable) -> None:
     """Runs `benchmark(config, batch) -> Measured`, prints its table and writes its file."""
 
-    def main(argv: list[str]) -> None:
-        if len(argv) > 1:
-            raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes shards, silently
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    def act() -> None:
         logging.set_verbosity(logging.WARNING)
         programs.start()
         config = CONFIG.value
         batch = BATCH.value or default_batch(config)
-        try:
-            found = benchmark(config, batch)
-        except ValueError as error:
-            sys.exit(f"error: {error}")
+        found = benchmark(config, batch)
         flat = config_lib.flatten(config)
         title = f"{name} {found.variant}".strip()
         machine = measure.machine()
@@ -63,4 +56,4 @@ def run(name: str, default_batch: Callable[[ConfigDict], int], benchmark: Callab
         if JSON.value:
             measure.write(Path(JSON.value), report)
 
-    app.run(main, flags_parser=parse)
+    flag.run(lambda: command.run(act))

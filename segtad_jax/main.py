@@ -1,22 +1,21 @@
-"""Command line: `python -m segtad_jax.main --config FILE[:arguments] --workdir RUN`.
+"""Train, evaluate or compile: python -m segtad_jax.main --config FILE --workdir RUN ...
 
-Flags and one call; what it does can be imported from `segtad_jax.run`. Exit status: 0 done, 1 wrong
-use or an error, 75 told to stop (SIGTERM) and saved, 76 lost another process; after 75 and 76 the
-same command goes on.
+Exit status: 0 done, 1 wrong use or an error, 75 stopped (SIGTERM) and saved, 76 lost another
+process; after 75 and 76 the same command resumes.
 """
+
+# Flags and one call: what it calls is imported where it is called, so that --help answers at once,
+# and can be imported in a notebook.
 
 import errno
 import logging
 import os
-import sys
 
-import jax
 from absl import app, flags
 
-from segtad_jax import run
-from segtad_jax.config.flag import CONFIG, parse
-from segtad_jax.runtime import parallel, preemption, startup
-from segtad_jax.tpu import slices
+from segtad_jax.config import flag
+from segtad_jax.config.flag import CONFIG
+from segtad_jax.runtime import command
 
 log = logging.getLogger("segtad_jax")  # of the package; this file may be called __main__
 
@@ -29,7 +28,7 @@ _CHECKPOINT = flags.DEFINE_string(
     "of the workdir's latest checkpoint.",
 )
 _TOPOLOGY = flags.DEFINE_multi_string(
-    "topology", [], "TPU slices that --mode=compile compiles for: v5e:4x4. No TPU is needed."
+    "topology", [], "TPU slice that --mode=compile compiles for: v5e:4x4. No TPU is needed."
 )
 _PROFILE = flags.DEFINE_string(
     "profile", None, "START:STEPS: trace these steps of training into WORKDIR/profile."
@@ -50,50 +49,72 @@ flags.register_multi_flags_validator(
 )
 
 
-def main(argv: list[str]) -> None:
-    """Trains, evaluates or compiles; a wrong use ends with a message and status 1, no traceback."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+def main() -> int:
+    """Trains, evaluates or compiles; returns the exit status."""
     if _CHECKPOINT.value and _MODE.value == "compile":
         raise app.UsageError("--checkpoint goes with --mode=train and --mode=evaluate")
     if _PROFILE.value and _MODE.value != "train":
         raise app.UsageError("--profile goes with --mode=train")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes the shards, silently
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # Our own lines alone: the libraries' would bury them.
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     # Orbax logs what it raises as well, with every thread's stack.
     logging.getLogger("absl").setLevel(logging.WARNING if _DEBUG.value else logging.CRITICAL)
+    return command.run(_act, debug=_DEBUG.value, advice=_advice)
+
+
+def _act() -> int:
+    import jax
+
+    from segtad_jax.runtime import parallel, preemption, startup
+
     jax.config.update("jax_debug_nans", _DEBUG.value)  # not infs: -inf marks what is no candidate
     startup.keep_freed_memory()
     try:
-        sys.exit(_act())
-    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        if _DEBUG.value:
-            raise
-        sys.exit(f"error: {error}{_after(error)}")
+        if _DISTRIBUTED.value:
+            parallel.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        # Compiling for a slice must not look for devices here.
+        verbose = _DEBUG.value or _MODE.value == "compile" or parallel.is_main()
+        level = logging.DEBUG if _DEBUG.value else logging.INFO
+        log.setLevel(level if verbose else logging.WARNING)
+        return _run_mode()
     except preemption.StoppedError:
         log.info("stopped and saved; run the same command to go on")
-        sys.exit(preemption.STATUS)
+        return command.STOPPED
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error) and not _DEBUG.value:
-            sys.exit(
-                f"error: the memory of a device is not enough: {str(error).splitlines()[0]}\n"
+            raise ValueError(
+                f"the memory of a device is not enough: {str(error).splitlines()[0]}\n"
                 "Set a smaller train.batch_size or eval.batch_size, train.rematerialise = True, or "
                 "model.dtype = 'bfloat16'."
-            )
+            ) from error
         if not _DISTRIBUTED.value:
             raise
         log.exception(
             "lost another process; run the same command on all to go on from the last checkpoint"
         )
-        os._exit(parallel.LOST_STATUS)  # an orderly exit would wait for the others
+        os._exit(command.LOST)  # an orderly exit would wait for the others
 
 
-def _after(error: Exception) -> str:
-    """What to do about a disk that takes no more; Orbax tells of it in the text alone."""
+def _run_mode() -> int:
+    if _MODE.value == "compile":
+        from segtad_jax.tpu import slices
+
+        return slices.check_slices(CONFIG.value, _TOPOLOGY.value)
+    from segtad_jax import run
+    from segtad_jax.runtime import startup
+
+    startup.keep_compiled_programs()
+    if _MODE.value == "train":
+        run.train(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
+    else:
+        run.evaluate_checkpoint(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+    return command.DONE
+
+
+def _advice(error: Exception) -> str:
+    """What to do about a disk that takes no more, which Orbax reports in its text alone."""
     refusals = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
     if not any(os.strerror(number) in str(error) for number in refusals):
         return ""
@@ -103,23 +124,5 @@ def _after(error: Exception) -> str:
     )
 
 
-def _act() -> int:
-    """What the flags ask for; returns the exit status."""
-    if _DISTRIBUTED.value:
-        parallel.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    # Compiling for a slice must not look for devices here.
-    talks = _DEBUG.value or _MODE.value == "compile" or parallel.is_main()
-    told = logging.DEBUG if _DEBUG.value else logging.INFO
-    log.setLevel(told if talks else logging.WARNING)
-    if _MODE.value == "compile":
-        return slices.check_slices(CONFIG.value, _TOPOLOGY.value)
-    startup.keep_compiled_programs()
-    if _MODE.value == "train":
-        run.train(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
-    else:
-        run.evaluate_checkpoint(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
-    return 0
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    flag.run(main)

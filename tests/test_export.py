@@ -18,6 +18,7 @@ from etils import epath
 from segtad_jax.checkpoint.store import restore_variables
 from segtad_jax.config.defaults import flatten
 from segtad_jax.export import __main__ as export
+from segtad_jax.export import build
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from segtad_jax.predict.trained import load
@@ -70,7 +71,7 @@ def artifact(run: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pat
 
 
 def read(artifact: pathlib.Path) -> jax.export.Exported:
-    return jax.export.deserialize(bytearray((artifact / export.FUNCTION).read_bytes()))
+    return jax.export.deserialize(bytearray((artifact / build.FUNCTION).read_bytes()))
 
 
 def without_the_package(folder: pathlib.Path, artifact: pathlib.Path, code: str) -> str:
@@ -156,21 +157,21 @@ def test_features_of_a_model_that_resizes(artifact):
 def test_where_recordings_are_resized_each_has_its_own_rate(run, artifact):
     model, exported = load(str(run)), read(artifact)
     model.preparation = dataclasses.replace(model.preparation, rate=5.0)
-    assert export.describe(model, exported)["rate"] == 5.0
+    assert build.describe(model, exported)["rate"] == 5.0
     model.preparation = dataclasses.replace(model.preparation, num_frames=64)
-    assert export.describe(model, exported)["rate"] is None
+    assert build.describe(model, exported)["rate"] is None
 
 
 def test_a_bucket_cannot_rename(run, artifact, tmp_path, monkeypatch):
     """model.json, which tells of the others, comes last; of what was not finished nothing stays."""
     bucket, exported = bucket_in(tmp_path, monkeypatch), read(artifact)
-    monkeypatch.setattr(export, "lower", lambda *_: exported)
-    export.write(str(run), "gs://bucket/model", ["cpu"])
+    monkeypatch.setattr(build, "lower", lambda *_: exported)
+    build.write(str(run), "gs://bucket/model", ["cpu"])
     written = sorted((bucket / "model").iterdir(), key=lambda p: p.stat().st_mtime_ns)
     assert len(written) == 5
     assert written[-1].name == "model.json"
     with pytest.raises(ValueError, match="gs://bucket/model is there already"):
-        export.write(str(run), "gs://bucket/model", ["cpu"])
+        build.write(str(run), "gs://bucket/model", ["cpu"])
 
     write_bytes = type(epath.Path("gs://bucket")).write_bytes
 
@@ -181,7 +182,7 @@ def test_a_bucket_cannot_rename(run, artifact, tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(epath.Path("gs://bucket")), "write_bytes", lost)
     with pytest.raises(OSError, match="out of reach"):
-        export.write(str(run), "gs://bucket/other", ["cpu"])
+        build.write(str(run), "gs://bucket/other", ["cpu"])
     assert [p.name for p in bucket.iterdir()] == ["model"]
 
 
@@ -189,7 +190,7 @@ def test_on_a_cpu_windows_come_one_after_the_other(run):
     """The proposals' products are those of one window; elsewhere of however many there are."""
     model = load(str(run))
     batched = {
-        name: len(re.findall(r"dot_general.*tensor<\?", export.lower(model, [name]).mlir_module()))
+        name: len(re.findall(r"dot_general.*tensor<\?", build.lower(model, [name]).mlir_module()))
         for name in ("cpu", "tpu")
     }
     assert batched["cpu"] < batched["tpu"]
@@ -262,7 +263,7 @@ def test_safetensors_hold_what_the_checkpoint_holds(run, artifact):
 def test_every_form_lowers_for_all_platforms(tmp_path, fields):
     """Also where an operation has a form for each platform."""
     model = load(str(make_run(tmp_path / "run", **fields)))
-    exported = export.lower(model, export.PLATFORMS)
+    exported = build.lower(model, export.PLATFORMS)
     assert exported.platforms == export.PLATFORMS
     features = np.random.default_rng(3).normal(size=(64, CHANNELS)).astype(np.float32)
     zero, frames = np.zeros((1, 1), np.int32), np.full((1, 1), 64, np.int32)
@@ -305,7 +306,7 @@ def test_wrong_use_is_told_and_leaves_nothing(run, tmp_path, capsys, monkeypatch
     write_bytes = type(epath.Path(empty)).write_bytes
 
     def full_disk(path: epath.Path, content: bytes) -> int:
-        if path.name == export.PARAMETERS:
+        if path.name == build.PARAMETERS:
             raise OSError("No space left on device")
         return write_bytes(path, content)
 

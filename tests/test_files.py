@@ -10,7 +10,7 @@ from etils import epath
 
 from segtad_jax import run
 from segtad_jax.evaluation.report.curves import read_series
-from segtad_jax.predict import __main__ as predict
+from segtad_jax.predict.work import Parts
 from segtad_jax.runtime import files
 from segtad_jax.runtime.metric_log import MetricLogger
 from tests.object_store import bucket_in
@@ -87,7 +87,7 @@ def test_a_resumed_log_on_an_object_store_drops_what_was_not_saved(bucket) -> No
 
 
 def test_predictions_on_an_object_store(bucket) -> None:
-    parts = predict.Parts(epath.Path("gs://bucket/found.json"), {"step": 3})
+    parts = Parts(epath.Path("gs://bucket/found.json"), {"step": 3})
     parts.write({"a": [], "b": "is empty"})
     parts.write({"c": []})
     assert set(parts.read()) == {"a", "b", "c"}

@@ -61,7 +61,7 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         monkeypatch.undo()
     assert os.strerror(errno.EFBIG) in str(error.value)
-    assert "What was saved before is whole." in main._after(error.value)
+    assert "What was saved before is whole." in main._advice(error.value)
     assert not (tmp_path / "metrics.json").exists()
     left = {p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
     assert left == ({"4"} if moment == "save" else {"4", "8", "12"})
@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_is_named(
             match = r"Read-only file system: '.*disk/run/config\.json'"
         with pytest.raises(OSError, match=match) as error:
             run.train(config, folder / "run")
-        assert "What was saved before is whole." in main._after(error.value)
+        assert "What was saved before is whole." in main._advice(error.value)
         assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     finally:
         if kind == "mount":
@@ -115,4 +115,4 @@ def test_a_folder_that_cannot_be_written_is_named(
 
 
 def test_other_errors_are_not_the_disks() -> None:
-    assert main._after(ValueError("no such field")) == ""
+    assert main._advice(ValueError("no such field")) == ""

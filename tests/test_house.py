@@ -39,9 +39,10 @@ PARTS = {
     "runtime": set(),
     "checkpoint": {"config", "data", "postprocess", "runtime"},
     "evaluation": set(),
+    "evaluation/__main__": {"runtime"},
     "evaluation/report/curves": {"runtime"},
     "evaluation/report/style": {"runtime"},
-    "prepare": {"config", "data", "evaluation"},
+    "prepare": {"config", "data", "evaluation", "runtime"},
     "predict": {
         "checkpoint", "config", "data", "detector", "models", "postprocess", "prepare", "runtime",
     },

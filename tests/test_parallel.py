@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segtad_jax.runtime import parallel
+from segtad_jax.runtime import command, parallel
 from tests.test_run import ROOT
 
 
@@ -32,7 +32,7 @@ def test_wrong_numbers_are_refused(numbers: tuple, message: str) -> None:
 
 def joined(*arguments: object) -> subprocess.CompletedProcess:
     script = (
-        "import logging\nlogging.basicConfig()\nfrom segtad_jax import parallel\n"
+        "import logging\nlogging.basicConfig()\nfrom segtad_jax.runtime import parallel\n"
         f"parallel.JOIN_SECONDS = 2\nparallel.initialize(*{arguments})"
     )
     return subprocess.run(
@@ -46,7 +46,7 @@ def test_a_process_that_waits_in_vain_says_what_to_check(process: int) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     done = joined(f"127.0.0.1:{port}", 2, process)
-    assert done.returncode == parallel.LOST_STATUS == 76
+    assert done.returncode == command.LOST == 76
     assert "not all processes have joined within 2 s" in done.stderr
     assert f"numbers 0 to 1, each once; that process 0 runs at 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr

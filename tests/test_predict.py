@@ -17,6 +17,7 @@ from segtad_jax import run
 from segtad_jax.config.defaults import default
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.predict import __main__ as predict
+from segtad_jax.predict import work
 from segtad_jax.prepare.__main__ import main as prepare
 from segtad_jax.prepare.annotation_files import bare
 
@@ -183,26 +184,26 @@ def test_a_killed_process_goes_on_and_does_no_video_twice(flags, monkeypatch):
     assert detect(flags) == 0
     expected = result_of(flags)
     flags["output"].unlink()
-    monkeypatch.setattr(predict, "CHUNK", 2)
+    monkeypatch.setattr(work, "CHUNK", 2)
     seen = []
-    original = predict.FeatureFiles.detect
+    original = work.FeatureFiles.detect
 
-    def killed(work, videos):
+    def killed(self, videos):
         if len(seen) == 4:
             raise KeyboardInterrupt
         seen.extend(videos)
-        return original(work, videos)
+        return original(self, videos)
 
-    monkeypatch.setattr(predict.FeatureFiles, "detect", killed)
+    monkeypatch.setattr(work.FeatureFiles, "detect", killed)
     with pytest.raises(KeyboardInterrupt):
         detect(flags)
     assert not flags["output"].exists()
 
-    def goes_on(work, videos):
+    def goes_on(self, videos):
         seen.extend(videos)
-        return original(work, videos)
+        return original(self, videos)
 
-    monkeypatch.setattr(predict.FeatureFiles, "detect", goes_on)
+    monkeypatch.setattr(work.FeatureFiles, "detect", goes_on)
     assert detect(flags) == 0
     assert sorted(seen) == [f"s{index}" for index in range(8)]
     found = result_of(flags)

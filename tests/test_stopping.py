@@ -18,6 +18,7 @@ import pytest
 from segtad_jax import run
 from segtad_jax.checkpoint.store import Checkpoints
 from segtad_jax.runtime import preemption
+from segtad_jax.runtime.command import STOPPED
 from tests.test_run import ROOT, TINY, logged, saved, short
 
 STEPS = 60
@@ -161,7 +162,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(
     doing = broken.kill(moment, seconds, kind)
     status = broken.process.wait(timeout=120)
     log = broken.log.read_text()
-    assert status in {0, preemption.STATUS, -signal.SIGKILL, -signal.SIGTERM}, log
+    assert status in {0, STOPPED, -signal.SIGKILL, -signal.SIGTERM}, log
     if isinstance(moment, str):
         assert doing.startswith(moment), log
     folders = (tmp_path / "run").glob("checkpoints/*")

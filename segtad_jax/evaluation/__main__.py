@@ -18,17 +18,13 @@ from segtad_jax.evaluation.results import read_predictions
 from segtad_jax.evaluation.scope import predictions_in_scope
 from segtad_jax.evaluation.scoring import METRICS, PROTOCOLS, evaluate
 from segtad_jax.evaluation.tables import summary
+from segtad_jax.runtime import command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     flags = _parser().parse_args(arguments)
-    try:
-        _run(flags)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return command.run(lambda: _run(flags))
 
 
 def _run(flags: argparse.Namespace) -> None:

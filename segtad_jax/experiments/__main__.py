@@ -18,14 +18,17 @@ import signal
 import subprocess
 import sys
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from segtad_jax.config.flag import CONFIG, parse
-from segtad_jax.experiments import plan
-from segtad_jax.experiments.session import Session
-from segtad_jax.runtime.preemption import STATUS
+from segtad_jax.config import flag
+from segtad_jax.config.flag import CONFIG
+from segtad_jax.runtime import command
+
+if TYPE_CHECKING:
+    from segtad_jax.experiments.session import Session
 
 _TABLE = flags.DEFINE_string("table", "all", "3, 4, 5, 6, 7, 8, several with commas, or all.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many, from 0.", lower_bound=1)
@@ -34,20 +37,13 @@ _RESULTS = flags.DEFINE_string("results", None, "Folder of the results; by defau
 _RUN = flags.DEFINE_bool("run", True, "Off: only write tables and commands.")
 
 
-def main(argv: list[str]) -> None:
-    """Runs what is missing; a wrong use ends with a message and status 1, no traceback."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    try:
-        sys.exit(_act())
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
 def _act() -> int:
-    flag = flags.FLAGS[CONFIG.name]
-    path = config_flags.get_config_filename(flag)
-    base = plan.base(path, config_flags.get_override_values(flag), CONFIG.value)
+    from segtad_jax.experiments import plan
+    from segtad_jax.experiments.session import Session
+
+    given = flags.FLAGS[CONFIG.name]
+    path = config_flags.get_config_filename(given)
+    base = plan.base(path, config_flags.get_override_values(given), CONFIG.value)
     numbers = plan.table_numbers(_TABLE.value)
     results = _RESULTS.value or _WORKDIR.value
     session = Session(base, numbers, _SEEDS.value, _WORKDIR.value, results)
@@ -61,11 +57,11 @@ def _act() -> int:
     print(session.summary())
     if failed:
         print(f"error: failed, see above: {', '.join(failed)}", file=sys.stderr)
-        return 1
-    return STATUS if stopped else 0
+        return command.FAILED
+    return command.STOPPED if stopped else command.DONE
 
 
-def _run_all(session: Session) -> tuple[list[str], bool]:
+def _run_all(session: "Session") -> tuple[list[str], bool]:
     """Runs one after the other; returns which failed, and whether it was told to stop."""
     child: subprocess.Popen | None = None
     told = False
@@ -92,7 +88,7 @@ def _run_all(session: Session) -> tuple[list[str], bool]:
                 child = None
             if session.collect(run):
                 continue
-            told = told or status == STATUS
+            told = told or status == command.STOPPED
             if not told:
                 failed.append(run.name)
     except KeyboardInterrupt:  # the run had it, too
@@ -106,4 +102,4 @@ def _run_all(session: Session) -> tuple[list[str], bool]:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    flag.run(lambda: command.run(_act))

@@ -18,10 +18,11 @@ from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from segtad_jax.runtime import command
+
 AXIS = "batch"  # the device axis, over which losses and BatchNorm statistics are summed
 HEARTBEAT_SECONDS = 30  # after which a process that died is noticed; 90 by default
 JOIN_SECONDS = 300  # within which all processes must have started
-LOST_STATUS = 76  # the exit status where another process is missing, or was lost
 
 PyTree = Any
 
@@ -42,7 +43,7 @@ def initialize(
     Raises:
         ValueError: no such process, or nothing here says which this is.
 
-    Where not all of them come, the process ends with `LOST_STATUS` and a message.
+    Where not all of them come, the process ends with `command.LOST` and a message.
     """
     _check_numbers(coordinator, num_processes, process_id)
     # JAX ends the process with a stack trace when its own time is up; ours is up before.
@@ -95,7 +96,7 @@ def _give_up(coordinator: str | None, num_processes: int | None) -> None:
         "N - 1" if num_processes is None else num_processes - 1,
         coordinator or "the address that the cluster names",
     )
-    os._exit(LOST_STATUS)  # the main thread waits inside of JAX
+    os._exit(command.LOST)  # the main thread waits inside of JAX
 
 
 def is_alone() -> bool:

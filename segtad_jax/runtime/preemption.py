@@ -1,4 +1,4 @@
-"""SIGTERM: finish what cannot be divided, save, and leave with a status that says `run again`."""
+"""SIGTERM: finish what cannot be divided, save, and exit with command.STOPPED."""
 
 import contextlib
 import signal
@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from types import FrameType
 
 from segtad_jax.runtime import parallel
-
-STATUS = 75  # the exit status of a run that was told to stop and can go on (EX_TEMPFAIL)
 
 
 class StoppedError(Exception):

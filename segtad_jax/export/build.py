@@ -1,0 +1,217 @@
+"""Builds the folder of an exported model: function, parameters, description, example."""
+
+import json
+import string
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from etils import epath
+from jaxtyping import Array, Float, Int
+
+from segtad_jax import __version__
+from segtad_jax.config.defaults import flatten
+from segtad_jax.data.pipeline import inference_step
+from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.ops.nms import LANES
+from segtad_jax.ops.videos import over_videos
+from segtad_jax.postprocess import Candidates, Selected, of_batch, select
+from segtad_jax.predict.trained import Trained, load
+from segtad_jax.runtime.files import on_object_store
+
+FUNCTION, PARAMETERS = "predict.jax_export", "model.safetensors"
+INPUTS = ("features", "num_frames", "offset")
+OUTPUTS = ("scores", "segments", "labels")
+Detections = tuple[Float[Array, "r R"], Float[Array, "r R 2"], Int[Array, "r R"]]
+CLASSES = {  # of the README, by whether the labels are the classes
+    True: "",
+    False: """
+The detections are of any action, all with the label 0: give them the best classes that another
+classifier finds in their recording, and multiply the scores (`classes` of model.json names all).
+""",
+}
+
+
+def write(checkpoint: str, output: epath.PathLike, platforms: Sequence[str]) -> epath.Path:
+    """Writes the folder, whole or not at all, and says how large the files are.
+
+    On an object store, where nothing can be renamed, model.json comes last: without it the folder
+    is that of an export which was killed.
+
+    Args:
+        checkpoint: RUN or RUN/STEP.
+        output: a folder that is not there, or is empty.
+        platforms: to lower for; no such device is needed.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: it does not read, or the output is there.
+    """
+    output = epath.Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"{output} is there already; remove it, or give another --output")
+    model = load(checkpoint)
+    print(f"lowering step {model.step} of {checkpoint} for {', '.join(platforms)} ...")
+    exported = lower(model, platforms)
+    description = describe(model, exported)
+    files: dict[str, bytes] = {
+        FUNCTION: bytes(exported.serialize()),
+        PARAMETERS: to_safetensors(model),
+        "README.md": _readme(description).encode(),
+        "run.py": _resource("run.py").encode(),
+        "model.json": (json.dumps(description, indent=1) + "\n").encode(),
+    }
+    in_place = on_object_store(output)
+    folder = output if in_place else output.with_name(f".{output.name}.{uuid.uuid4().hex}")
+    folder.mkdir(parents=True, exist_ok=in_place)
+    try:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        if not in_place:
+            if output.exists():
+                output.rmdir()
+            folder.rename(output)
+    except BaseException:
+        folder.rmtree(missing_ok=True)
+        raise
+    for name, content in files.items():
+        print(f"{len(content) / 1e6:10.2f} MB  {output / name}")
+    return output
+
+
+def lower(model: Trained, platforms: Sequence[str]) -> jax.export.Exported:
+    """Inference of r recordings of w windows each, both symbolic, for these platforms.
+
+    The parameters are constants of it: one file that cannot be joined with another's parameters.
+    """
+    r, w = jax.export.symbolic_shape("r, w")
+    window = (model.config.data.num_frames, model.num_channels)
+    shapes = [
+        jax.ShapeDtypeStruct((r, w, *window), jnp.float32),
+        jax.ShapeDtypeStruct((r, w), jnp.int32),
+        jax.ShapeDtypeStruct((r, w), jnp.int32),
+    ]
+    return jax.export.export(jax.jit(function_of(model)), platforms=list(platforms))(*shapes)
+
+
+def function_of(model: Trained) -> Callable[..., Detections]:
+    """(features [r, w, T, C], num_frames [r, w], offset [r, w]) -> detections of r recordings.
+
+    What `Detector.detect` gives, in frames, in one program on the device, also where recordings
+    have several windows. `labels` are rows of `labels(model)`.
+    """
+    config, settings = model.config, model.config.eval
+    network = SegTAD(config, len(model.classes))
+    segments, total = grid(config).segments, config.data.num_frames
+    variables = jax.tree.map(jnp.asarray, model.variables)
+
+    def pooled(windows: Candidates, offset: Int[Array, " w"]) -> Selected:
+        scores, found = windows  # [w, D, M], [w, M, 2]
+        found += offset[:, None, None].astype(found.dtype)
+        # Soft-NMS wants a multiple of LANES, which cannot be told of a symbolic number.
+        missing = -found.shape[1] % LANES
+        found = jnp.pad(found, ((0, 0), (0, missing), (0, 0)))
+        scores = jnp.pad(scores, ((0, 0), (0, 0), (0, missing)), constant_values=-jnp.inf)
+        together = jnp.moveaxis(scores, 0, 1).reshape(scores.shape[1], -1)  # [D, w * M]
+        return select(Candidates(together, found.reshape(-1, 2)), settings)
+
+    def detect(
+        features: Float[Array, "r w T C"], num_frames: Int[Array, "r w"], offset: Int[Array, "r w"]
+    ) -> Detections:
+        end = jnp.max(offset + num_frames, axis=1, keepdims=True)
+        cut = jnp.stack([offset > 0, offset + total < end], axis=-1)
+        # All windows are one batch, of which every platform makes what it is fast at.
+        batch, frames = features.reshape(-1, *features.shape[2:]), num_frames.reshape(-1)
+        outputs: Any = network.apply(variables, batch, frames)
+        windows: Any = of_batch(outputs, segments, frames, cut.reshape(-1, 2), settings, False)
+        windows = jax.tree.map(lambda x: x.reshape(*offset.shape, *x.shape[1:]), windows)
+        kept = over_videos(pooled, windows, offset)
+        return kept.scores, kept.segments, kept.labels
+
+    return detect
+
+
+def labels(model: Trained) -> list[str]:
+    """Names that the function's labels are indices into: the classes, or a single "action"."""
+    return ["action"] if model.config.eval.class_scores else list(model.classes)
+
+
+def to_safetensors(model: Trained) -> bytes:
+    """Parameters and BatchNorm statistics, named by their paths: params/pdn/scores_bias."""
+    arrays = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf)
+        for path, leaf in jax.tree.leaves_with_path(model.variables)
+    }
+    metadata = {
+        "made_by": f"segtad_jax {__version__}",
+        "step": str(model.step),
+        "classes": json.dumps(model.classes),
+        "channels": str(model.num_channels),
+        "num_frames": str(model.config.data.num_frames),
+        "config": json.dumps(flatten(model.config)),
+    }
+    return safetensors.numpy.save(arrays, metadata)
+
+
+def describe(model: Trained, exported: jax.export.Exported) -> dict[str, Any]:
+    """The content of model.json."""
+    config = model.config
+    return {
+        "made_by": f"segtad_jax {__version__}",
+        "jax": jax.__version__,
+        "step": model.step,
+        "function": {
+            "file": FUNCTION,
+            "platforms": list(exported.platforms),
+            "dimensions": {"r": "recordings", "w": "windows of each"},
+            "inputs": _arrays(INPUTS, exported.in_avals),
+            "outputs": _arrays(OUTPUTS, exported.out_avals),
+        },
+        "parameters": {"file": PARAMETERS},
+        "labels": labels(model),
+        "classes": list(model.classes),
+        "channels": model.num_channels,
+        "windows": {
+            "frames": config.data.num_frames,
+            "step": inference_step(config.data.num_frames, config.eval.window_overlap),
+        },
+        # Where recordings are resized each has a rate of its own.
+        "rate": None if model.preparation.num_frames else model.preparation.frame_rate,
+        "preparation": model.preparation.to_json(),
+        "config": flatten(config),
+    }
+
+
+def _arrays(names: Sequence[str], avals: Sequence[Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "shape": [size if isinstance(size, int) else str(size) for size in aval.shape],
+            "dtype": str(aval.dtype),
+        }
+        for name, aval in zip(names, avals, strict=True)
+    ]
+
+
+def _readme(description: Mapping[str, Any]) -> str:
+    outputs = {array["name"]: array["shape"] for array in description["function"]["outputs"]}
+    return string.Template(_resource("README.md")).substitute(
+        version=__version__,
+        jax=description["jax"],
+        step=description["step"],
+        platforms=", ".join(description["function"]["platforms"]),
+        frames=description["windows"]["frames"],
+        every=description["windows"]["step"],
+        channels=description["channels"],
+        detections=outputs["scores"][1],
+        classes=CLASSES[description["labels"] == description["classes"]],
+    )
+
+
+def _resource(name: str) -> str:
+    return (epath.resource_path("segtad_jax") / "export" / "artifact" / name).read_text()
