@@ -165,6 +165,7 @@ def test_long_recordings_come_in_proportion_to_length_at_all_frames():
     # max(F, T) - T/2: 20, 20, 80
     np.testing.assert_allclose(share, [1 / 6, 1 / 6, 4 / 6], atol=0.01)
     assert (starts[chosen < 2] == 0).all()
+    assert not np.array_equal(pipeline.draw_windows(1, 0, 100, lengths, window), draws[0])
     counts = np.bincount(starts[chosen == 2], minlength=61)
     assert len(counts) == 61
     expected = counts.sum() / 61
@@ -299,7 +300,7 @@ def test_small_data_sets_are_read_once(dataset, recordings, monkeypatch, memory,
 
 
 def reader_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 def test_threads_end_with_the_iterator(dataset, recordings):

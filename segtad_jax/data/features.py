@@ -115,32 +115,29 @@ def as_frames(array: np.ndarray, layout: str, where: str) -> Float[np.ndarray, "
     frames = frames if layout == "tc" else frames.T
     if 0 in frames.shape:
         raise FeatureError("empty", f"{where}: has shape {array.shape}: nothing in it")
-    if not np.isfinite(frames).all():
-        frame, channel = np.argwhere(~np.isfinite(frames))[0]
-        count = np.count_nonzero(~np.isfinite(frames))
-        raise FeatureError(
-            "not_finite",
-            f"{where}: {frames[frame, channel]} at frame {frame}, channel {channel} ({count} such)",
-        )
     return cast(frames, np.dtype(np.float32), where)
 
 
-def cast(frames: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
-    """The features in the type they are stored in.
+def cast(frames: np.ndarray, dtype: np.dtype, where: str) -> Float[np.ndarray, "F C"]:
+    """Returns frames by channels in the type that they are stored in, all numbers finite.
 
     Raises:
-      FeatureError: of kind 'overflow', if a number is too large for it.
+      FeatureError: kind 'not_finite' for NaN and infinity, 'overflow' for a number that the type
+        cannot hold; with frame, channel and value.
     """
     with np.errstate(over="ignore"):
-        found = np.ascontiguousarray(frames, dtype)
-    if not np.isfinite(found).all():
-        frame, channel = np.argwhere(~np.isfinite(found))[0]
-        raise FeatureError(
-            "overflow",
-            f"{where}: {frames[frame, channel]:g} at frame {frame}, channel {channel} is too large "
-            f"for {dtype}" + ("; use --dtype=float32" if dtype == np.float16 else ""),
-        )
-    return found
+        result = np.ascontiguousarray(frames, dtype)
+    if np.isfinite(result).all():
+        return result
+    wrong = ~np.isfinite(frames)
+    kind = "not_finite" if wrong.any() else "overflow"
+    wrong = ~np.isfinite(result) if kind == "overflow" else wrong
+    frame, channel = np.argwhere(wrong)[0]
+    value = f"{where}: {frames[frame, channel]:g} at frame {frame}, channel {channel}"
+    if kind == "not_finite":
+        raise FeatureError(kind, f"{value} ({np.count_nonzero(wrong)} such)")
+    advice = "; use --dtype=float32" if dtype == np.float16 else ""
+    raise FeatureError(kind, f"{value} is too large for {dtype}{advice}")
 
 
 def infer_layout(

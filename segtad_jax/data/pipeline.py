@@ -1,4 +1,4 @@
-"""Windows of recordings -> batches: what a step reads is a function of (seed, step) alone.
+"""Makes batches of windows of recordings; a training batch depends on (seed, step) alone.
 
 A batch is a dict of arrays: B windows of T frames, N the largest number of actions of a recording.
 
@@ -7,8 +7,8 @@ A batch is a dict of arrays: B windows of T frames, N the largest number of acti
                                     an action cut by the window keeps its true start < 0 or end > 1
     labels      [B, N]     int32    1..D, 0 where not valid
     valid       [B, N]     bool
-    num_frames  [B]        int32    real ones, T or less
-    mask        [B]        bool     False: it only fills the batch
+    num_frames  [B]        int32    frames of the recording in the window, T or less
+    mask        [B]        bool     False for padding that fills the batch
     position    [B]        int32    training: position in the global batch
     window      [B]        int32    inference: index in the list of windows, -1 where mask is False
 """
@@ -18,7 +18,7 @@ import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -26,11 +26,13 @@ from jaxtyping import Float, Int
 from segtad_jax.data.dataset import Dataset, Recording
 
 Batch = dict[str, np.ndarray]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 READERS = 2  # threads
 PREFETCH = 4  # batches made ahead
 CACHE_BYTES = 1 << 30  # recordings that take less than this altogether stay in memory
-NEARBY_RECORDINGS = 8  # kept otherwise: windows of a recording follow one another in inference
+NEARBY_RECORDINGS = 8  # in memory otherwise: a recording's windows follow one another in inference
 MIN_OVERLAP = 1e-4  # frames; an action that shares less with the window is not in it
 
 
@@ -55,15 +57,15 @@ def training_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Batches of the steps first_step..last_step - 1, made ahead by threads.
+    """Yields the batches of steps first_step..last_step - 1, made ahead by threads.
 
     Args:
-      dataset: where the features are.
-      recordings: to train on.
+      dataset: the data set of the recordings.
+      recordings: what to train on.
       window: T, frames.
-      batch_size: of all processes together.
-      seed: of the run.
-      first_step: to start with; a resumed run gets what an unbroken one would.
+      batch_size: windows of all processes together.
+      seed: the run's.
+      first_step: where to start; a resumed run gets what an unbroken one would.
       last_step: exclusive.
       process_index: which contiguous part of the global batch this process reads.
       process_count: how many parts there are.
@@ -87,15 +89,15 @@ def training_batches(
             _fill(result, row, recordings[index], read(index), int(starts[position]))
         return result
 
-    return _prefetched(batch, range(first_step, last_step))
+    return map_ahead(batch, range(first_step, last_step), READERS, PREFETCH)
 
 
 def draw_windows(
     seed: int, step: int, batch_size: int, num_frames: Int[np.ndarray, " n"], window: int
 ) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
-    """Which windows a step trains on: (recordings, first frames) of the global batch.
+    """Draws the windows of a training step: (recordings, first frames) of the global batch.
 
-    If every recording fits into one window, all are seen once in an epoch, in an order of its own.
+    If every recording fits into one window, each epoch sees all of them once, in a random order.
     Otherwise recordings are drawn in proportion to max(F, T) - T/2 and cut at a random frame.
     """
     if num_frames.max() <= window:
@@ -114,14 +116,14 @@ def draw_windows(
 
 
 def inference_step(window: int, overlap: float) -> int:
-    """Frames from one window of `inference_windows` to the next; see there."""
+    """Returns the number of frames from one window of `inference_windows` to the next."""
     if not 0 <= overlap < 1:
         raise ValueError(f"windows overlap by {overlap} of their length; it must be in [0, 1)")
     return max(round(window * (1 - overlap)), 1)
 
 
 def inference_windows(recordings: Sequence[Recording], window: int, overlap: float) -> list[Window]:
-    """Windows at fixed steps of `window` * (1 - overlap) frames that cover every recording.
+    """Returns windows at steps of `window` * (1 - overlap) frames that cover every recording.
 
     The last one of a recording ends with it and may have fewer frames.
 
@@ -137,7 +139,7 @@ def inference_windows(recordings: Sequence[Recording], window: int, overlap: flo
 
 
 def reads(process_index: int, process_count: int, window: Window) -> bool:
-    """Whether a process reads a window in inference."""
+    """Returns whether a process reads a window in inference."""
     return window.recording % process_count == process_index
 
 
@@ -151,17 +153,17 @@ def inference_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Every window exactly once over all processes, each of which gets as many batches.
+    """Yields every window exactly once over all processes, each of which gets as many batches.
 
-    All windows of a recording go to one process, which can pool what is found in them.
+    All windows of a recording go to one process, which can pool what is detected in them.
 
     Args:
-      dataset: where the features are.
-      recordings: that the windows refer to.
-      windows: of `inference_windows`.
+      dataset: the data set of the recordings.
+      recordings: what the windows refer to.
+      windows: from `inference_windows`.
       window: T, frames.
-      batch_size: of all processes together.
-      process_index: which recordings this process reads: see `reads`.
+      batch_size: windows of all processes together.
+      process_index: which recordings this process reads; see `reads`.
       process_count: how many processes there are.
 
     Raises:
@@ -173,25 +175,47 @@ def inference_batches(
         for process in range(process_count)
     ]
     num_batches = -(-max(map(len, shares)) // share)
-    own = shares[process_index]
-    own += [-1] * (num_batches * share - len(own))
+    padded = np.full(num_batches * share, -1, np.int32)
+    padded[: len(shares[process_index])] = shares[process_index]
     num_actions = _most_actions(recordings)
     read = _reader(dataset, recordings)
 
     def batch(number: int) -> Batch:
-        indices = np.array(own[number * share : (number + 1) * share])
+        indices = padded[number * share : (number + 1) * share]
         result = _blank(dataset, share, window, num_actions)
-        result["window"] = indices.astype(np.int32)
+        result["window"] = indices
         for row in np.flatnonzero(indices >= 0):
             cut = windows[indices[row]]
             _fill(result, row, recordings[cut.recording], read(cut.recording), cut.offset)
         return result
 
-    return _prefetched(batch, range(num_batches))
+    return map_ahead(batch, range(num_batches), READERS, PREFETCH)
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
+) -> Iterator[Result]:
+    """Yields `function` of each item in their order, while threads work on the next ones.
+
+    Threads do, as reading files and (de)compressing arrays release Python's lock. They end with the
+    iterator; at most `ahead` results wait.
+    """
+    with concurrent.futures.ThreadPoolExecutor(workers, "ahead") as pool:
+        pending: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> Int[np.ndarray, " b"]:
-    """The positions of the global batch that a process reads."""
+    """Returns the positions of the global batch that a process reads."""
     if batch_size % process_count:
         raise ValueError(
             f"a batch of {batch_size} windows does not divide among {process_count} processes; "
@@ -208,7 +232,7 @@ def _most_actions(recordings: Sequence[Recording]) -> int:
 def _reader(
     dataset: Dataset, recordings: Sequence[Recording]
 ) -> Callable[[int], Float[np.ndarray, "F C"]]:
-    """Features of a recording by its index, remembered where that takes little memory."""
+    """Returns a function index -> features that caches where that takes little memory."""
     frames = sum(recording.num_frames for recording in recordings)
     size = frames * dataset.num_channels * dataset.dtype.itemsize
     maxsize = None if size <= CACHE_BYTES else NEARBY_RECORDINGS
@@ -216,7 +240,7 @@ def _reader(
 
 
 def _blank(dataset: Dataset, size: int, window: int, num_actions: int) -> Batch:
-    """A batch of nothing but padding."""
+    """Returns a batch of padding alone."""
     return {
         "features": np.zeros((size, window, dataset.num_channels), dataset.dtype),
         "segments": np.zeros((size, num_actions, 2), np.float32),
@@ -239,23 +263,11 @@ def _fill(
     frames = features[start : start + window]
     segments = recording.segments * recording.rate - start  # in frames of the window
     inside = np.minimum(segments[:, 1], len(frames)) - np.maximum(segments[:, 0], 0)
-    kept = inside > MIN_OVERLAP
-    actions = np.count_nonzero(kept)
+    visible = inside > MIN_OVERLAP
+    actions = np.count_nonzero(visible)
     batch["features"][row, : len(frames)] = frames
-    batch["segments"][row, :actions] = segments[kept] / window
-    batch["labels"][row, :actions] = recording.labels[kept]
+    batch["segments"][row, :actions] = segments[visible] / window
+    batch["labels"][row, :actions] = recording.labels[visible]
     batch["valid"][row, :actions] = True
     batch["num_frames"][row] = len(frames)
     batch["mask"][row] = True
-
-
-def _prefetched(batch: Callable[[int], Batch], numbers: Iterable[int]) -> Iterator[Batch]:
-    """Batches of these numbers in order; threads work ahead, and end with the iterator."""
-    with concurrent.futures.ThreadPoolExecutor(READERS, "batches") as pool:
-        pending: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
-        for number in numbers:
-            pending.append(pool.submit(batch, number))
-            if len(pending) > PREFETCH:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from segtad_jax.data.features import cast
+
 # An annotation may end this much after its recording: rounding, e.g. of 112.337 s to 112.34 s.
 DURATION_TOLERANCE = 0.01  # seconds
 
@@ -51,7 +53,10 @@ def feature_spec(classes: Sequence[str], num_channels: int, dtype: np.dtype) -> 
 def serialiser(
     classes: Sequence[str], num_channels: int, dtype: np.dtype
 ) -> Callable[[Record], bytes]:
-    """Makes what checks records (see `encode`) and serialises them for `feature_spec` to read.
+    """Returns a function that checks a record and serialises it for `feature_spec` to read.
+
+    It raises ValueError for features, times or labels that cannot be right, with the video and the
+    value.
 
     The features are a zlib stream of stored blocks. Floats hardly shrink, float16 noise by 8 %, and
     to inflate them took most of the time of reading; but the stream carries their checksum.
@@ -62,49 +67,25 @@ def serialiser(
     spec = tfds.features.FeaturesDict({**spec, "features": tfds.features.Text()})
 
     def serialise(record: Record) -> bytes:
-        example = encode(record, classes, num_channels, dtype)
-        stored = zlib.compress(example["features"].tobytes(), level=0)
-        return spec.serialize_example(example | {"features": stored})
+        shape = record.features.shape
+        if len(shape) != 2 or shape[1] != num_channels or shape[0] == 0:
+            raise ValueError(
+                f"video {record.video}: features of shape {shape}, expected (frames, "
+                f"{num_channels}) with at least one frame"
+            )
+        features = cast(record.features, dtype, f"video {record.video}")
+        _check_annotations(record, classes)
+        example = {
+            "video": record.video,
+            "features": zlib.compress(features.tobytes(), level=0),
+            "rate": np.float64(record.rate),
+            "duration": np.float64(record.duration),
+            "segments": np.asarray(record.segments, np.float64).reshape(-1, 2),
+            "labels": list(record.labels),
+        }
+        return spec.serialize_example(example)
 
     return serialise
-
-
-def encode(
-    record: Record, classes: Sequence[str], num_channels: int, dtype: np.dtype
-) -> dict[str, Any]:
-    """The example of `feature_spec` for a record, checked.
-
-    Raises:
-      ValueError: features, times or labels that cannot be right, with the video and the value.
-    """
-    with np.errstate(over="ignore"):
-        features = np.asarray(record.features).astype(dtype)
-    _check_features(record, features, num_channels)
-    _check_annotations(record, classes)
-    return {
-        "video": record.video,
-        "features": features,
-        "rate": np.float64(record.rate),
-        "duration": np.float64(record.duration),
-        "segments": np.asarray(record.segments, np.float64).reshape(-1, 2),
-        "labels": list(record.labels),
-    }
-
-
-def _check_features(record: Record, features: np.ndarray, num_channels: int) -> None:
-    video, shape = record.video, features.shape
-    if len(shape) != 2 or shape[1] != num_channels or shape[0] == 0:
-        raise ValueError(
-            f"video {video}: features of shape {shape}, expected (frames, {num_channels}) "
-            "with at least one frame"
-        )
-    if not np.isfinite(features).all():
-        frame, channel = np.argwhere(~np.isfinite(features))[0]
-        value = np.asarray(record.features)[frame, channel]
-        raise ValueError(
-            f"video {video}: feature {value} at frame {frame}, channel {channel} is not a finite "
-            f"{features.dtype}"
-        )
 
 
 def _check_annotations(record: Record, classes: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -16,7 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from segtad_jax.data.dataset import find_all
 from segtad_jax.data.defects import CHANGED, LEFT_OUT, Defect
 from segtad_jax.data.features import Source, open_source, with_channels
-from segtad_jax.data.pipeline import inference_step
+from segtad_jax.data.pipeline import inference_step, map_ahead
 from segtad_jax.data.preparation import FILE, Preparation, SignalTransform
 from segtad_jax.data.writer import ShardWriter
 from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
@@ -24,7 +25,6 @@ from segtad_jax.prepare.annotations import Annotations, read_annotations, read_d
 from segtad_jax.prepare.intake import (
     Intake,
     Outcome,
-    in_order,
     open_intake,
     training_arrays,
     usual_widths,
@@ -138,11 +138,9 @@ def _check(
     summary: Summary,
     console: Console,
 ) -> int:
-    for outcome in _progress(
-        in_order(lambda key: intake.outcome(key, preparation), intake.keys, flags.workers),
-        len(intake.keys),
-        console,
-    ):
+    read = functools.partial(intake.outcome, preparation=preparation)
+    results = map_ahead(read, intake.keys, flags.workers, 2 * flags.workers)
+    for outcome in _progress(results, len(intake.keys), console):
         _take(flags, summary, outcome)
     preparation = _with_window(preparation, summary)
     print_report(_report(preparation, summary), console)
@@ -181,7 +179,7 @@ def _write(
             for outcome in beam.run(intake, preparation, writer, flags.beam):
                 _take(flags, summary, outcome)
         else:
-            results = in_order(read, intake.keys, flags.workers)
+            results = map_ahead(read, intake.keys, flags.workers, 2 * flags.workers)
             for outcome, payload in _progress(results, len(intake.keys), console):
                 _take(flags, summary, outcome)
                 if outcome.record is not None:

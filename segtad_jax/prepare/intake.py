@@ -1,12 +1,10 @@
 """Annotations and feature files -> records, one video at a time; what is wrong is named."""
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -23,9 +21,6 @@ from segtad_jax.data.features import (
 from segtad_jax.data.preparation import Preparation
 from segtad_jax.data.records import Record
 from segtad_jax.prepare.annotations import Annotations, Video, bare, checked_actions
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 SPLITS = ("training", "validation", "testing")
 LENGTH_TOLERANCE = 0.1  # of the duration
@@ -205,24 +200,3 @@ def training_arrays(
                 arrays = intake.arrays(key)
                 if tuple(array.shape[1] for array in arrays) == tuple(widths):
                     yield arrays
-
-
-def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[Result]:
-    """Results in the order of the items, by threads that work a little ahead.
-
-    Threads do: reading files and compressing arrays leave Python's lock.
-    """
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        pending: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
