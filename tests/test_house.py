@@ -19,6 +19,7 @@ PACKAGE = "segtad_jax"
 # ops, data, config, checkpoint, runtime) imports no wing but evaluation.
 PARTS = {
     "__init__": {"predict"},  # in load(), when it is called
+    "__main__": {"runtime"},
     "main": {"config", "run", "runtime", "tpu"},
     "run": {
         "checkpoint", "config", "data", "detector", "evaluation", "models", "optim", "postprocess",

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 DONE = 0
 FAILED = 1  # wrong use, or an error
+USAGE = 2  # wrong command line; argparse exits with it, too, absl with 1
 STOPPED = 75  # stopped by SIGTERM, and saved (EX_TEMPFAIL): the same command resumes
 LOST = 76  # another process is missing or was lost: the same command resumes
-# A wrong command line ends with 2 where argparse reads it, with 1 where absl does.
 
 # TensorFlow only reads and writes shards here; these keep it from reporting on the CPU.
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
