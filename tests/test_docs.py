@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from segtad_jax.__main__ import COMMANDS
 from segtad_jax.config import default, with_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,7 +15,9 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "
 TABLE = "## Equation, function, test"
 IN_TABLE = [*(f"Eq. {number}" for number in range(1, 12)), "SGAlign", "sampling", "s1 x s2"]
 PAST = {"model.refine"}  # fields that docs may name although they are gone
-COMMANDS = re.compile(r"python3? (?:-\w+ )*-m ((?:segtad_jax|benchmarks|configs)[\w.]*)")
+MODULES = re.compile(r"python3? (?:-\w+ )*-m ((?:segtad_jax|benchmarks|configs)[\w.]*)")
+VERBS = re.compile(r"(?<![\w.])(?:segtad|-m segtad_jax) ([a-z]+)")
+CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 CONFIGS = re.compile(r"(?:--config[ =]|`)(configs/\w+\.py)(?::([\w=,]+))?")
 FIELDS = re.compile(
     r"--config\.([\w.]+)|`((?:data|model|sampling|loss|augment|optim|train|eval)\.(?!(?:py|json|safetensors)\b)\w+)[`\s=]"
@@ -69,10 +72,19 @@ def test_broken_links_are_noticed():
 
 @documents
 def test_commands_exist(text):
-    for module in COMMANDS.findall(text):
+    for module in MODULES.findall(text):
         path = ROOT.joinpath(*module.rstrip(".").split("."))
         files = [path.with_suffix(".py"), path / "__main__.py"]
         assert any(f.exists() and "__main__" in f"{f.name}{f.read_text()}" for f in files), module
+    assert not set(verbs(text)) - set(COMMANDS)
+
+
+def verbs(text: str) -> list[str]:
+    return [verb for code in CODE.findall(text) for verb in VERBS.findall(code)]
+
+
+def test_running_lists_all_commands():
+    assert set(verbs((ROOT / "docs" / "running.md").read_text())) == set(COMMANDS)
 
 
 @documents
