@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segtad_jax.data.defects import KINDS
-from segtad_jax.prepare.annotation_files import Action, AnnotationError, bare
-from segtad_jax.prepare.annotations import Video, checked_actions, read_annotations, read_durations
+from segtad_jax.evaluation.annotations import Action, match_id, read_durations
+from segtad_jax.evaluation.json_files import InputError
+from segtad_jax.prepare.annotations import Video, checked_actions, read_annotations
 
 
 def written(folder, content, name="annotations.json"):
@@ -83,12 +84,12 @@ class TestRealFiles:
         assert kinds["reversed"] == 0
 
     def test_bmn_json_without_its_csv_is_refused(self, shared_data):
-        with pytest.raises(AnnotationError, match=r"name its csv too.*video_info_new\.csv"):
+        with pytest.raises(InputError, match=r"name its csv too.*video_info_new\.csv"):
             read_annotations([shared_data / "activitynet13" / "anet_anno_action.json"])
 
     def test_a_file_of_results_is_refused(self, shared_data):
         path = shared_data / "activitynet13" / "sample_detection_prediction.json"
-        with pytest.raises(AnnotationError, match="a file of results, not of annotations"):
+        with pytest.raises(InputError, match="a file of results, not of annotations"):
             read_annotations([path])
 
     def test_thumos14_in_three_forms(self, shared_data):
@@ -156,7 +157,7 @@ class TestForms:
         assert (video.video, video.subset, video.duration) == ("x", "validation", 12.5)
 
     def test_accents_match_however_they_are_composed(self):
-        assert bare("v_caf\u00e9") == bare("cafe\u0301")
+        assert match_id("v_caf\u00e9") == match_id("cafe\u0301")
 
     @pytest.mark.parametrize(
         ("name", "content"),
@@ -315,11 +316,13 @@ def test_whatever_the_file_holds_is_kept_or_named(tmp_path_factory, content):
     path = written(tmp_path_factory.mktemp("any"), {"database": content})
     try:
         annotations = read_annotations([path])
-    except AnnotationError:
+    except InputError:
         return  # no video at all; its messages are tested below
     assert {d.kind for d in annotations.defects} <= set(KINDS)
     for name in content:
-        assert bare(name) in annotations.videos or any(d.video == name for d in annotations.defects)
+        assert match_id(name) in annotations.videos or any(
+            d.video == name for d in annotations.defects
+        )
     for video in annotations.videos.values():
         listed = content[video.video].get("annotations")
         named = [d.kind in ("bad_action", "bad_time") for d in defects_of(annotations, video)]
@@ -334,8 +337,8 @@ def test_whatever_the_file_holds_is_kept_or_named(tmp_path_factory, content):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.json", "{", r"not json \(line 1, column 2"),
-        ("a.json", "[" * 100_000, "not json of annotations"),
+        ("a.json", "{", r"not JSON \(line 1, column 2"),
+        ("a.json", "[" * 100_000, "not JSON of this kind"),
         ("a.json", "[1]", r"expected an object with 'database', found \[1\]"),
         ("a.json", {"data": {}}, "the keys are 'data'"),
         ("a.json", {"database": []}, "expected ActivityNet's form"),
@@ -352,28 +355,28 @@ def test_whatever_the_file_holds_is_kept_or_named(tmp_path_factory, content):
             f'video,start,end,label\n"{"x" * 200_000}",1,2,a\n',
             "line 1: not csv: field larger",
         ),
-        ("a.txt", "", r"are a \.json or \.csv file, or the folder"),
+        ("a.txt", "", r"are a \.json or \.csv file, the folder"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, content, message):
     path = written(tmp_path, content, name)
-    with pytest.raises(AnnotationError, match=f"{re.escape(str(path))}.*{message}"):
+    with pytest.raises(InputError, match=f"{re.escape(str(path))}.*{message}"):
         read_annotations([path])
 
 
 def test_other_ways_in_which_nothing_is_there(tmp_path):
-    with pytest.raises(AnnotationError, match=r"a\.json: there is no such file"):
+    with pytest.raises(InputError, match=r"a\.json: there is no such file"):
         read_annotations([tmp_path / "a.json"])
-    with pytest.raises(AnnotationError, match="and there is no such file"):
+    with pytest.raises(InputError, match="and there is no such file"):
         read_annotations([tmp_path / "folder"])
-    with pytest.raises(AnnotationError, match=r"has no file CLASS_val\.txt"):
+    with pytest.raises(InputError, match=r"has no file CLASS_val\.txt"):
         read_annotations([tmp_path])
     (tmp_path / "b.json").write_bytes(b'{"\xff')
-    with pytest.raises(AnnotationError, match=r"not UTF-8 text \(byte 2\)"):
+    with pytest.raises(InputError, match=r"not UTF-8 text \(byte 2\)"):
         read_annotations([tmp_path / "b.json"])
-    with pytest.raises(AnnotationError, match="has no durations; expected a csv"):
+    with pytest.raises(InputError, match="has no durations; expected a csv"):
         read_durations(written(tmp_path, "video,subset\nx,val\n", "d.csv"))
-    with pytest.raises(AnnotationError, match="video 'x': duration 0 is no positive number"):
+    with pytest.raises(InputError, match="video 'x': duration 0 is no positive number"):
         read_durations(written(tmp_path, {"x": 0}, "d.json"))
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from segtad_jax.evaluation.__main__ import main
-from segtad_jax.evaluation.annotations import read_blocked, read_ground_truth
+from segtad_jax.evaluation.annotations import read_ids
+from segtad_jax.evaluation.ground_truth import predictions_in_scope, read_ground_truth
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.evaluation.results import read_predictions
-from segtad_jax.evaluation.scope import predictions_in_scope
 from segtad_jax.evaluation.scoring import evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -141,13 +141,40 @@ def test_blocked_videos_of_another_subset_are_no_false_positives(run, tmp_path) 
     assert "no prediction is left to score: all are blocked" in err
 
 
-def test_blocked_as_json(tmp_path) -> None:
+def test_blocked_ids_match_with_or_without_v_and_those_that_match_nothing_are_named(
+    run, tmp_path
+) -> None:
+    path = tmp_path / "blocked.txt"
+    path.write_text("v_b\nnowhere\n")
+    _, metrics, _, _ = run(results(a=[row()]), f"--blocked={path}")
+    assert metrics["counts"]["videos"] == 2
+    (note,) = metrics["notes"]
+    assert "blocked ids that are not in" in note
+    assert note.endswith(": 'nowhere'")
+
+
+@pytest.mark.parametrize(
+    ("content", "ids"),
+    [
+        (b'["a", "b"]', ["a", "b"]),
+        (b"a\nv_b\n\n", ["a", "v_b"]),
+        (b"cow 2\n  cow 3 \n", ["cow 2", "cow 3"]),
+        (b"\xef\xbb\xbfcow3\r\ncow4\r\n", ["cow3", "cow4"]),
+        (b"", []),
+    ],
+)
+def test_lists_of_ids(tmp_path, content, ids) -> None:
+    path = tmp_path / "blocked"
+    path.write_bytes(content)
+    assert read_ids(path) == ids
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1]"])
+def test_json_that_is_no_list_of_ids(tmp_path, content) -> None:
     path = tmp_path / "blocked.json"
-    path.write_text('["a", "b"]')
-    assert read_blocked(path) == ["a", "b"]
-    path.write_text('{"a": 1}')
-    with pytest.raises(InputError, match="must be a JSON list of video ids"):
-        read_blocked(path)
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"blocked.json: .* json list .* one id a line"):
+        read_ids(path)
 
 
 @pytest.mark.parametrize(
@@ -196,14 +223,14 @@ def test_proposals_without_labels(run) -> None:
         (results(a=[row(label="7")]), r"gt.json: '7'; write names of classes, not their ids"),
         (results(a=[row(label="hop")]), r"1 of 1 labels are not in"),
         (results(z=[row()]), r"1 of 1 videos are not in"),
-        (results(v_a=[row()]), r"'v_a'; ids must be written as there, with or without 'v_'"),
+        (results(a=[row()], v_a=[row()]), r"one video under two ids, one of them 'v_a'"),
         (
             results(a=[row(0, 250), row(25, 3000)], b=[row(50, 60)]),
             "2 of 3 predictions end after their video: are the times in frames? They must be sec",
         ),
         (
             '{"version": "", "external_data": {}, "results": {"a": [], "a": []}}',
-            r"p.json: the key 'a' occurs twice in one object; remove one",
+            r"p.json: the key 'a' occurs twice in one object",
         ),
         (
             '{"version": "", "external_data": {}, "results": {"a": [{"score": 1, "score": 2}]}}',
@@ -222,9 +249,23 @@ def test_bad_predictions(run, predictions, message) -> None:
     ("truth", "message"),
     [
         ("nothing", r"gt.json: not JSON (line 1"),
-        ({"results": {}}, r"gt.json: has no 'database'; its keys are 'results'"),
-        ({"database": []}, r"'database' must be an object"),
-        ({"database": {"a": {}}}, r"video 'a': must be an object with 'subset' and 'annotations'"),
+        ({"results": {}}, r"gt.json: this is a file of results"),
+        ({"data": {}}, r"gt.json: expected ActivityNet's form, an object with 'database'"),
+        ({"database": []}, r"gt.json: expected ActivityNet's form, an object with 'database'"),
+        ({"database": {"a": 7}}, r"gt.json, video a: 7 must be an object with 'subset'"),
+        ({"database": {"a": {}}}, r"'validation' has no annotated action"),
+        (
+            {"database": {"a": {"subset": "val"}, "b": {}, "c": {}}},
+            r"gt.json, video b: has no 'subset', nor have 1 others. Mend it, or score with --len",
+        ),
+        (
+            {"database": {"a": {"subset": "val"}, "v_a": {"subset": "val"}}},
+            r"gt.json, video v_a: v_a and a must occur once; remove one",
+        ),
+        (
+            '{"database": {"a": {"subset": "val", "subset": "val"}}}',
+            r"gt.json: the key 'subset' twice in one object must occur once; remove one",
+        ),
         (
             {"database": {"a": {"subset": "x"}}},
             r"no video of the subset 'validation'; it has: x (1)",
@@ -241,19 +282,27 @@ def test_bad_ground_truth(run, truth, message) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("segment", [], r"gt.json: video 'a', annotation 0: {'segment': [], 'label': 'run'} must"),
-        ("segment", [9, 3], r"annotation 0: segment [9.0, 3.0] must be finite and end after it"),
-        ("segment", [0, "NaN"], r"annotation 0: segment [0.0, nan] must be finite"),
-        ("segment", [0, "x"], r"video 'a', annotation 0: 'x' is no time in seconds"),
-        ("label", 3, r"video 'a', annotation 0: label 3 must be the name of the class"),
+        ("segment", [], r"{'segment': [], 'label': 'run'} must have 'segment': [start, end]"),
+        ("segment", [9, 3], r"segment [9, 3] must end after it starts"),
+        ("segment", [0, "NaN"], r"[0, NaN] run must have two finite numbers of seconds"),
+        ("segment", [0, "x"], r"[0, x] run must have two finite numbers of seconds"),
+        ("label", None, r"label None must have 'segment': [start, end] and 'label': the name"),
+        ("label", True, r"label True must have 'segment': [start, end] and 'label': the name"),
     ],
 )
 def test_bad_actions(run, field, value, message) -> None:
     truth = json.loads(json.dumps(TRUTH))
     truth["database"]["a"]["annotations"][0][field] = value
-    status, _, _, err = run(results(a=[row()]), truth=truth)
+    predictions = results(b=[row(20, 30, "jump")])
+    status, _, _, err = run(predictions, truth=truth)
     assert status == 1
-    assert message in err
+    assert f"gt.json, video a, annotation 0: {message}" in err
+    assert "--lenient" in err
+    status, metrics, _, _ = run(predictions, "--lenient", truth=truth)
+    assert (status, metrics["counts"]["actions"]) == (0, 2)
+    assert any(message in note for note in metrics["notes"])
+    truth["database"]["a"]["subset"] = "training"
+    assert run(predictions, truth=truth)[0] == 0  # what is not scored may be broken
 
 
 def test_missing_files(run, tmp_path, capsys) -> None:
@@ -281,7 +330,7 @@ def test_lenient_leaves_out_and_says_so(run) -> None:
     assert metrics["left_out"]["unknown_videos"] == {"z": 1}
     assert metrics["left_out"]["unknown_labels"] == {"hop": 1}
     for line in (
-        "1 broken actions left out",
+        "gt.json, video b, annotation 0: segment [9, 3] must end after it starts; left out",
         "has no 'version' and no 'external_data'",
         "2 broken predictions left out",
         "left out, unknown videos: 1 (z)",
@@ -370,14 +419,14 @@ def test_wrong_csv_and_txt(tmp_path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("video-name,t-init,t-end,label-idx\nx,0,1,3\n")
     with pytest.raises(
-        InputError, match=r"first line must name end, start, type, video; it has vid"
+        InputError, match=r"must name .* video,start,end,label .*has: label-idx, t-end, t-init, vi"
     ):
         read_ground_truth(path, "test")
     path.write_text("video,type,start,end\nvideo_test_0000001,Diving,0,x\n")
-    with pytest.raises(InputError, match=r"line 2, video 'video_test_0000001': 'x' is no time"):
+    with pytest.raises(InputError, match=r"x.csv, line 2: \[0, x\] Diving must have two finite"):
         read_ground_truth(path, "test")
     (tmp_path / "Diving_test.txt").write_text("video_test_0000001 0.0\n")
-    with pytest.raises(InputError, match=r"Diving_test.txt, line 1: .* must be `video start end`"):
+    with pytest.raises(InputError, match=r"Diving_test.txt, line 1: video_test_0000001 0.0 must"):
         read_ground_truth(tmp_path, "test")
 
 

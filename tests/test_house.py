@@ -34,7 +34,7 @@ PARTS = {
     "targets": {"ops"},
     "models": {"ops"},
     "ops": set(),
-    "data": {"evaluation", "prepare"},  # of prepare only `bare`, until the two readers are one
+    "data": {"evaluation"},
     "config": set(),
     "config/fit": {"config", "data"},
     "runtime": set(),
@@ -45,7 +45,8 @@ PARTS = {
     "evaluation/report/style": {"runtime"},
     "prepare": {"config", "data", "evaluation", "runtime"},
     "predict": {
-        "checkpoint", "config", "data", "detector", "models", "postprocess", "prepare", "runtime",
+        "checkpoint", "config", "data", "detector", "evaluation", "models", "postprocess",
+        "runtime",
     },
     "export": {"config", "data", "models", "ops", "postprocess", "predict", "runtime"},
     "export/artifact/run": set(),  # what export copies: runs without the package

@@ -132,7 +132,7 @@ class TestDefects:
         ({"features": "nowhere"}, "no features at nowhere"),
         ({"annotations": "nowhere.json"}, "nowhere.json: there is no such file"),
         ({"durations": "nowhere.csv"}, "nowhere.csv: there is no such file"),
-        ({"blocked": "nowhere.txt"}, "No such file.*nowhere.txt"),
+        ({"blocked": "nowhere.txt"}, "nowhere.txt: there is no such file"),
     ],
 )
 def test_files_that_are_not_there(inputs, flags, message, capsys):

@@ -16,10 +16,10 @@ import segtad_jax
 from segtad_jax import run
 from segtad_jax.config.defaults import default
 from segtad_jax.data.dataset import open_dataset
+from segtad_jax.evaluation.annotations import match_id
 from segtad_jax.predict import __main__ as predict
 from segtad_jax.predict import work
 from segtad_jax.prepare.__main__ import main as prepare
-from segtad_jax.prepare.annotation_files import bare
 
 RATE = 50.0
 
@@ -404,4 +404,4 @@ def test_kill_at_five_moments(trained, flags, tmp_path):
     assert detect(single) == 0
     expected = result_of(single)["results"]
     for video, detections in found["results"].items():
-        assert_same(detections, expected[f"s{int(bare(video)[1:]) % 8}"])
+        assert_same(detections, expected[f"s{int(match_id(video)[1:]) % 8}"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from evaluation_cases import slow_tiou
-from segtad_jax.evaluation.annotations import read_ground_truth
 from segtad_jax.evaluation.average_precision import detection_map
+from segtad_jax.evaluation.ground_truth import read_ground_truth
 from segtad_jax.evaluation.thumos14 import thumos14_map
 
 THRESHOLDS = [0.3, 0.4, 0.5, 0.6, 0.7]

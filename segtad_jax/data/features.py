@@ -21,7 +21,7 @@ from segtad_jax.data.feature_files import (
     list_arrays,
     read_array,
 )
-from segtad_jax.prepare.annotation_files import bare
+from segtad_jax.evaluation.annotations import match_id
 
 LAYOUTS = ("tc", "ct", "auto")
 LAYOUT_SAMPLE = 20  # files that decide which axis is time
@@ -35,12 +35,12 @@ class Source:
     """Where the features of many videos are."""
 
     path: epath.Path
-    places: Mapping[str, Place]  # by `bare` id
-    names: Mapping[str, str]  # `bare` id -> id as it stands there
+    places: Mapping[str, Place]  # by `match_id`
+    names: Mapping[str, str]  # `match_id` -> id as it stands there
     defects: tuple[Defect, ...]
 
     def read(self, video: str) -> np.ndarray:
-        """The array of a video, by `bare` id, as it is stored.
+        """The array of a video, by `match_id`, as it is stored.
 
         Raises:
           FeatureError: it cannot be read, with the file and what to do.
@@ -82,11 +82,11 @@ def open_source(path: epath.PathLike) -> Source:
     names: dict[str, str] = {}
     defects = []
     for name, place in entries:
-        if bare(name) in places:
-            first = names[bare(name)]
+        if match_id(name) in places:
+            first = names[match_id(name)]
             defects.append(Defect("two_files", name, f"{name} beside {first}", str(place[0])))
         else:
-            places[bare(name)], names[bare(name)] = place, name
+            places[match_id(name)], names[match_id(name)] = place, name
     return Source(path, places, names, tuple(defects))
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from segtad_jax.evaluation.annotations import Annotations, read_blocked, read_ground_truth
+from segtad_jax.evaluation.annotations import read_ids
 from segtad_jax.evaluation.average_precision import threshold_keys
+from segtad_jax.evaluation.ground_truth import Subset, predictions_in_scope, read_ground_truth
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.evaluation.results import read_predictions
-from segtad_jax.evaluation.scope import predictions_in_scope
 from segtad_jax.evaluation.scoring import METRICS, PROTOCOLS, evaluate
 from segtad_jax.evaluation.tables import summary
 from segtad_jax.runtime import command
@@ -28,40 +28,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(flags: argparse.Namespace) -> None:
-    blocked = read_blocked(flags.blocked) if flags.blocked else []
-    annotations = read_ground_truth(
+    blocked = read_ids(flags.blocked) if flags.blocked else []
+    subset = read_ground_truth(
         flags.ground_truth, flags.subset, blocked=blocked, lenient=flags.lenient
     )
-    predictions, result = _score(flags, annotations, flags.predictions)
+    predictions, result = _score(flags, subset, flags.predictions)
     print(summary(result))
     if flags.output:
         _write_json(flags.output, result)
     if flags.report or flags.figures:
-        _write_report(flags, annotations, predictions, result)
+        _write_report(flags, subset, predictions, result)
 
 
 def _score(
-    flags: argparse.Namespace, annotations: Annotations, path: Path
+    flags: argparse.Namespace, subset: Subset, path: Path
 ) -> tuple[dict[str, list[tuple]], dict]:
     labelled = flags.metrics != ["ar"]
     predictions, notes = read_predictions(path, labelled=labelled, lenient=flags.lenient)
-    predictions, scope = predictions_in_scope(annotations, predictions, lenient=flags.lenient)
+    predictions, scope = predictions_in_scope(subset, predictions, lenient=flags.lenient)
     scored = evaluate(
-        annotations.ground_truth,
+        subset.ground_truth,
         predictions,
         tiou_thresholds=flags.tiou,
         metrics=flags.metrics,
         protocol=flags.protocol,
-        durations=annotations.durations,
+        durations=subset.durations,
     )
-    scope["notes"] = [*annotations.notes, *notes, *scope["notes"]]
-    files = {"ground_truth": annotations.path, "predictions": str(path)}
-    return predictions, {**files, "subset": annotations.subset, **scored, **scope}
+    scope["notes"] = [*subset.notes, *notes, *scope["notes"]]
+    files = {"ground_truth": subset.path, "predictions": str(path)}
+    return predictions, {**files, "subset": subset.name, **scored, **scope}
 
 
 def _write_report(
     flags: argparse.Namespace,
-    annotations: Annotations,
+    subset: Subset,
     predictions: dict[str, list[tuple]],
     result: dict,
 ) -> None:
@@ -73,20 +73,20 @@ def _write_report(
         ) from error
     other = None
     if flags.compare:
-        other = page.Other(*_score(flags, annotations, flags.compare))
+        other = page.Other(*_score(flags, subset, flags.compare))
     if flags.report:
         page.write_report(
             flags.report,
-            annotations.ground_truth,
+            subset.ground_truth,
             predictions,
             result,
-            durations=annotations.durations,
+            durations=subset.durations,
             compare=other,
         )
     if flags.figures:
         figures.write_figures(
             flags.figures,
-            annotations.ground_truth,
+            subset.ground_truth,
             predictions,
             result,
             compare=other.metrics if other else None,
@@ -129,7 +129,12 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--ground_truth", type=Path, required=True, help="JSON, THUMOS14 csv or folder of txt")
+    add(
+        "--ground_truth",
+        required=True,
+        metavar="A[,B]",
+        help="annotations, or a prepared data set",
+    )
     add("--predictions", type=Path, required=True, help="JSON with version, results, external_data")
     add("--subset", default="validation", help="what is scored (default: %(default)s)")
     add("--tiou", type=_thresholds, metavar="START:STEP:STOP", help="default: the protocol's")

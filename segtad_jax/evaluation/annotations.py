@@ -1,202 +1,366 @@
-"""Reading of ground truth: ActivityNet's JSON, and THUMOS14's csv and txt files."""
+"""Reads annotations in every form that prepare and the evaluation take.
+
+These are ActivityNet's and HACS' json, BMN's json with its csv, THUMOS14's json, csv and folder of
+txt files, a plain csv `video,start,end,label` (with `subset` and `duration` if there are any), and
+the folder of a data set that prepare wrote.
+"""
 
 import csv
+import dataclasses
+import io
 import math
 import re
-from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from os import PathLike
 from typing import Any
 
-from segtad_jax.evaluation.json_files import InputError, load_json, read_text, require_object
+from segtad_jax.evaluation.json_files import InputError, as_path, load_json, read_text
+
+Report = Callable[[str, str, object, str], None]  # kind of defect, video, value, where
+
+AMBIGUOUS = "Ambiguous"  # THUMOS14's class of segments that are no actions
+SUBSETS = {
+    "train": "training",
+    "training": "training",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "testing",
+    "testing": "testing",
+}
+# THUMOS14 is trained on its validation videos; which those are stands in the ids.
+_THUMOS14 = re.compile(r"video_(validation|test)_\d{7}")
+_THUMOS14_SUBSETS = {"validation": "training", "test": "testing"}
+_INDEX, _CLASSES = "recordings.json", "labels.labels.txt"  # of a data set that prepare wrote
 
 
-@dataclass(frozen=True)
-class Annotations:
-    """One subset of a ground-truth file, and what is known of the rest of the file."""
+@dataclasses.dataclass(frozen=True)
+class Action:
+    """One annotated action; times in seconds, not yet checked against each other."""
 
-    path: str
-    subset: str
-    ground_truth: dict[str, list[tuple[float, float, str]]]  # seconds; in file order
-    durations: dict[str, float]  # seconds, of the videos for which the file says it
-    blocked: frozenset[str]  # taken out, of whatever subset
-    other_videos: frozenset[str]  # of other subsets
-    labels: frozenset[str]  # of all subsets
-    notes: list[str] = field(default_factory=list)  # what was let pass, a line each
+    start: float
+    end: float
+    label: str
+    where: str  # file and place
 
 
-def read_ground_truth(
-    path: str | Path,
-    subset: str,
-    *,
-    blocked: Collection[str] = (),
-    lenient: bool = False,
-) -> Annotations:
-    """The actions of a subset.
+@dataclasses.dataclass
+class Entry:
+    """Annotations of one video: of one entry or line of a file, or of several joined."""
 
-    Args:
-      path: ActivityNet's form {"database": {video: {"subset", "duration", "annotations"}}}, times
-        as numbers or text; or THUMOS14's csv (video,type,...,start,end); or the folder of the txt
-        files of THUMOS14 (CLASS_test.txt, CLASS_val.txt with `video start end`).
-      subset: videos of other subsets are no part of the ground truth.
-      blocked: ids of videos to take out.
-      lenient: leave out actions that end before they start or are no finite numbers.
+    video: str
+    where: str
+    subset: str | None = None  # training, validation, testing, or a word that is none of SUBSETS
+    written_subset: str | None = None  # the word in the file; for THUMOS14's csv, that in the id
+    duration: float | None = None  # seconds
+    covered: float | None = None  # seconds that BMN's features cover; they end before the video
+    actions: list[Action] = dataclasses.field(default_factory=list)
 
-    Raises:
-      InputError: names the file, the place and the value.
-    """
-    file = Path(path) if isinstance(path, str) else path
-    if file.is_dir():
-        videos = _read_txt_folder(file)
-    elif file.suffix == ".csv":
-        videos = _read_csv(file)
-    else:
-        videos = _read_json(file)
-    return _select(file, videos, subset, frozenset(blocked), lenient)
+    def name_subset(self, word: str | None) -> None:
+        """Sets the subset from the word in the file; THUMOS14's ids overrule it."""
+        if match := _THUMOS14.fullmatch(self.video):
+            self.subset, self.written_subset = _THUMOS14_SUBSETS[match[1]], word or match[1]
+        elif word is not None:
+            self.subset, self.written_subset = canonical_subset(word), word
+
+    def complete(self, other: "Entry") -> None:
+        """Takes from another entry of the same video what this one lacks, and its actions."""
+        self.subset = self.subset or other.subset
+        self.written_subset = self.written_subset or other.written_subset
+        self.duration = other.duration if self.duration is None else self.duration
+        self.covered = other.covered if self.covered is None else self.covered
+        self.actions += other.actions
 
 
-@dataclass
-class _Video:
-    subset: str | None  # None: the file does not say, so any
-    duration: float | None
-    actions: list[tuple[float, float, str, str]]  # start, end, label, where it stands in the file
+def match_id(video: str) -> str:
+    """Returns the id by which files refer to one video: without `v_`, in Unicode form NFC."""
+    return unicodedata.normalize("NFC", video).removeprefix("v_")
 
 
-def read_blocked(path: str | Path) -> list[str]:
-    """Ids of videos: a JSON list, or one a line."""
-    if not read_text(path).lstrip().startswith(("[", "{")):
-        return read_text(path).split()
-    blocked = load_json(path)
-    if not (isinstance(blocked, list) and all(isinstance(video, str) for video in blocked)):
-        raise InputError(f"{path}: must be a JSON list of video ids, or one id a line")
-    return blocked
+def canonical_subset(word: str) -> str:
+    """Returns training, validation or testing for any usual word, and other words as they are."""
+    return SUBSETS.get(word.strip().lower(), word)
 
 
-def _select(
-    path: Path, videos: dict[str, _Video], subset: str, blocked: frozenset[str], lenient: bool
-) -> Annotations:
-    own = {name: video for name, video in videos.items() if video.subset in (subset, None)}
-    if not own:
-        found = Counter(video.subset for video in videos.values())
-        listed = ", ".join(f"{name} ({count})" for name, count in sorted(found.items())) or "none"
-        raise InputError(f"{path}: has no video of the subset {subset!r}; it has: {listed}")
-    kept = {name: video for name, video in own.items() if name not in blocked}
-    if not any(video.actions for video in kept.values()):
-        raise InputError(f"{path}: the subset {subset!r} has no annotated action to score against")
-    ground_truth: dict[str, list[tuple[float, float, str]]] = {name: [] for name in kept}
-    broken = 0
-    for name, video in kept.items():
-        for start, end, label, where in video.actions:
-            if math.isfinite(start) and math.isfinite(end) and start <= end:
-                ground_truth[name].append((start, end, label))
-            elif lenient:
-                broken += 1
-            else:
-                raise InputError(
-                    f"{path}: {where}: segment [{start}, {end}] must be finite and end after it "
-                    "starts; mend it or score with --lenient, which leaves it out"
-                )
-    return Annotations(
-        path=str(path),
-        subset=subset,
-        ground_truth=ground_truth,
-        durations={
-            name: video.duration
-            for name, video in kept.items()
-            if video.duration is not None and 0 < video.duration < math.inf
-        },
-        blocked=blocked,
-        other_videos=frozenset(set(videos) - set(own)),
-        labels=frozenset(row[2] for video in videos.values() for row in video.actions),
-        notes=[f"{path}: {broken} broken actions left out"] if broken else [],
-    )
+def shown(value: object) -> str:
+    """Returns a value of a file as text that fits into a message."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _read_json(path: Path) -> dict[str, _Video]:
-    content = require_object(load_json(path), path, ("database",))
-    database = content["database"]
-    if not isinstance(database, dict):
-        raise InputError(f"{path}: 'database' must be an object {{video id: ...}}")
-    return {name: _json_video(path, name, entry) for name, entry in database.items()}
-
-
-def _json_video(path: Path, name: str, entry: Any) -> _Video:
-    where = f"video {name!r}"
-    if not isinstance(entry, dict) or "subset" not in entry:
-        raise InputError(f"{path}: {where}: must be an object with 'subset' and 'annotations'")
-    annotations = entry.get("annotations") or []  # the testing subset may have none
-    if not isinstance(annotations, list):
-        raise InputError(f"{path}: {where}: 'annotations' must be a list")
-    actions = []
-    for position, action in enumerate(annotations):
-        place = f"{where}, annotation {position}"
-        segment = action.get("segment") if isinstance(action, dict) else None
-        label = action.get("label") if isinstance(action, dict) else None
-        if not (isinstance(segment, list) and len(segment) == 2):
-            raise InputError(f"{path}: {place}: {action!r} must have 'segment': [start, end]")
-        if not isinstance(label, str):
-            raise InputError(f"{path}: {place}: label {label!r} must be the name of the class")
-        start, end = (_seconds(path, place, value) for value in segment)
-        actions.append((start, end, label, place))
-    duration = entry.get("duration")
-    return _Video(
-        subset=str(entry["subset"]),
-        duration=None if duration is None else _seconds(path, f"{where}, duration", duration),
-        actions=actions,
-    )
-
-
-def _read_csv(path: Path) -> dict[str, _Video]:
-    lines = csv.DictReader(read_text(path).splitlines())
-    columns = {"video", "type", "start", "end"}
-    if not columns <= set(lines.fieldnames or ()):
-        raise InputError(
-            f"{path}: the first line must name {', '.join(sorted(columns))}; it has "
-            f"{', '.join(lines.fieldnames or ()) or 'nothing'}"
-        )
-    rows = ((f"line {lines.line_num}", row) for row in lines)
-    named = (
-        (place, row["video"], row["type"], row["start"], row["end"], None) for place, row in rows
-    )
-    return _grouped(path, named)
-
-
-def _read_txt_folder(path: Path) -> dict[str, _Video]:
-    def rows() -> Iterator[tuple[str, str, str, str, str, str]]:
-        for file in sorted(path.glob("*_*.txt")):
-            label, _, ending = file.stem.rpartition("_")
-            subset = {"test": "test", "val": "validation"}.get(ending)
-            if subset is None:
-                continue
-            for number, line in enumerate(read_text(file).splitlines(), start=1):
-                place, parts = f"{file.name}, line {number}", line.split()
-                if len(parts) == 3:
-                    yield place, parts[0], label, parts[1], parts[2], subset
-                elif parts:
-                    raise InputError(f"{path}: {place}: {line!r} must be `video start end`")
-
-    return _grouped(path, rows())
-
-
-def _grouped(path: Path, rows: Iterator[tuple]) -> dict[str, _Video]:
-    """THUMOS14's files have a line for each action and no durations."""
-    videos: dict[str, _Video] = {}
-    for place, name, label, start, end, subset in rows:
-        in_name = re.fullmatch(r"video_([a-z]+)_\d+", name)
-        known = subset or (in_name and in_name.group(1)) or None
-        video = videos.setdefault(name, _Video(known, None, []))
-        where = f"{place}, video {name!r}"
-        times = _seconds(path, where, start), _seconds(path, where, end)
-        video.actions.append((*times, label, where))
+def join(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Returns {match_id: entry}, entries of one video joined; the first spells its id."""
+    videos: dict[str, Entry] = {}
+    for entry in entries:
+        first = videos.setdefault(match_id(entry.video), entry)
+        if first is not entry:
+            first.complete(entry)
     return videos
 
 
-def _seconds(path: Path, where: str, value: Any) -> float:
-    """A time; some data sets write it as text."""
+def has_subsets(videos: Mapping[str, Entry]) -> bool:
+    """Returns whether any video has a subset.
+
+    Raises:
+      InputError: none has, because BMN's json is read without its csv.
+    """
+    if any(entry.subset is not None for entry in videos.values()):
+        return True
+    if any(entry.covered is not None for entry in videos.values()):
+        raise InputError(
+            "BMN's json does not say which videos train: name its csv too, as in "
+            "anet_anno_action.json,video_info_new.csv"
+        )
+    return False
+
+
+def read_entries(
+    path: str | PathLike[str], report: Report, *, durations: bool = False
+) -> Iterator[Entry]:
+    """Yields the entries of a file or folder, in its order.
+
+    Args:
+      path: a json or csv file, THUMOS14's folder of txt files, or a prepared data set's.
+      report: called with each defect: entries and actions that are broken are left out, durations
+        that are no positive number are taken as unknown.
+      durations: also read a json {id: seconds}.
+
+    Raises:
+      InputError: the file cannot be read or has another form.
+    """
+    file = as_path(path)
+    if file.is_dir():
+        prepared = (file / _INDEX).exists()
+        yield from _read_prepared(file) if prepared else _read_txt_folder(file, report)
+    elif file.suffix.lower() == ".csv":
+        yield from _read_csv(file, report)
+    elif file.suffix.lower() == ".json":
+        yield from _read_json(file, report, durations)
+    else:
+        raise InputError(
+            f"{path}: annotations are a .json or .csv file, the folder of THUMOS14's txt files, or "
+            "that of a prepared data set" + ("" if file.exists() else "; and there is no such file")
+        )
+
+
+def read_durations(path: str | PathLike[str]) -> dict[str, float]:
+    """Reads the seconds of each video, from a json {id: seconds} or any form of annotations.
+
+    Returns:
+      {match_id: seconds}
+
+    Raises:
+      InputError: the file is of neither kind, or a duration is no positive number.
+    """
+
+    def report(kind: str, video: str, value: object, where: str) -> None:
+        if kind == "bad_duration":
+            raise InputError(
+                f"{where}: video {video!r}: duration {shown(value)} is no positive number of "
+                "seconds"
+            )
+
+    seconds = {
+        match_id(entry.video): entry.duration
+        for entry in read_entries(path, report, durations=True)
+        if entry.duration is not None
+    }
+    if not seconds:
+        raise InputError(
+            f"{path}: has no durations; expected a csv with the columns video,duration or a json "
+            '{"id": seconds}'
+        )
+    return seconds
+
+
+def read_ids(path: str | PathLike[str]) -> list[str]:
+    """Reads a list of video ids: a json list, or one id a line.
+
+    Raises:
+      InputError: the file cannot be read or is json of another kind.
+    """
+    text = read_text(path)
+    if not text.lstrip().startswith(("[", "{")):
+        return [line.strip() for line in text.split("\n") if line.strip()]
+    ids = load_json(path)
+    if not (isinstance(ids, list) and all(isinstance(video, str) for video in ids)):
+        raise InputError(f"{path}: must be a json list of video ids, or one id a line")
+    return ids
+
+
+def _read_json(path: Any, report: Report, durations: bool) -> Iterator[Entry]:
+    content = load_json(
+        path,
+        repeated=lambda key: report(
+            "repeated_video", key, f"the key {key!r} twice in one object", str(path)
+        ),
+    )
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected an object with 'database', found {shown(content)}")
+    database = content.get("database")
+    if database is None and "results" in content:
+        raise InputError(f"{path}: this is a file of results, not of annotations")
+    if database is None and any(_is_bmn(entry) for entry in content.values()):
+        database = content
+    elif database is None and durations and all(not isinstance(v, dict) for v in content.values()):
+        database = {video: {"duration": seconds} for video, seconds in content.items()}
+    if not isinstance(database, dict):
+        keys = ", ".join(map(repr, list(content)[:5])) or "none"
+        raise InputError(
+            f"{path}: expected ActivityNet's form, an object with 'database': {{id: ...}}, or "
+            f"BMN's, {{id: {{'duration_second': ...}}}}; the keys are {keys}"
+        )
+    first: dict[str, str] = {}
+    for name, fields in database.items():
+        where = f"{path}, video {shown(name)}"
+        if first.setdefault(match_id(name), name) != name:
+            report("repeated_video", name, f"{name} and {first[match_id(name)]}", where)
+        elif not isinstance(fields, dict):
+            report("bad_video", name, fields, where)
+        else:
+            yield _json_entry(name, fields, where, report)
+
+
+def _is_bmn(fields: object) -> bool:
+    return isinstance(fields, dict) and "duration_second" in fields
+
+
+def _json_entry(name: str, fields: dict[str, Any], where: str, report: Report) -> Entry:
+    entry = Entry(name, where)
+    subset = fields.get("subset")
+    entry.name_subset(None if subset is None else str(subset))
+    seconds = fields["duration_second"] if _is_bmn(fields) else fields.get("duration")
+    entry.duration = _duration(seconds, name, where, report)
+    entry.covered = _covered(
+        entry.duration, fields.get("duration_frame"), fields.get("feature_frame")
+    )
+    annotations = fields.get("annotations") or []  # a testing video may have none
+    if not isinstance(annotations, list):
+        report("bad_video", name, annotations, f"{where}: 'annotations' is no list")
+        annotations = []
+    for position, action in enumerate(annotations):
+        place = f"{where}, annotation {position}"
+        segment = action.get("segment") if isinstance(action, dict) else None
+        if not (isinstance(segment, list) and len(segment) == 2):
+            report("bad_action", name, action, place)
+        else:
+            _add(entry, segment, action.get("label"), place, report)
+    return entry
+
+
+def _read_csv(path: Any, report: Report) -> Iterator[Entry]:
+    lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {where}: {value!r} is no time in seconds") from error
+        lines.fieldnames = [_column(name) for name in lines.fieldnames or ()]
+        columns = set(lines.fieldnames)
+        rows = [(lines.line_num, row) for row in lines]
+    except csv.Error as error:
+        raise InputError(f"{path}, line {lines.line_num}: not csv: {error}") from error
+    label = "label" if "label" in columns else "type"  # THUMOS14's
+    with_actions = {"video", "start", "end", label} <= columns
+    if not with_actions and not (
+        "video" in columns and columns & {"duration", "seconds", "subset"}
+    ):
+        raise InputError(
+            f"{path}: the first line must name the columns video,start,end,label (or type for "
+            "label, as THUMOS14 does) and may name subset,duration; or video with duration, "
+            f"seconds or subset alone. It has: {', '.join(sorted(columns)) or 'nothing'}"
+        )
+    for number, row in rows:
+        where = f"{path}, line {number}"
+        entry = Entry((row["video"] or "").strip(), where)
+        entry.name_subset((row.get("subset") or "").strip() or None)
+        seconds = (row.get("duration") or row.get("seconds") or "").strip() or None
+        entry.duration = _duration(seconds, entry.video, where, report)
+        entry.covered = _covered(entry.duration, row.get("numFrame"), row.get("featureFrame"))
+        if with_actions:
+            start, end, name = row["start"], row["end"], row[label]
+            # A line that names a video and nothing else stands for one without actions.
+            if any((cell or "").strip() for cell in (start, end, name)):
+                _add(entry, [start, end], name, where, report)
+        yield entry
+
+
+def _column(name: str) -> str:
+    """Returns the name used here; other files of THUMOS14 write `video-name`."""
+    return name.strip().removesuffix("-name").removeprefix("video-") or name
+
+
+def _read_txt_folder(path: Any, report: Report) -> Iterator[Entry]:
+    files = sorted(path.glob("*_*.txt"))
+    if not files:
+        raise InputError(
+            f"{path}: has no file CLASS_val.txt or CLASS_test.txt, as THUMOS14, and no {_INDEX}, "
+            "as the folder NAME/VERSION of a prepared data set"
+        )
+    for file in files:
+        label, _, ending = file.stem.rpartition("_")
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
+            where, parts = f"{file}, line {number}", line.split()
+            if len(parts) not in (0, 3):
+                report("bad_action", parts[0], line, where)
+            elif parts:
+                name, start, end = parts
+                entry = Entry(name, where)
+                entry.name_subset({"val": "validation"}.get(ending, ending))
+                _add(entry, [start, end], label, where, report)
+                yield entry
+
+
+def _read_prepared(path: Any) -> Iterator[Entry]:
+    lines = read_text(path / _CLASSES).split("\n")
+    classes = ["", *(line.strip() for line in lines if line.strip())]  # labels count from 1
+    index = path / _INDEX
+    content = load_json(index)
+    try:
+        for row in content["recordings"]:
+            where = f"{index}, video {row['video']}"
+            entry = Entry(row["video"], where, duration=row["duration"])
+            entry.name_subset(row["split"])
+            for (start, end), label in zip(row["segments"], row["labels"], strict=True):
+                entry.actions.append(Action(start, end, classes[label], where))
+            yield entry
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{index}: not the index that prepare wrote ({error!r}); prepare the data set again"
+        ) from error
+
+
+def _add(entry: Entry, segment: list[Any], label: object, where: str, report: Report) -> None:
+    """Adds an action, if its two times are numbers and its label is a name."""
+    name = str(label).strip() if isinstance(label, str | int) else ""
+    start, end = map(_number, segment)
+    if not name or isinstance(label, bool):
+        report("bad_action", entry.video, f"label {shown(label)}", where)
+    elif start is None or end is None:
+        report("bad_time", entry.video, f"[{', '.join(map(shown, segment))}] {name}", where)
+    else:
+        entry.actions.append(Action(start, end, name, where))
+
+
+def _duration(value: object, video: str, where: str, report: Report) -> float | None:
+    seconds = _number(value)
+    if value is not None and (seconds is None or seconds <= 0):
+        report("bad_duration", video, value, where)
+        return None
+    return seconds
+
+
+def _covered(duration: float | None, frames: object, used: object) -> float | None:
+    """Returns the seconds that BMN's features cover, from frames of the video and of these."""
+    total, part = _number(frames), _number(used)
+    if duration is None or not total or not part or total <= 0 or part <= 0:
+        return None
+    return part / total * duration
+
+
+def _number(value: object) -> float | None:
+    """Returns a finite number, which some data sets write as text, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or "_" in str(value):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

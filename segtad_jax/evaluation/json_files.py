@@ -1,7 +1,8 @@
-"""Strict reading of JSON: what is wrong is said with the file and the place."""
+"""Reads text and JSON strictly: every error names the file and the place."""
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """A file that cannot be scored as it is; the message is for the person who wrote it."""
+    """A file that cannot be used as it is; the message is for the person who wrote it."""
+
+
+def as_path(path: str | PathLike[str]) -> Any:
+    """Returns a path object: the same one if it opens itself, as etils.epath does on gs://."""
+    return path if hasattr(path, "open") else Path(path)
 
 
 def open_file(path: str | PathLike[str]) -> Any:
-    """Opens for reading; a path object that opens itself (as etils.epath on gs://) may do so."""
-    file: Any = path if hasattr(path, "open") else Path(path)
+    """Opens a file to read bytes."""
     try:
-        return file.open("rb")
+        return as_path(path).open("rb")
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
     except IsADirectoryError as error:
@@ -24,7 +29,7 @@ def open_file(path: str | PathLike[str]) -> Any:
 
 
 def read_text(path: str | PathLike[str]) -> str:
-    """The whole file; UTF-8, with or without a byte order mark."""
+    """Reads a whole file of UTF-8, with or without a byte order mark."""
     with open_file(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
         try:
             return text.read()
@@ -33,19 +38,31 @@ def read_text(path: str | PathLike[str]) -> str:
 
 
 def load_json(
-    path: str | PathLike[str], make: Callable[[dict], Any] = lambda record: record
+    path: str | PathLike[str],
+    make: Callable[[dict], Any] = lambda record: record,
+    *,
+    repeated: Callable[[str], None] | None = None,
 ) -> Any:
-    """The value of a JSON file; `make` may replace each object as soon as it is read.
+    """Reads the value of a JSON file.
 
-    Keys must differ within an object: the json module would keep the last one without a word.
+    Args:
+      path: the file.
+      make: may replace each object as soon as it is read.
+      repeated: called with each key that an object repeats; its first value counts. Without it such
+        a key is an error. The json module alone would keep the last value silently.
+
+    Raises:
+      InputError: names the file and the place or the key.
     """
 
     def build(pairs: list[tuple[str, Any]]) -> Any:
         record = dict(pairs)
         if len(record) < len(pairs):
-            keys = [key for key, _ in pairs]
-            key = next(key for key in keys if keys.count(key) > 1)
-            raise InputError(f"{path}: the key {key!r} occurs twice in one object; remove one")
+            for key in (Counter(key for key, _ in pairs) - Counter(record.keys())).elements():
+                if repeated is None:
+                    raise InputError(f"{path}: the key {key!r} occurs twice in one object")
+                repeated(key)
+            record |= reversed(pairs)  # the first value of each key comes last
         return make(record)
 
     text = read_text(path)
@@ -54,18 +71,20 @@ def load_json(
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputError(f"{path}: not JSON ({where}: {error.msg})") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: not JSON of this kind (nested too deeply)") from error
+    except InputError:
+        raise
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number too long
+        raise InputError(f"{path}: not JSON of this kind ({error})") from error
 
 
 def require_object(value: Any, path: str | PathLike[str], keys: tuple[str, ...]) -> dict:
-    """The value if it is an object with these keys."""
+    """Returns the value if it is an object with these keys, and raises InputError otherwise."""
     if not isinstance(value, dict):
         raise InputError(f"{path}: must be an object with {_listed(keys)}")
     missing = [key for key in keys if key not in value]
     if missing:
-        found = _listed(list(value)[:5]) or "none"
-        raise InputError(f"{path}: has no {_listed(missing)}; its keys are {found}")
+        present = _listed(list(value)[:5]) or "none"
+        raise InputError(f"{path}: has no {_listed(missing)}; its keys are {present}")
     return value
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from segtad_jax.evaluation.annotations import AMBIGUOUS
 from segtad_jax.evaluation.average_precision import precision_at_hits, threshold_keys
 from segtad_jax.evaluation.instances import (
     GroundTruth,
@@ -18,8 +19,6 @@ from segtad_jax.evaluation.instances import (
     tabulate,
     temporal_iou,
 )
-
-AMBIGUOUS = "Ambiguous"
 
 
 def actions_of(ground_truth: GroundTruth) -> dict[str, list[tuple]]:

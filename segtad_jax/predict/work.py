@@ -18,9 +18,9 @@ from segtad_jax.data.features import (
     infer_layout,
     open_source,
 )
+from segtad_jax.evaluation.annotations import match_id, read_durations
 from segtad_jax.postprocess import Detection
 from segtad_jax.predict.trained import Trained, load
-from segtad_jax.prepare.annotations import bare, read_durations
 from segtad_jax.runtime import files, startup
 
 DONE, FAILED, UNFINISHED = 0, 3, 4  # exit statuses
@@ -135,7 +135,7 @@ class FeatureFiles:
                     as_frames(source.read(key), layout, str(source.places[key][0]))
                     for source, layout in zip(self._sources, self._layouts, strict=True)
                 ]
-                duration = self._durations.get(bare(video))
+                duration = self._durations.get(match_id(video))
                 recordings.append(self._model.recording(video, arrays, self._rate, duration))
             except KeyError:
                 failures[video] = "has no features in one of the sources"

@@ -1,11 +1,6 @@
-"""Annotations in every form they come in -> one form; what is wrong is named, never passed over.
-
-Read are ActivityNet's and HACS' json, BMN's json with its csv, THUMOS14's json, csv and folder of
-txt files, and a plain csv `video,start,end,label` (with `subset` and `duration` if there are any).
-"""
+"""Annotations as preparation needs them: every video has a subset, and every defect is named."""
 
 import dataclasses
-import re
 import unicodedata
 import zlib
 from collections.abc import Sequence
@@ -14,35 +9,27 @@ from etils import epath
 
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.records import DURATION_TOLERANCE
-from segtad_jax.prepare.annotation_files import (
+from segtad_jax.evaluation.annotations import (
+    AMBIGUOUS,
+    SUBSETS,
     Action,
-    AnnotationError,
-    Draft,
+    Entry,
     Report,
-    bare,
-    read_file,
+    has_subsets,
+    join,
+    match_id,
+    read_entries,
     shown,
 )
+from segtad_jax.evaluation.json_files import InputError
 
 VALIDATION_PART = 5  # where a file names no subsets, one video in so many validates
-SUBSETS = {
-    "train": "training",
-    "training": "training",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "testing",
-    "testing": "testing",
-}
-# THUMOS14 trains on its validation videos: what is to be trained on is in the id.
-_THUMOS14 = re.compile(r"video_(validation|test)_\d{7}")
-_THUMOS14_SUBSETS = {"validation": "training", "test": "testing"}
 _MAX_ID = 255  # bytes; longer ones are no file names
 
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """What the files say of one video."""
+    """Annotations of one video."""
 
     video: str  # the id as the first file spells it
     subset: str  # training, validation or testing
@@ -53,11 +40,11 @@ class Video:
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-    """All videos by `bare` id, and all that is wrong with the files."""
+    """All videos by `match_id`, and all that is wrong with the files."""
 
     videos: dict[str, Video]
     defects: tuple[Defect, ...]
-    notes: tuple[str, ...]  # what holds for the whole, a line each
+    notes: tuple[str, ...]  # lines that hold for all videos
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -69,82 +56,80 @@ def read_annotations(paths: Sequence[epath.PathLike]) -> Annotations:
     """Reads one file or folder, or several that complete each other, as BMN's json and csv do.
 
     Raises:
-      AnnotationError: a file cannot be read, has another form, or there is no video in any.
+      InputError: a file cannot be read, has another form, or there is no video in any.
     """
     defects: list[Defect] = []
 
     def report(kind: str, video: str, value: object, where: str) -> None:
         defects.append(Defect(kind, video, shown(value), where))
 
-    drafts: dict[str, Draft] = {}
-    for path in paths:
-        for name, draft in read_file(epath.Path(path), report):
-            if _is_bad(name):
-                report("bad_id", name, name, draft.where)
-            else:
-                drafts.setdefault(bare(name), Draft(name, draft.where)).complete(draft)
+    entries = join(
+        _without_ambiguous(entry, report)
+        for path in paths
+        for entry in read_entries(epath.Path(path), report)
+        if not _is_bad(entry, report)
+    )
     listed = ", ".join(str(path) for path in paths)
-    if not drafts:
-        raise AnnotationError(f"{listed}: there is no video in it")
-    notes = _subsets(drafts, report)
-    if not drafts:
-        raise AnnotationError(
-            f"{listed}: no video has a subset that is training, validation or testing"
-            + (f", but {defects[-1].value}" if defects else "")
+    if not entries:
+        raise InputError(f"{listed}: there is no video in it")
+    notes = () if has_subsets(entries) else (_choose_subsets(entries),)
+    videos = {}
+    for key, entry in entries.items():
+        subset, actions = str(entry.subset), tuple(entry.actions)
+        if subset in SUBSETS.values():
+            videos[key] = Video(entry.video, subset, entry.duration, entry.covered, actions)
+        else:
+            report("unknown_subset", entry.video, entry.written_subset, entry.where)
+    if not videos:
+        raise InputError(
+            f"{listed}: no video has a subset that is training, validation or testing, but "
+            f"{defects[-1].value}"
         )
-    videos = {
-        key: Video(d.video, str(d.subset), d.duration, d.covered, tuple(d.actions))
-        for key, d in sorted(drafts.items())
-    }
-    return Annotations(videos, tuple(defects), tuple(notes))
+    return Annotations(dict(sorted(videos.items())), tuple(defects), notes)
 
 
-def read_durations(path: epath.PathLike) -> dict[str, float]:
-    """Seconds of each video, by `bare` id, of a json {id: seconds} or any form of annotations.
+def _without_ambiguous(entry: Entry, report: Report) -> Entry:
+    for action in entry.actions:
+        if action.label == AMBIGUOUS:
+            report("ambiguous", entry.video, f"[{action.start}, {action.end}]", action.where)
+    entry.actions = [action for action in entry.actions if action.label != AMBIGUOUS]
+    return entry
 
-    Raises:
-      AnnotationError: the file is of neither kind, or a duration is no positive number.
-    """
-    path = epath.Path(path)
-    defects: list[Defect] = []
 
-    def report(kind: str, video: str, value: object, where: str) -> None:
-        defects.append(Defect(kind, video, shown(value), where))
-
-    found = {bare(name): draft.duration for name, draft in read_file(path, report, durations=True)}
-    for defect in defects:
-        if defect.kind == "bad_duration":
-            raise AnnotationError(
-                f"{defect.where}: video {defect.video!r}: duration {defect.value} is no positive "
-                "number of seconds"
-            )
-    known = {video: seconds for video, seconds in found.items() if seconds is not None}
-    if not known:
-        raise AnnotationError(
-            f"{path}: has no durations; expected a csv with the columns video,duration or a json "
-            '{"id": seconds}'
-        )
-    return known
+def _choose_subsets(entries: dict[str, Entry]) -> str:
+    """Gives every video a subset, and returns a line that says so."""
+    # By a checksum of the id, so that it stays the same when videos are added or renamed.
+    order = sorted(entries, key=lambda key: (zlib.crc32(key.encode()), key))
+    chosen = set(order[: max(len(order) // VALIDATION_PART, 1)]) if len(order) > 1 else set()
+    for key, entry in entries.items():
+        entry.subset = "validation" if key in chosen else "training"
+    return (
+        f"no subset is named: {len(chosen)} of {len(entries)} videos validate, chosen by a "
+        "checksum of the id; a column or field `subset` chooses otherwise"
+    )
 
 
 def checked_actions(video: Video, duration: float) -> tuple[tuple[Action, ...], tuple[Defect, ...]]:
-    """The actions that lie in a video of this many seconds, cut to it, and what was wrong."""
-    kept: list[Action] = []
+    """Returns the actions that lie in a video of this many seconds, cut to it, and the defects."""
+    inside: list[Action] = []
     defects: list[Defect] = []
     labels: dict[tuple[float, float], set[str]] = {}
     for action in video.actions:
         same = labels.setdefault((action.start, action.end), set())
-        kinds, inside = _checked(action, duration, same)
-        if inside is not None:
-            kept.append(inside)
+        kinds, cut = _checked(action, duration, same)
+        if cut is not None:
+            inside.append(cut)
             same.add(action.label)
         value = f"[{action.start:g}, {action.end:g}] {action.label}, duration {duration:g}"
         defects += [Defect(kind, video.video, value, action.where) for kind in kinds]
-    return tuple(kept), tuple(defects)
+    return tuple(inside), tuple(defects)
 
 
 def _checked(action: Action, duration: float, same: set[str]) -> tuple[list[str], Action | None]:
-    """Kinds of defects of an action, and what is left of it; `same`: labels of its segment."""
+    """Returns the kinds of defects of an action, and what is left of it.
+
+    `same` has the labels of earlier actions with the same segment.
+    """
     start, end, limit = action.start, action.end, duration + DURATION_TOLERANCE
     if end < start:
         return ["reversed"], None
@@ -161,42 +146,15 @@ def _checked(action: Action, duration: float, same: set[str]) -> tuple[list[str]
     return kinds, dataclasses.replace(action, start=start, end=end)
 
 
-def _subsets(drafts: dict[str, Draft], report: Report) -> list[str]:
-    """Gives every video one of our three subsets, or takes it out."""
-    for draft in drafts.values():
-        if match := _THUMOS14.fullmatch(draft.video):
-            draft.subset = _THUMOS14_SUBSETS[match[1]]
-    if all(draft.subset is None for draft in drafts.values()):
-        if any(draft.covered is not None for draft in drafts.values()):
-            raise AnnotationError(
-                "BMN's json does not say which videos train: name its csv too, as in "
-                "--annotations=anet_anno_action.json,video_info_new.csv"
-            )
-        # By a checksum of the id, so that it stays the same when videos are added or renamed.
-        order = sorted(drafts, key=lambda key: (zlib.crc32(key.encode()), key))
-        chosen = set(order[: max(len(order) // VALIDATION_PART, 1)]) if len(order) > 1 else set()
-        for key, draft in drafts.items():
-            draft.subset = "validation" if key in chosen else "training"
-        note = (
-            f"no subset is named: {len(chosen)} of {len(drafts)} videos validate, chosen by a "
-            "checksum of the id; a column or field `subset` chooses otherwise"
-        )
-        return [note]
-    for key, draft in list(drafts.items()):
-        subset = SUBSETS.get((draft.subset or "").strip().lower())
-        if subset is None:
-            report("unknown_subset", draft.video, draft.subset, draft.where)
-            del drafts[key]
-        else:
-            draft.subset = subset
-    return []
-
-
-def _is_bad(video: str) -> bool:
-    """Whether no file can have this name."""
-    return (
+def _is_bad(entry: Entry, report: Report) -> bool:
+    """Returns and reports whether no file can have the name of the video."""
+    video = entry.video
+    bad = (
         not video.strip()
-        or bare(video) in ("", ".", "..")
+        or match_id(video) in ("", ".", "..")
         or len(video.encode(errors="replace")) > _MAX_ID
         or any(c in "/\\" or unicodedata.category(c) in ("Cc", "Cs") for c in video)
     )
+    if bad:
+        report("bad_id", video, video, entry.where)
+    return bad

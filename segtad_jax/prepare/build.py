@@ -20,8 +20,9 @@ from segtad_jax.data.features import Source, open_source, with_channels
 from segtad_jax.data.pipeline import inference_step, map_ahead
 from segtad_jax.data.preparation import FILE, Preparation, SignalTransform
 from segtad_jax.data.writer import ShardWriter
+from segtad_jax.evaluation.annotations import read_durations, read_ids
 from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
-from segtad_jax.prepare.annotations import Annotations, read_annotations, read_durations
+from segtad_jax.prepare.annotations import Annotations, read_annotations
 from segtad_jax.prepare.intake import (
     Intake,
     Outcome,
@@ -63,7 +64,7 @@ def _run(flags: argparse.Namespace) -> int:
         sources,
         layout=flags.layout,
         durations=durations,
-        blocked=_blocked(flags.blocked),
+        blocked=read_ids(flags.blocked) if flags.blocked else [],
     )
     if flags.strict:
         _stop_at(intake.defects)
@@ -101,14 +102,6 @@ def _inputs(
         )
         return annotations, [source]
     return annotations, [open_source(path) for path in flags.features]
-
-
-def _blocked(path: str | None) -> list[str]:
-    """Ids, one a line or as a JSON list."""
-    if path is None:
-        return []
-    text = epath.Path(path).read_text()
-    return json.loads(text) if text.lstrip().startswith("[") else text.split()
 
 
 def _preparation(flags: argparse.Namespace, intake: Intake, console: Console) -> Preparation:

@@ -20,7 +20,8 @@ from segtad_jax.data.features import (
 )
 from segtad_jax.data.preparation import Preparation
 from segtad_jax.data.records import Record
-from segtad_jax.prepare.annotations import Annotations, Video, bare, checked_actions
+from segtad_jax.evaluation.annotations import match_id
+from segtad_jax.prepare.annotations import Annotations, Video, checked_actions
 
 SPLITS = ("training", "validation", "testing")
 LENGTH_TOLERANCE = 0.1  # of the duration
@@ -43,8 +44,8 @@ class Intake:
     annotations: Annotations
     sources: tuple[Source, ...]
     layouts: tuple[str, ...]  # of each source
-    durations: Mapping[str, float]  # seconds by `bare` id, besides the annotations'
-    keys: tuple[str, ...]  # `bare` ids of the videos to read, by subset and id
+    durations: Mapping[str, float]  # seconds by `match_id`, besides the annotations'
+    keys: tuple[str, ...]  # `match_id`s of the videos to read, by subset and id
     defects: tuple[Defect, ...]  # of videos that are not to be read
 
     def arrays(self, key: str) -> list[Float[np.ndarray, "_ _"]]:
@@ -101,7 +102,7 @@ class Intake:
         self, video: Video, preparation: Preparation, arrays: Sequence[np.ndarray], num_frames: int
     ) -> tuple[float, float]:
         """Seconds of the video, and those that its features cover."""
-        said = self.durations.get(bare(video.video), video.duration)
+        said = self.durations.get(match_id(video.video), video.duration)
         if preparation.rate is None or preparation.frame_rate is None:
             if said is None:
                 raise FeatureError("no_length", "neither a rate nor a duration is known")
@@ -124,14 +125,14 @@ def open_intake(
       annotations: of all videos.
       sources: whose channels are put side by side.
       layout: 'tc', 'ct' or 'auto'.
-      durations: seconds by `bare` id.
+      durations: seconds by `match_id`.
       blocked: ids to leave out.
 
     Raises:
       FeatureError: no annotated video has features, or the layout cannot be told.
     """
     defects = [*annotations.defects, *(d for source in sources for d in source.defects)]
-    taken_out = {bare(video) for video in blocked}
+    taken_out = {match_id(video) for video in blocked}
     keys = []
     for key, video in annotations.videos.items():
         without = [source for source in sources if key not in source.places]

@@ -57,7 +57,7 @@ def simulated(
     Args:
       annotations: of all videos.
       channels: C.
-      durations: seconds by `bare` id, besides the annotations'.
+      durations: seconds by `match_id`, besides the annotations'.
       num_frames: of every video, or None: its duration at `rate`.
       rate: frames per second.
     """

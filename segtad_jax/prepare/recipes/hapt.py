@@ -10,7 +10,8 @@ import numpy as np
 from etils import epath
 
 from segtad_jax.data.features import FeatureError, Source, open_source
-from segtad_jax.prepare.annotation_files import Action, AnnotationError
+from segtad_jax.evaluation.annotations import Action
+from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.prepare.annotations import Annotations, Video, read_annotations
 
 SAMPLE_RATE = 50.0  # Hz
@@ -81,7 +82,7 @@ def _annotations(path: epath.Path, source: Source) -> Annotations:
                 Action((first - 1) / SAMPLE_RATE, last / SAMPLE_RATE, label, where)
             )
         except (ValueError, IndexError, KeyError) as error:
-            raise AnnotationError(
+            raise InputError(
                 f"{where}: {line!r} is not `experiment user activity first last` of a recording "
                 "that is there"
             ) from error

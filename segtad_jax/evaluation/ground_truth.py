@@ -1,0 +1,228 @@
+"""Selects what is scored: one subset of the annotations, and the predictions that belong to it."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable
+from os import PathLike
+
+from segtad_jax.evaluation.annotations import (
+    AMBIGUOUS,
+    Entry,
+    canonical_subset,
+    has_subsets,
+    join,
+    match_id,
+    read_entries,
+    shown,
+)
+from segtad_jax.evaluation.instances import Predictions
+from segtad_jax.evaluation.json_files import InputError
+
+_OVERRUN = 1.05  # durations are rounded, and some features run a little past the end
+_EXPECTED = {  # by the kind of defect
+    "bad_action": "must have 'segment': [start, end] and 'label': the name of the class",
+    "bad_time": "must have two finite numbers of seconds",
+    "reversed": "must end after it starts",
+    "bad_video": "must be an object with 'subset', 'duration' and a list of 'annotations'",
+    "repeated_video": "must occur once; remove one",
+    "bad_duration": "is no positive number of seconds: the duration counts as unknown",
+}
+
+Defect = tuple[str, str, object, str]  # kind, video, value, where
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """One subset of the annotations, and what is known of the rest of the file."""
+
+    path: str
+    name: str
+    ground_truth: dict[str, list[tuple[float, float, str]]]  # seconds; in file order
+    durations: dict[str, float]  # seconds, of the videos for which the file has it
+    videos: dict[str, str]  # {match_id: id in the file}, of all subsets
+    blocked: frozenset[str]  # match_ids that are left out, of whatever subset
+    labels: frozenset[str]  # of all subsets
+    notes: list[str]  # one line for each thing that was let pass
+
+
+def read_ground_truth(
+    path: str | PathLike[str],
+    subset: str,
+    *,
+    blocked: Collection[str] = (),
+    lenient: bool = False,
+) -> Subset:
+    """Reads the actions of a subset.
+
+    Args:
+      path: annotations in any form that `annotations.read_entries` reads; several that complete
+        each other, as BMN's json and csv, are separated by commas.
+      subset: training, validation or testing, another usual name of these, or the word in the file.
+        THUMOS14's validation videos are "training" and, as its authors have it, "validation". Where
+        no video has a subset, all are scored.
+      blocked: ids of videos to leave out.
+      lenient: leave out broken actions and videos without a subset.
+
+    Raises:
+      InputError: names the file, the place and the value.
+    """
+    defects: list[Defect] = []
+    entries = join(
+        entry
+        for part in (path.split(",") if isinstance(path, str) else [path])
+        for entry in read_entries(part, lambda *defect: defects.append(defect))
+    )
+    notes: list[str] = []
+    selected = _selected(entries, subset, str(path), notes, lenient)
+    left_out = frozenset(map(match_id, blocked))
+    if absent := left_out - entries.keys():
+        notes.append(f"blocked ids that are not in {path}: {_first(absent)}")
+    scored = {key: entry for key, entry in selected.items() if key not in left_out}
+    for entry in scored.values():
+        for action in entry.actions:
+            if action.end < action.start:
+                value = f"segment [{action.start:g}, {action.end:g}]"
+                defects.append(("reversed", entry.video, value, action.where))
+    elsewhere = entries.keys() - scored.keys()
+    _refuse_or_note_defects(
+        [defect for defect in defects if match_id(defect[1]) not in elsewhere], notes, lenient
+    )
+    if not selected:
+        counts = Counter(str(entry.written_subset) for entry in entries.values())
+        listed = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items())) or "none"
+        raise InputError(f"{path}: has no video of the subset {subset!r}; it has: {listed}")
+    ground_truth = {
+        entry.video: [(a.start, a.end, a.label) for a in entry.actions if a.start <= a.end]
+        for entry in scored.values()
+    }
+    if not any(ground_truth.values()):
+        raise InputError(f"{path}: the subset {subset!r} has no annotated action to score against")
+    return Subset(
+        path=str(path),
+        name=subset,
+        ground_truth=ground_truth,
+        durations={e.video: e.duration for e in scored.values() if e.duration is not None},
+        videos={key: entry.video for key, entry in entries.items()},
+        blocked=left_out,
+        labels=frozenset(a.label for entry in entries.values() for a in entry.actions),
+        notes=notes,
+    )
+
+
+def _selected(
+    entries: dict[str, Entry], subset: str, path: str, notes: list[str], lenient: bool
+) -> dict[str, Entry]:
+    if entries and not has_subsets(entries):
+        notes.append(f"{path}: names no subset, so all {len(entries)} videos are scored")
+        return entries
+    without = [entry.where for entry in entries.values() if entry.subset is None]
+    if without:
+        problem = f"{without[0]}: has no 'subset', nor have {len(without) - 1} others"
+        _refuse_or_note(problem, notes, lenient)
+    words = {subset, canonical_subset(subset)}
+    return {k: e for k, e in entries.items() if words & {e.subset, e.written_subset}}
+
+
+def _refuse_or_note_defects(defects: list[Defect], notes: list[str], lenient: bool) -> None:
+    by_kind: dict[str, list[Defect]] = {}
+    for defect in defects:
+        by_kind.setdefault(defect[0], []).append(defect)
+    for kind, found in by_kind.items():
+        _, _, value, where = found[0]
+        problem = f"{where}: {shown(value)} {_EXPECTED[kind]}"
+        problem += f", and {len(found) - 1} more" if len(found) > 1 else ""
+        if kind in ("bad_video", "repeated_video"):
+            raise InputError(problem)
+        if kind == "bad_duration":
+            notes.append(problem)
+        else:
+            _refuse_or_note(problem, notes, lenient)
+
+
+def predictions_in_scope(
+    subset: Subset, predictions: Predictions, *, lenient: bool = False
+) -> tuple[dict[str, list[tuple]], dict]:
+    """Selects the predictions to score; their videos are renamed to the ids of the annotations.
+
+    Predictions of another subset's videos stay: they count as false positives, as officially.
+    Labels that the file knows but the subset has no truth of are left out.
+
+    Returns:
+      The predictions, and {"outside_subset": {"videos", "predictions"}, "left_out":
+      {"blocked_videos": [id], "unknown_videos": {id: n}, "unknown_labels": {label: n},
+      "labels_without_truth": {label: n}}, "notes": [line]} with numbers of predictions.
+
+    Raises:
+      InputError: videos or labels that the file does not know, unless `lenient` leaves them out;
+        times in another unit; two spellings of one video; or nothing is left.
+    """
+    notes: list[str] = []
+    blocked, unknown_videos = [], {}
+    inside: dict[str, list[tuple]] = {}
+    for video, rows in predictions.items():
+        key = match_id(video)
+        if key in subset.blocked:
+            blocked.append(video)
+        elif key not in subset.videos:
+            unknown_videos[video] = len(rows)
+        elif subset.videos[key] in inside:
+            raise InputError(f"predictions of one video under two ids, one of them {video!r}")
+        else:
+            inside[subset.videos[key]] = list(rows)
+    if unknown_videos:
+        problem = f"{len(unknown_videos)} of {len(predictions)} videos are not in {subset.path}"
+        _refuse_or_note(f"{problem}: {_first(unknown_videos)}", notes, lenient)
+
+    labels = Counter(row[2] for rows in inside.values() for row in rows if row[2] is not None)
+    unknown_labels = {label: n for label, n in labels.items() if label not in subset.labels}
+    if unknown_labels:
+        problem = f"{len(unknown_labels)} of {len(labels)} labels are not in {subset.path}"
+        numbers = all(str(label).lstrip("-").isdigit() for label in unknown_labels)
+        hint = "; write names of classes, not their ids" if numbers else ""
+        _refuse_or_note(f"{problem}: {_first(unknown_labels)}{hint}", notes, lenient)
+    here = {row[2] for rows in subset.ground_truth.values() for row in rows} - {AMBIGUOUS}
+    without_truth = {label: n for label, n in labels.items() if label in subset.labels - here}
+    if dropped := unknown_labels.keys() | without_truth.keys():
+        inside = {v: [row for row in rows if row[2] not in dropped] for v, rows in inside.items()}
+
+    _check_unit(subset, inside, notes, lenient)
+    if any(predictions.values()) and not any(inside.values()):
+        raise InputError(f"no prediction is left to score: {'; '.join(notes) or 'all are blocked'}")
+    outside = [rows for video, rows in inside.items() if video not in subset.ground_truth]
+    return inside, {
+        "outside_subset": {"videos": len(outside), "predictions": sum(map(len, outside))},
+        "left_out": {
+            "blocked_videos": blocked,
+            "unknown_videos": unknown_videos,
+            "unknown_labels": unknown_labels,
+            "labels_without_truth": without_truth,
+        },
+        "notes": notes,
+    }
+
+
+def _check_unit(subset: Subset, predictions: Predictions, notes: list[str], lenient: bool) -> None:
+    checked = beyond = 0
+    for video, seconds in subset.durations.items():
+        rows = predictions.get(video, [])
+        checked += len(rows)
+        beyond += sum(float(row[1]) > _OVERRUN * seconds for row in rows)
+    if 2 * beyond > checked:
+        problem = (
+            f"{beyond} of {checked} predictions end after their video: are the times in frames? "
+            "They must be seconds"
+        )
+        if not lenient:
+            raise InputError(problem)
+        notes.append(problem)
+
+
+def _refuse_or_note(problem: str, notes: list[str], lenient: bool) -> None:
+    if not lenient:
+        raise InputError(f"{problem}. Mend it, or score with --lenient, which leaves it out")
+    notes.append(f"{problem}; left out")
+
+
+def _first(names: Iterable[Hashable]) -> str:
+    quoted = sorted(map(repr, names))
+    return ", ".join(quoted[:5]) + (", ..." if len(quoted) > 5 else "")
