@@ -15,7 +15,7 @@ from segtad_jax.data.dataset import Recording
 from segtad_jax.models import segtad
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.ops.sampling import draw_seeds
-from segtad_jax.optim import is_kernel, learning_rate, optimizer
+from segtad_jax.optim import is_kernel, optimizer
 from segtad_jax.runtime import parallel
 from segtad_jax.targets import video_targets
 from segtad_jax.train import (
@@ -265,22 +265,6 @@ def test_binary_segmentation_asks_only_whether_a_frame_is_action() -> None:
     assert one["classifier"] != two["classifier"]
 
 
-def test_l2_is_coupled_and_on_kernels_alone() -> None:
-    config = small_config(loss__l2=0.1, optim__learning_rate=1e-2)
-    transform = optimizer(config)
-    params = {
-        "kernel": jnp.full(3, 2.0),
-        "graph_kernel": jnp.full(2, 2.0),
-        "bias": jnp.full(3, 2.0),
-    }
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    updates, _ = transform.update(zeros, transform.init(params), params)
-    # Adam's first step has the size of the rate whatever the gradient: decay passed through it.
-    np.testing.assert_allclose(updates["kernel"], -1e-2, rtol=1e-4)
-    np.testing.assert_allclose(updates["graph_kernel"], -1e-2, rtol=1e-4)
-    np.testing.assert_array_equal(updates["bias"], 0.0)
-
-
 def test_only_boundaries_of_positives_within_reach_are_refined() -> None:
     config = small_config(sampling__seeds=6, model__refine=True)
     state, _ = make(config)
@@ -333,22 +317,6 @@ def test_scores_are_trained_on_proposals_where_snapping_puts_them() -> None:
     np.testing.assert_allclose(terms["regression"].sums, [expected], rtol=1e-4)
     np.testing.assert_allclose(terms["classification"].weights[0], positive)
     assert positive > 0
-
-
-def test_schedules() -> None:
-    step = learning_rate(small_config(train__steps=150, optim__learning_rate=1e-3))
-    assert [float(step(s)) for s in (0, 69, 70, 149)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
-    cosine = learning_rate(
-        small_config(
-            train__steps=100,
-            optim__schedule="cosine",
-            optim__learning_rate=1e-3,
-            optim__warmup_steps=20,
-        )
-    )
-    assert [float(cosine(s)) for s in (0, 10, 20, 60, 100)] == pytest.approx(
-        [0, 5e-4, 1e-3, 5e-4, 0], abs=1e-9
-    )
 
 
 def test_not_finite_is_named_with_term_and_step() -> None:
