@@ -99,9 +99,9 @@ def _act() -> int:
 
 def _run_mode() -> int:
     if _MODE.value == "compile":
-        from segtad_jax.tpu import slices
+        from segtad_jax.tpu.compile import check_slices
 
-        return slices.check_slices(CONFIG.value, _TOPOLOGY.value)
+        return check_slices(CONFIG.value, _TOPOLOGY.value)
     from segtad_jax import run
     from segtad_jax.runtime import startup
 

@@ -1,4 +1,4 @@
-"""--mode=compile: slices by name, figures from the compiler's text, the search, what it prints."""
+"""--mode=compile: slices by name, figures from the compiler's text, what it prints."""
 
 import math
 import os
@@ -15,8 +15,18 @@ from segtad_jax.data import pipeline
 from segtad_jax.data.embedded import open_or_build
 from segtad_jax.runtime import parallel
 from segtad_jax.tpu import topology
-from segtad_jax.tpu.program_figures import Figures, collectives, compile_step, refused_bytes, said
-from segtad_jax.tpu.slices import advice, largest_batch, report
+from segtad_jax.tpu.compile import (
+    ACTIONS,
+    Figures,
+    advice,
+    batch_shapes,
+    check_slices,
+    collectives,
+    compile_step,
+    cost_figure,
+    refused_bytes,
+    table,
+)
 from segtad_jax.tpu.topology import GIB
 from tests.test_models import CHANNELS, CLASSES, small_config
 
@@ -43,17 +53,17 @@ def test_slices_by_name(name: str, shape: tuple[int, ...], hbm: float) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("v5e", "v5e is not FAMILY:SHAPE, such as v5e:4x4"),
-        ("v5litepod-16", "this is not the accelerator type"),
-        ("v5e:4x", "is not FAMILY:SHAPE"),
-        ("v5e:0x4", "is not FAMILY:SHAPE"),
-        ("v9:2x2", "unknown family 'v9'; known: v4, v5e, v5p, v6e"),
-        ("v5e:2x2x2", "slices of v5e have 2 dimensions, such as v5e:2x2"),
-        ("v4:4x4", "slices of v4 have 3 dimensions, such as v4:2x2x2"),
+        ("v5e", "FAMILY:SHAPE.*v5e:4x4"),
+        ("v5litepod-16", "FAMILY:SHAPE.*accelerator type"),
+        ("v5e:4x", "FAMILY:SHAPE"),
+        ("v5e:0x4", "FAMILY:SHAPE"),
+        ("v9:2x2", "'v9'.*v4, v5e, v5p, v6e"),
+        ("v5e:2x2x2", "2 dimensions.*v5e:2x2"),
+        ("v4:4x4", "3 dimensions.*v4:2x2x2"),
     ],
 )
 def test_names_of_no_slice(name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"--topology={name}.*{message}"):
         topology.parse(name)
 
 
@@ -74,10 +84,10 @@ def test_without_libtpu_it_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     ("field", "names", "message"),
     [
-        ("num_channels", ["v5e:2x2"], "data.num_channels is 0, but --mode=compile reads no data"),
+        ("num_channels", ["v5e:2x2"], "data.num_channels is 0"),
         ("num_classes", ["v5e:2x2"], "--config.data.num_classes=200"),
-        ("", [], "needs --topology, such as v5e:4x4"),
-        ("", ["v5e:2x2", "v9:2x2"], "unknown family"),
+        ("", [], "--topology.*v5e:4x4"),
+        ("", ["v5e:2x2", "v9:2x2"], "v9"),
     ],
 )
 def test_wrong_use(field: str, names: list[str], message: str) -> None:
@@ -85,15 +95,15 @@ def test_wrong_use(field: str, names: list[str], message: str) -> None:
     if field:
         config.data[field] = 0
     with pytest.raises(ValueError, match=message):
-        slices.check_slices(config, names)
+        check_slices(config, names)
 
 
 def test_channels_that_the_features_will_not_have() -> None:
     config = small_config(data__num_channels=CHANNELS, data__num_classes=CLASSES)
     config.augment.mirror = (0, CHANNELS)
-    message = rf"channels 0 to {CHANNELS}, but those of data\.num_channels = {CHANNELS} are 0 to "
+    message = rf"channels 0 to {CHANNELS}.*data\.num_channels = {CHANNELS}"
     with pytest.raises(ValueError, match=message):
-        slices.check_slices(config, ["v5e:2x2"])
+        check_slices(config, ["v5e:2x2"])
 
 
 def test_batches_have_the_shapes_of_the_pipeline(tmp_path: Path) -> None:
@@ -108,11 +118,11 @@ def test_batches_have_the_shapes_of_the_pipeline(tmp_path: Path) -> None:
         )
     )
     actions = batch["labels"].shape[1]
-    shapes = slices.batch_shapes(config, 4, 2)
+    shapes = batch_shapes(config, 4, 2)
     assert set(shapes) == set(batch)
     for name, part in parallel.shard_batch(batch).items():
         wanted = [
-            slices.ACTIONS if n == actions and axis == 2 and name != "features" else n
+            ACTIONS if n == actions and axis == 2 and name != "features" else n
             for axis, n in enumerate(part.shape)
         ]
         assert (list(shapes[name].shape), shapes[name].dtype) == (wanted, part.dtype), name
@@ -160,9 +170,9 @@ def test_what_a_refused_program_needed(message: str, size: float) -> None:
 
 
 def test_a_figure_that_the_compiler_does_not_know() -> None:
-    assert said({"flops": 3.0}, "flops") == 3.0
-    assert math.isnan(said({"optimal_seconds": -57.9}, "optimal_seconds"))
-    assert math.isnan(said({}, "flops"))
+    assert cost_figure({"flops": 3.0}, "flops") == 3.0
+    assert math.isnan(cost_figure({"optimal_seconds": -57.9}, "optimal_seconds"))
+    assert math.isnan(cost_figure({}, "flops"))
 
 
 def test_figures_are_of_the_program() -> None:
@@ -186,29 +196,6 @@ def test_figures_are_of_the_program() -> None:
     assert 1.8 < two.flops / one.flops < 2.2
 
 
-@pytest.mark.parametrize("limit", [1, 3, 7, 40, 200, 511, 512, 10_000])
-@pytest.mark.parametrize("batch", [1, 4, 64])
-@pytest.mark.parametrize("error", [0.3, 0.95, 1.0, 1.4])
-def test_search_for_the_largest_batch(limit: int, batch: int, error: float) -> None:
-    tried: list[int] = []
-
-    def fits(size: int) -> bool:
-        tried.append(size)
-        return size <= limit
-
-    low, high = largest_batch(fits, batch, batch <= limit, max(int(limit * error), 1))
-    assert len(tried) <= slices.COMPILES
-    assert len(set(tried)) == len(tried)
-    assert low <= limit
-    assert high is None or high > limit
-    assert low in (0, batch, *tried)
-    assert max(tried, default=0) <= slices.LARGEST
-    if len(tried) < slices.COMPILES:
-        most = slices.LARGEST
-        precise = high is not None and high - low <= max(low // slices.PRECISION, 1)
-        assert precise or (high is None and low == max(most, batch))
-
-
 def figures_that(fits: bool) -> Figures:
     if not fits:
         return Figures(False, hbm=29.5 * 2**30, compiled_in=2.0)
@@ -223,14 +210,13 @@ def figures_that(fits: bool) -> Figures:
     )
 
 
-def test_report() -> None:
-    wanted, batches = topology.parse("v5e:2x4"), {"train": 4, "predict": 1}
+def test_table() -> None:
+    batches = {"train": 4, "predict": 1}
     figures = {"train": figures_that(True), "predict": figures_that(False)}
-    lines = report(wanted, 8, 5_476_557, batches, figures).splitlines()
-    assert lines[0] == "v5e:2x4: 8 chips, 5,476,557 parameters, figures per chip"
-    rows = {line[:20].strip(): line[20:].split("  ") for line in lines[2:]}
-    cells = {name: [cell.strip() for cell in row if cell.strip()] for name, row in rows.items()}
-    assert cells == {
+    printed = table(topology.parse("v5e:2x4"), batches, figures)
+    names, *columns = ([*column.cells] for column in printed.columns)
+    assert [column.header for column in printed.columns[1:]] == ["train step", "predict step"]
+    assert {name: list(cells) for name, *cells in zip(names, *columns, strict=True)} == {
         "windows per chip": ["4", "1"],
         "HBM needed": ["0.5 GiB", "29.5 GiB: too much"],
         "HBM there is": ["15.75 GiB", "15.75 GiB"],
@@ -244,26 +230,18 @@ def test_report() -> None:
         "bytes / bandwidth": ["1 ms", "n/a"],
         "compiling took": ["40 s", "2 s"],
     }
-    assert len({len(line) for line in lines[1:]}) == 1
 
 
 def test_advice() -> None:
-    wanted, batches = topology.parse("v5e:2x4"), {"train": 512, "predict": 1}
-    small = {"train": figures_that(True), "predict": figures_that(True)}
-    large = {"train": figures_that(False), "predict": figures_that(False)}
-    assert advice(wanted, batches, small, 160, 8) == []
-    train, predict = advice(wanted, batches, large, 160, 8)
-    assert "the train step does not fit: set train.batch_size to 1280 or less, take" in train
-    assert "the predict step does not fit: take chips with more memory" in predict
-
-
-SMALL_SEARCH = """
-from segtad_jax.tpu import slices
-slices.LARGEST = 8
-from segtad_jax import main
-from absl import app
-app.run(main.main)
-"""
+    wanted, batches = topology.parse("v5e:2x4"), {"train": 512, "predict": 8}
+    small, large = figures_that(True), figures_that(False)
+    assert advice(wanted, batches, {"train": small, "predict": small}) == []
+    train, predict = advice(wanted, batches, {"train": large, "predict": large})
+    assert "train.batch_size below 512," in train
+    assert "eval.batch_size below 8," in predict
+    for name in ("v5e:2x4", "model.dtype", "model.width", "train.rematerialise"):
+        assert name in train
+    assert advice(wanted, batches, {"train": small, "predict": large}) == [predict]
 
 
 @pytest.fixture
@@ -280,7 +258,7 @@ def test_a_real_compile(libtpu_python: str) -> None:
 
     def compiled(*flags: str) -> tuple[int, str, dict[str, list[str]]]:
         result = subprocess.run(
-            [libtpu_python, "-c", SMALL_SEARCH, *COMPILE[3:], *SIZES, *flags],
+            [libtpu_python, *COMPILE[1:], *SIZES, *flags],
             cwd=ROOT,
             env=environment,
             capture_output=True,
@@ -301,7 +279,6 @@ def test_a_real_compile(libtpu_python: str) -> None:
     assert float(rows["flops"][0]) > 0
     # Gradients, at least, are summed over the chips.
     assert float(rows["bytes of collectives"][0]) * 2**20 > 57_704 * np.dtype(np.float32).itemsize
-    assert "8 windows per chip fit, 32 in all; more were not tried" in output
 
     status, output, twice = compiled("--topology=v5e:2x2", "--config.train.batch_size=32")
     assert status == 0, output
