@@ -95,7 +95,10 @@ class Trained:
         rate = rate or preparation.rate
         covered = max(map(len, arrays)) / rate if rate else duration
         if covered is None:
-            raise ValueError("neither the rate nor the duration is known: give rate= or duration=")
+            raise ValueError(
+                "neither the rate nor the duration is known: give rate= or duration=, or to the "
+                "command --rate or --durations"
+            )
         duration = covered if duration is None else duration
         if preparation.frame_rate is not None:  # signals may end within a frame
             covered = len(features) / preparation.frame_rate
