@@ -8,7 +8,6 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from segtad_jax import train
 from segtad_jax.config.check import check
 from segtad_jax.data import pipeline, synthetic
 from segtad_jax.data.dataset import Dataset, Recording
@@ -16,6 +15,7 @@ from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD, create_variables, grid
 from segtad_jax.optim import optimizer
 from segtad_jax.runtime import parallel, startup
+from segtad_jax.step import TrainState, create_state, parallel_step
 
 STORED = np.float16  # as `prepare` stores features
 
@@ -88,44 +88,37 @@ class Training:
         self.recordings = self.dataset.recordings("training")
         self.model = SegTAD(self.config, len(self.dataset.classes), axis_name=parallel.AXIS)
         self.optimizer = optimizer(self.config)
-        self.step = train.parallel_step(self.config, self.model, self.optimizer)
+        self.step = parallel_step(self.config, self.model, self.optimizer)
 
-    def new_state(self) -> train.TrainState:
+    def new_state(self) -> TrainState:
         """Of the first step, on all devices."""
-        state = train.create_state(
-            self.config, self.model, self.optimizer, self.dataset.num_channels
-        )
+        state = create_state(self.config, self.model, self.optimizer, self.dataset.num_channels)
         return parallel.replicate(state)
 
-    def batch(self) -> pipeline.Batch:
-        """Of the first step."""
-        return next(
-            pipeline.training_batches(
-                self.dataset,
-                self.recordings,
-                window=self.config.data.num_frames,
-                batch_size=self.config.train.batch_size,
-                seed=0,
-                first_step=0,
-                last_step=1,
-            )
+    def batches(self, first_step: int, last_step: int) -> Iterator[pipeline.Batch]:
+        """Returns the batches of some steps."""
+        return pipeline.training_batches(
+            self.dataset,
+            self.recordings,
+            window=self.config.data.num_frames,
+            batch_size=self.config.train.batch_size,
+            seed=0,
+            first_step=first_step,
+            last_step=last_step,
         )
 
-    def loop(self, state: train.TrainState, steps: int) -> train.TrainState:
-        """So many steps as a run makes them, batches and metrics included."""
-        config = self.config.copy_and_resolve_references()
-        config.train.steps = int(state.step) + steps
-        return train.run_steps(
-            state,
-            [],
-            config=config,
-            step=self.step,
-            dataset=self.dataset,
-            recordings=self.recordings,
-            write=lambda *_: None,
-            pauses=lambda step: step == config.train.steps,
-            pause=lambda *_: None,
-        )
+    def batch(self) -> pipeline.Batch:
+        """Returns the batch of the first step."""
+        return next(self.batches(0, 1))
+
+    def loop(self, state: TrainState, steps: int) -> TrainState:
+        """Makes some steps as a run does, batches and metrics included."""
+        first, before = int(state.step), {}
+        for batch in self.batches(first, first + steps):
+            state, metrics = self.step(state, parallel.shard_batch(batch))
+            jax.device_get(before)
+            before = metrics
+        return state
 
 
 class Inference:

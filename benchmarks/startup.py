@@ -23,7 +23,7 @@ from segtad_jax.config.check import check
 FRAMES = flags.DEFINE_list("frames", "1000,4000", "T of the grids whose constants are built.")
 PROCESSES = 3  # of each figure that compiles nothing
 TIMED_IMPORT = (
-    "import time; t = time.perf_counter(); import segtad_jax.run; print(time.perf_counter() - t)"
+    "import time; t = time.perf_counter(); import segtad_jax.train; print(time.perf_counter() - t)"
 )
 
 
@@ -41,7 +41,7 @@ def main(config: ConfigDict, batch: int) -> command.Measured:
 
 def rows(config: ConfigDict, grids: list[ConfigDict], batch: int) -> list[Row]:
     """Imports, grids, first calls."""
-    found = [_seconds("import of segtad_jax.run", [_import() for _ in range(PROCESSES)])]
+    found = [_seconds("import of segtad_jax.train", [_import() for _ in range(PROCESSES)])]
     for changed in grids:
         runs = [measure.in_fresh_process(build, changed.to_dict()) for _ in range(PROCESSES)]
         times, proposals = zip(*runs, strict=True)

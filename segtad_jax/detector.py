@@ -17,8 +17,6 @@ from segtad_jax import postprocess
 from segtad_jax.data import pipeline
 from segtad_jax.data.class_scores import read_class_scores
 from segtad_jax.data.dataset import Dataset, Recording
-from segtad_jax.evaluation import scoring
-from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.postprocess import Candidates, Detection, Selected
 from segtad_jax.runtime import parallel
@@ -49,122 +47,112 @@ class Detector:
 
         def predict(variables: Any, batch: dict[str, jax.Array], finish: bool) -> Any:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
-            return postprocess.of_batch(
+            results = postprocess.of_batch(
                 outputs, segments, batch["num_frames"], batch["cut"], settings, finish
             )
-
-        def frames_step(variables: Any, batch: dict[str, jax.Array]) -> jax.Array:
-            outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
-            # What else is in them is not computed.
-            return jax.nn.softmax(postprocess.class_logits(outputs))
+            # Which windows these are, -1 for padding, and the logits that name frames' classes.
+            return batch["window"], results, postprocess.class_logits(outputs)
 
         # A recording that is one window is finished on the device; else its windows are pooled.
-        self.predict_step = _with_window(functools.partial(predict, finish=True), devices)
-        self._predict_windows = _with_window(functools.partial(predict, finish=False), devices)
+        self.predict_step = parallel.divide_step(functools.partial(predict, finish=True), devices)
+        self._predict_windows = parallel.divide_step(
+            functools.partial(predict, finish=False), devices
+        )
         self._select = jax.jit(functools.partial(postprocess.select, settings=settings))
-        self._predict_frames = _with_window(frames_step, devices)
 
     def detect(
-        self, variables: Any, dataset: Dataset, recordings: Sequence[Recording]
-    ) -> dict[str, list[Detection]]:
-        """Detections of every recording, best first; all processes get those of all recordings.
+        self,
+        variables: Any,
+        dataset: Dataset,
+        recordings: Sequence[Recording],
+        windows: Sequence[pipeline.Window] | None = None,
+        segmented: int = 0,
+    ) -> tuple[dict[str, list[Detection]], dict[str, Float[np.ndarray, "F K"]]]:
+        """Detects in all recordings, and segments the first ones, in one pass over their windows.
+
+        All processes get the results of all recordings.
 
         Args:
             variables: {"params", "batch_stats"} of SegTAD.
             dataset: where the recordings' features are.
             recordings: of that data set.
+            windows: of these, as `pipeline.inference_windows` cuts them.
+            segmented: how many recordings, from the first, are segmented.
+
+        Returns:
+            {video: its detections, best first}, and for the segmented {video: probabilities of the
+            classes of every frame (Eq. 3), class 0 the background; the mean over windows}.
 
         Raises:
             RuntimeError: if a window was not seen exactly once.
             ValueError: `eval.class_scores` names a file that does not have all of the recordings.
         """
-        video_scores = self.video_scores(recordings)
-        frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
-        windows = pipeline.inference_windows(recordings, frames, overlap)
+        if windows is None:
+            frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
+            windows = pipeline.inference_windows(recordings, frames, overlap)
+        finish = functools.partial(self._finished, recordings, self.video_scores(recordings))
         waiting = collections.Counter(w.recording for w in windows if _is_mine(w))
-        found: dict[str, list[Detection]] = {}
-
-        def finish(number: int, selected: Selected) -> None:
-            recording = recordings[number]
-            scores = video_scores.get(recording.video)
-            classes = self._classes if scores is None else ("",)
-            detected = postprocess.in_seconds(selected, classes, recording.rate, recording.duration)
-            if scores is not None:
-                detected = postprocess.with_video_classes(detected, scores, self._config.eval)
-            found[recording.video] = detected
-
+        detections: dict[str, list[Detection]] = {}
         parts: dict[int, dict[int, Candidates]] = collections.defaultdict(dict)
+        segmentation = _Segmentation(recordings[:segmented], len(self._classes) + 1)
         whole = len(windows) == len(recordings)
-        predict = self.predict_step if whole else self._predict_windows
-        for index, result in self._over(windows, predict, variables, dataset, recordings):
-            number = windows[index].recording
+        for index, result, logits in self._predicted(
+            windows, whole, variables, dataset, recordings, segmented
+        ):
+            window = windows[index]
+            number = window.recording
             waiting[number] -= 1
-            if whole:
-                finish(number, result)
-                continue
-            parts[number][index] = result
-            if not waiting[number]:
+            if logits is not None:
+                segmentation.add(window, logits)
+            selected = result
+            if not whole:
+                parts[number][index] = result
+                if waiting[number]:
+                    continue
                 pieces = sorted(parts.pop(number).items())
                 offsets = [windows[i].offset for i, _ in pieces]
                 pooled = postprocess.pool([candidates for _, candidates in pieces], offsets)
-                finish(number, jax.device_get(self._select(pooled)))
+                selected = jax.device_get(self._select(pooled))
+            detections[recordings[number].video] = finish(number, selected)
         unseen = [recordings[r].video for r, count in waiting.items() if count]
         if unseen:
             raise RuntimeError(f"not every window was seen exactly once, in: {unseen[:10]}")
-        if not parallel.is_alone():
-            for content in parallel.all_gather(json.dumps(found).encode()):
-                theirs = json.loads(content)
-                found |= {video: [Detection(*d) for d in theirs[video]] for video in theirs}
-        if missing := [r.video for r in recordings if r.video not in found]:
-            raise RuntimeError(f"no process has the detections of {missing[:10]}")
-        return {recording.video: found[recording.video] for recording in recordings}
+        return _from_all_processes(detections, recordings), segmentation.probabilities()
 
-    def frame_probabilities(
-        self, variables: Any, dataset: Dataset, recordings: Sequence[Recording]
-    ) -> dict[str, Float[np.ndarray, "F K"]]:
-        """The segmentation of every frame (Eq. 3), class 0 the background; windows are averaged.
-
-        All processes get those of all recordings.
-        """
-        frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
-        windows = pipeline.inference_windows(recordings, frames, overlap)
-        sums = {
-            w.recording: np.zeros(
-                (recordings[w.recording].num_frames, len(self._classes) + 1), np.float32
-            )
-            for w in windows
-            if _is_mine(w)
-        }
-        for index, found in self._over(
-            windows, self._predict_frames, variables, dataset, recordings
-        ):
-            window = windows[index]
-            stop = window.offset + window.num_frames
-            sums[window.recording][window.offset : stop] += found[: window.num_frames]
-        curves = {str(r): total / total.sum(axis=1, keepdims=True) for r, total in sums.items()}
-        if not parallel.is_alone():
-            own = io.BytesIO()
-            np.savez(own, **curves)
-            for content in parallel.all_gather(own.getvalue()):
-                curves |= np.load(io.BytesIO(content))
-        return {recording.video: curves[str(r)] for r, recording in enumerate(recordings)}
+    def _finished(
+        self,
+        recordings: Sequence[Recording],
+        video_scores: dict[str, dict[str, float]],
+        number: int,
+        selected: Selected,
+    ) -> list[Detection]:
+        """Turns what soft-NMS selected in a recording into detections in seconds, with labels."""
+        recording = recordings[number]
+        scores = video_scores.get(recording.video)
+        classes = self._classes if scores is None else ("",)
+        rows = postprocess.in_seconds(selected, classes, recording.rate, recording.duration)
+        if scores is None:
+            return rows
+        return postprocess.with_video_classes(rows, scores, self._config.eval)
 
     def video_scores(self, recordings: Sequence[Recording]) -> dict[str, dict[str, float]]:
-        """{video: {label: score}} of the file `eval.class_scores`; empty where there is none."""
+        """Returns {video: {label: score}} of the file `eval.class_scores`; {} if none is named."""
         if not (path := self._config.eval.class_scores):
             return {}
         return read_class_scores(path, [r.video for r in recordings], self._classes)
 
-    def _over(
+    def _predicted(
         self,
         windows: Sequence[pipeline.Window],
-        predict: Callable,
+        whole: bool,
         variables: Any,
         dataset: Dataset,
         recordings: Sequence[Recording],
-    ) -> Iterator[tuple[int, Any]]:
-        """(index of the window, its part of what `predict` gives) for each of this process."""
+        segmented: int,
+    ) -> Iterator[tuple[int, Any, np.ndarray | None]]:
+        """Yields (index of a window, its result, its frame logits if segmented) of this process."""
         frames = self._config.data.num_frames
+        predict = self.predict_step if whole else self._predict_windows
         variables = parallel.replicate(variables)
         cut = np.array(
             [
@@ -185,59 +173,67 @@ class Detector:
             self._check()
             inputs = {k: batch[k] for k in ("features", "num_frames", "window")}
             inputs["cut"] = cut[batch["window"]]
-            index, outputs = parallel.local_part(predict(variables, parallel.shard_batch(inputs)))
-            for i in np.flatnonzero(index >= 0):
-                yield int(index[i]), jax.tree.map(operator.itemgetter(i), outputs)
+            index, results, logits = predict(variables, parallel.shard_batch(inputs))
+            # Logits are much larger than results, and stay on the devices where nobody draws them.
+            drawn = [i >= 0 and windows[i].recording < segmented for i in batch["window"]]
+            index, results = parallel.local_part((index, results))
+            frame_logits = parallel.local_part(logits) if any(drawn) else None
+            for row in np.flatnonzero(index >= 0):
+                result = jax.tree.map(operator.itemgetter(row), results)
+                yield (
+                    int(index[row]),
+                    result,
+                    frame_logits[row] if frame_logits is not None and drawn[row] else None,
+                )
+
+
+class _Segmentation:
+    """Probabilities of every frame's classes, averaged over windows as they come in."""
+
+    def __init__(self, recordings: Sequence[Recording], num_outputs: int) -> None:
+        self._recordings = recordings
+        self._num_outputs = num_outputs
+        self._sums: dict[int, np.ndarray] = {}  # by index of the recording
+
+    def add(self, window: pipeline.Window, logits: Float[np.ndarray, "T K"]) -> None:
+        number = window.recording
+        if number not in self._sums:
+            frames = self._recordings[number].num_frames
+            self._sums[number] = np.zeros((frames, self._num_outputs), np.float32)
+        logits = logits[: window.num_frames].astype(np.float32)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        stop = window.offset + window.num_frames
+        self._sums[number][window.offset : stop] += odds / odds.sum(axis=1, keepdims=True)
+
+    def probabilities(self) -> dict[str, Float[np.ndarray, "F K"]]:
+        """Returns those of all recordings, from all processes."""
+        curves = {
+            str(r): total / total.sum(axis=1, keepdims=True) for r, total in self._sums.items()
+        }
+        if not parallel.is_alone():
+            content = io.BytesIO()
+            np.savez(content, **curves)
+            for theirs in parallel.all_gather(content.getvalue()):
+                curves |= np.load(io.BytesIO(theirs))
+        return {recording.video: curves[str(r)] for r, recording in enumerate(self._recordings)}
 
 
 def _is_mine(window: pipeline.Window) -> bool:
     return pipeline.reads(jax.process_index(), jax.process_count(), window)
 
 
-def _with_window(step: Callable, devices: Sequence[jax.Device] | None) -> Callable:
-    """Compiles a step of inference; its outputs say which windows they are of, -1 for padding."""
-    return parallel.divide_step(
-        lambda variables, batch: (batch["window"], step(variables, batch)), devices
-    )
+def _from_all_processes(
+    detections: dict[str, list[Detection]], recordings: Sequence[Recording]
+) -> dict[str, list[Detection]]:
+    """Returns the detections of all processes, in the recordings' order.
 
-
-def annotations(
-    recordings: Sequence[Recording], classes: Sequence[str]
-) -> dict[str, list[tuple[float, float, str]]]:
-    """The recordings' actions as the evaluation takes them: {video: [(start, end, label)]}."""
-    return {
-        r.video: [
-            (float(start), float(end), classes[label - 1])
-            for (start, end), label in zip(r.segments, r.labels, strict=True)
-        ]
-        for r in recordings
-    }
-
-
-def ceiling(
-    config: ConfigDict, recordings: Sequence[Recording], classes: Sequence[str]
-) -> dict[str, float]:
-    """The best mAP that unmoved proposals of the grid allow: {"0.50": fraction, ..., "average"}."""
-    frames, overlap = config.data.num_frames, config.eval.window_overlap
-    offsets: dict[int, list[int]] = collections.defaultdict(list)
-    for window in pipeline.inference_windows(recordings, frames, overlap):
-        offsets[window.recording].append(window.offset)
-    truth = annotations(recordings, classes)
-    clips = {
-        r.video: Clip(r.num_frames, r.rate, r.duration, offsets[number], truth[r.video])
-        for number, r in enumerate(recordings)
-    }
-    thresholds = scoring.PROTOCOLS["activitynet"]
-    return grid_ceiling(clips, frames, config.model.stride, thresholds)["map"]
-
-
-def evaluate(
-    found: dict[str, list[Detection]],
-    recordings: Sequence[Recording],
-    classes: Sequence[str],
-    metrics: Sequence[str] = scoring.METRICS,
-) -> dict[str, Any]:
-    """Scores detections against the recordings' annotations: see `evaluation.scoring.evaluate`."""
-    durations = {r.video: r.duration for r in recordings}
-    truth = annotations(recordings, classes)
-    return scoring.evaluate(truth, found, metrics=metrics, durations=durations)
+    Raises:
+        RuntimeError: no process has those of a recording.
+    """
+    if not parallel.is_alone():
+        for content in parallel.all_gather(json.dumps(detections).encode()):
+            theirs = json.loads(content)
+            detections |= {video: [Detection(*d) for d in theirs[video]] for video in theirs}
+    if missing := [r.video for r in recordings if r.video not in detections]:
+        raise RuntimeError(f"no process has the detections of {missing[:10]}")
+    return {recording.video: detections[recording.video] for recording in recordings}

@@ -102,14 +102,14 @@ def _run_mode() -> int:
         from segtad_jax.tpu.compile import check_slices
 
         return check_slices(CONFIG.value, _TOPOLOGY.value)
-    from segtad_jax import run
+    from segtad_jax import evaluate, train
     from segtad_jax.runtime import startup
 
     startup.keep_compiled_programs()
     if _MODE.value == "train":
-        run.train(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
+        train.train(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
     else:
-        run.evaluate_checkpoint(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+        evaluate.evaluate_checkpoint(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
     return command.DONE
 
 

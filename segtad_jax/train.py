@@ -1,229 +1,289 @@
-"""Training, from top to bottom: state, loss, step, loop, and what a run leaves behind."""
+"""A training run, from top to bottom: open, start, loop, evaluate, save.
 
+WORKDIR/config.json       the config and the classes; another config is refused
+WORKDIR/checkpoints/STEP  the latest ones
+WORKDIR/metrics.jsonl     a line for each logged step
+WORKDIR/detections.json   of the evaluation split, in the official form
+WORKDIR/metrics.json      mAP and what was scored
+WORKDIR/curves.png        training curves
+WORKDIR/report.html       all of it to look at
+WORKDIR/profile/          a trace of some steps, where one was asked for
+"""
+
+import contextlib
+import dataclasses
 import fnmatch
-import functools
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import flax
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-from jaxtyping import Array, Float
+from etils import epath
 from ml_collections import ConfigDict
+from optax import GradientTransformation
 
-from segtad_jax import losses, optim, targets
-from segtad_jax.augment import augment_batch
+from segtad_jax.checkpoint import run_folder
+from segtad_jax.checkpoint.store import Checkpoints, Saved, kept_steps
+from segtad_jax.checkpoint.transfer import start_from
+from segtad_jax.config.check import check_channels
+from segtad_jax.config.defaults import flatten
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
-from segtad_jax.models.segtad import SegTAD, create_variables, grid
-from segtad_jax.ops import refine, sampling
-from segtad_jax.ops.boundaries import snap
-from segtad_jax.runtime import parallel
+from segtad_jax.detector import Detector
+from segtad_jax.evaluate import (
+    brief,
+    evaluated_split,
+    finished,
+    mean_average_precision,
+    open_data,
+    write_results,
+)
+from segtad_jax.models.segtad import SegTAD
+from segtad_jax.optim import optimizer
+from segtad_jax.runtime import parallel, profiling, startup
+from segtad_jax.runtime.metric_log import MetricLog, interval_average
+from segtad_jax.runtime.preemption import Stop, StoppedError
+from segtad_jax.step import Batch, Metrics, TrainState, boundary_bias, create_state, parallel_step
 
-Batch = Mapping[str, Any]  # of data.pipeline, on the device
-Metrics = dict[str, Float[Array, ""]]
+log = logging.getLogger(__name__)
+
+# Saved with a checkpoint: the metrics since the last line of the log, and whether the evaluation of
+# its step is still to be done.
+NO_PROGRESS: dict[str, Any] = {"interval": [], "owed": False}
 
 
-@flax.struct.dataclass
-class TrainState:
-    """All that a step changes, and all that a checkpoint holds."""
-
-    step: Any  # int32, how many are done
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """What SegTAD.apply takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
-
-
-def create_state(
+def train(
     config: ConfigDict,
-    model: SegTAD,
-    optimizer: optax.GradientTransformation,
-    num_channels: int,
-) -> TrainState:
-    """A new state with `create_variables`."""
-    variables = create_variables(config, model, num_channels)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(variables["params"]),
-    )
-
-
-def boundary_bias(config: ConfigDict, recordings: Sequence[Recording]) -> float:
-    """First logit of the start and end heads: 0 for a balanced loss, else of the base rate."""
-    if config.loss.balance_boundaries:
-        return 0.0
-    positives = sum(len(r.labels) for r in recordings) * (2 * config.loss.boundary_radius + 1)
-    rate = np.clip(positives / sum(r.num_frames for r in recordings), 1e-4, 0.5)
-    return float(np.log(rate / (1 - rate)))
-
-
-def loss_terms(
-    config: ConfigDict, model: SegTAD, variables: dict[str, Any], batch: Batch, key: Array
-) -> tuple[dict[str, losses.Term], Any]:
-    """The terms of Eq. 11, added over the videos of a batch, and the new BatchNorm statistics.
+    workdir: epath.PathLike,
+    checkpoint: str | None = None,
+    profile: str | None = None,
+) -> dict[str, Any]:
+    """Trains, or resumes, the run in `workdir` and evaluates its last step.
 
     Args:
-        config: as checked.
-        model: SegTAD.
-        variables: its parameters and statistics.
-        batch: as `data.pipeline.training_batches` gives.
-        key: of this step; each video folds in its position in the global batch, so that draws do
-            not depend on the number of devices.
+        config: of the run.
+        workdir: folder of the run; one that has checkpoints resumes from the last.
+        checkpoint: RUN or RUN/STEP of another run, with whose parameters and BatchNorm statistics a
+            new run starts, as far as they fit.
+        profile: START:STEPS, which steps to trace (`runtime.profiling`).
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: the config cannot be run, nothing of the checkpoint fits, or the folder holds a
+            run of another config or of another start.
+        StoppedError: the process was told to stop, and has saved its state.
     """
-    constants = grid(config)
-    segments = jnp.asarray(constants.segments)
-    total = config.data.num_frames
-    label = functools.partial(
-        targets.video_targets,
-        proposals=segments,
-        num_frames=total,
-        boundary_radius=config.loss.boundary_radius,
+    workdir = epath.Path(workdir)
+    parallel.require_shared(workdir)
+    start = run_folder.starting_point(workdir, checkpoint)
+    if metrics := finished(workdir, config):
+        return metrics
+    config, dataset = open_data(config)
+    if metrics := finished(workdir, config):  # fields that were open are known now
+        return metrics
+    last = config.train.steps
+    span = profiling.parse(profile, last) if profile else None
+    run_folder.expect(config, dataset)
+    check_channels(config, dataset.num_channels, str(dataset.directory))
+    recordings, held = split_holdout(
+        dataset.recordings(config.data.train_split), config.data.holdout
     )
-    truth = jax.vmap(label)(batch["segments"], batch["labels"], batch["valid"])
-    positive = truth.tiou > config.loss.positive_tiou  # h_cls, [b, M]
-    real = segments[:, 1] <= batch["num_frames"][:, None]  # [b, M]
-    seeds_key, *augment_keys = jax.random.split(key, 4)
-    seeds_keys = jax.vmap(jax.random.fold_in, (None, 0))(seeds_key, batch["position"])
-    draw = functools.partial(sampling.draw_seeds, num_seeds=config.sampling.seeds)
-    seeds, seed_weights = jax.vmap(draw)(seeds_keys, positive, real)
-    row_weights = seed_weights[:, :, None] * jnp.asarray(constants.copies)[seeds]
-    row_weights = row_weights.reshape(len(seeds), -1)  # [b, n], as the rows that are scored
+    final = evaluated_split(config, dataset, dataset.recordings(config.data.eval_split))
+    judged = evaluated_split(config, dataset, held) if held else final
+    stop = Stop()
+    detector = Detector(config, dataset.classes, stop.check)
+    detector.video_scores([*judged.recordings, *final.recordings])  # a bad file is told at once
+    bias = boundary_bias(config, recordings)
+    model = SegTAD(config, len(dataset.classes), bias, axis_name=parallel.AXIS)
+    transform = optimizer(config)
+    evaluations = evaluation_steps(config, bool(held))
 
-    features = augment_batch(
-        *(augment_keys, batch["features"], batch["num_frames"], batch["position"]),
-        settings=config.augment,
-        axis_name=model.axis_name,
-    )
-    out, updates = model.apply(
-        variables, features, batch["num_frames"], seeds, train=True, mutable="batch_stats"
-    )
-
-    def video_terms(
-        out: Batch, truth: targets.Targets, num_frames: Array, weights: Array
-    ) -> dict[str, losses.Term]:
-        frames = (jnp.arange(total) < num_frames).astype(jnp.float32)
-        rows = out["rows"]
-        regress, classify = out["proposal_logits"].T
-        weights = weights * (segments[rows, 1] <= num_frames)
-        tiou = truth.tiou[rows]
-        segmentation = losses.cross_entropy
-        if not config.loss.segmentation_classes:
-            segmentation = losses.action_or_not
-        more = {}  # of what is off by default
-        if config.model.classifier:
-            more["classifier"] = losses.cross_entropy(
-                out["class_logits"], truth.frame_classes, frames
-            )
-        if config.model.refine:
-            matched = (weights * (tiou > config.loss.positive_tiou))[:, None]
-            chosen, within = refine.choice_losses(
-                segments[rows], out["choice_logits"], truth.matched[rows]
-            )
-            more["refinement"] = losses.weighted(chosen, within * matched)
-        if config.model.refine or config.loss.snap:  # scores are of proposals as they have moved
-            scores = jnp.stack([out["start_logits"], out["end_logits"]], axis=1)
-            moved = snap(out.get("segments", segments[rows]), scores, config.loss.snap, num_frames)
-            moved = jax.lax.stop_gradient(moved)
-            tiou = targets.proposal_tiou(moved, truth.actions, truth.counted)
-        boundary = functools.partial(
-            losses.binary_cross_entropy, weights=frames, balanced=config.loss.balance_boundaries
+    with contextlib.ExitStack() as closing:
+        closing.enter_context(stop.listening())
+        checkpoints, saved = closing.enter_context(
+            started(config, workdir, dataset, model, transform, start)
         )
-        return {
-            "segmentation": segmentation(out["frame_logits"], truth.frame_classes, frames),
-            "start": boundary(out["start_logits"], truth.starts),
-            "end": boundary(out["end_logits"], truth.ends),
-            "regression": losses.squared_error(regress, tiou, weights),
-            "classification": losses.binary_cross_entropy(
-                classify,
-                (tiou > config.loss.positive_tiou).astype(jnp.float32),
-                weights,
-                config.loss.balance_proposals,
-            ),
-            **more,
-        }
+        log.info("%s", startup.facts(config.train.batch_size))
+        log.info(
+            "%s: %s step %d of %d; %d recordings, %d classes, %s parameters",
+            workdir,
+            "resuming after" if saved.step else "starting at",
+            saved.step,
+            last,
+            len(recordings),
+            len(dataset.classes),
+            f"{sum(x.size for x in jax.tree.leaves(saved.state.params)):,}",
+        )
+        logger = closing.enter_context(
+            MetricLog(
+                workdir,
+                saved.step,
+                last,
+                batch_size=config.train.batch_size,
+                evaluations=[*evaluations, last],
+                hyperparameters=flatten(config),
+                silent=not parallel.is_main(),
+            )
+        )
 
-    terms = jax.vmap(video_terms)(out, truth, batch["num_frames"], row_weights)
-    return jax.tree.map(lambda x: jnp.sum(x, axis=0), terms), updates["batch_stats"]
+        def evaluate(number: int, state: TrainState) -> float:
+            """Scores a state, adds its mAP to the log and returns the average over tIoU."""
+            with logger.evaluating():
+                mean_ap = mean_average_precision(detector, state.variables, judged)
+            logger.write(number, brief(mean_ap))
+            return mean_ap["average"]
+
+        state = parallel.replicate(saved.state)
+        step = parallel_step(config, model, transform)
+        if span:
+            step = closing.enter_context(profiling.traced(step, span, saved.step, workdir))
+        if saved.progress["owed"]:  # the run was stopped before it evaluated its last step
+            score = evaluate(saved.step, state)
+            if held:  # the best by the hold-out is kept by the score saved with it
+                checkpoints.replace(saved.step, state, NO_PROGRESS, score)
+        batches = pipeline.training_batches(
+            dataset,
+            recordings,
+            window=config.data.num_frames,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            first_step=saved.step,
+            last_step=last,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        state = run_steps(
+            state,
+            saved,
+            batches,
+            config=config,
+            step=step,
+            evaluations=evaluations,
+            evaluate=evaluate,
+            logger=logger,
+            checkpoints=checkpoints,
+            stop=stop,
+        )
+        checkpoints.wait()  # no results without the step that they are of
+        return write_results(
+            *(config, workdir, final, detector, state.variables, last),
+            logger=None if held else logger,
+        )
 
 
-def train_step(
+@contextlib.contextmanager
+def started(
+    config: ConfigDict,
+    workdir: epath.Path,
+    dataset: Dataset,
+    model: SegTAD,
+    transform: GradientTransformation,
+    start: str | None,
+) -> Iterator[tuple[Checkpoints, Saved]]:
+    """Opens the run's checkpoints and yields them with the state that the run starts from.
+
+    Args:
+        config: without open fields, checked.
+        workdir: of the run; becomes this run's unless an error is raised before.
+        dataset: to train on.
+        model: with the device axis.
+        transform: the optimiser.
+        start: RUN/STEP of another run, or None.
+    """
+    # From scratch: parameters of the config's seed.
+    state = create_state(config, model, transform, dataset.num_channels)
+    # From another run (--checkpoint): what fits of its variables; Adam and the step start anew.
+    # A run that has saved a step of its own needs it no more, and it may be gone.
+    if start and not kept_steps(workdir):
+        variables = start_from(start, state.variables, dataset.classes)
+        state = dataclasses.replace(state, **variables)
+    # What is wrong with any of this leaves the folder free for another run.
+    run_folder.claim(workdir, config, dataset, start)
+    keep_best = bool(config.data.holdout)
+    with Checkpoints(workdir, config.train.keep, keep_best=keep_best) as checkpoints:
+        # From its own last checkpoint that reads: everything, with the metrics not yet logged.
+        yield checkpoints, checkpoints.restore_latest(state) or Saved(0, state, NO_PROGRESS)
+
+
+def run_steps(
     state: TrainState,
-    batch: Batch,
+    saved: Saved,
+    batches: Iterable[pipeline.Batch],
     *,
     config: ConfigDict,
-    model: SegTAD,
-    optimizer: optax.GradientTransformation,
-    axis_name: str | None = None,
-) -> tuple[TrainState, Metrics]:
-    """One step on this device's part of the batch; equal results on all devices of `axis_name`."""
-    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    lambdas = {"segmentation": config.loss.segmentation}
-    lambdas |= {"start": config.loss.boundary, "end": config.loss.boundary}
-    lambdas |= {"regression": config.loss.detection, "classification": config.loss.detection}
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    evaluations: Sequence[int],
+    evaluate: Callable[[int, TrainState], float],
+    logger: MetricLog,
+    checkpoints: Checkpoints,
+    stop: Stop,
+) -> TrainState:
+    """Runs the steps after `saved` to `train.steps`; returns the last state.
 
-    def loss(params: Any) -> tuple[Array, tuple[Metrics, Any]]:
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        terms, batch_stats = loss_terms(config, model, variables, batch, key)
-        if axis_name is not None:  # sums over devices first, then the quotient: exact
-            terms = jax.lax.psum(terms, axis_name)
-        values = {name: losses.mean(term) for name, term in terms.items()}
-        total = sum(lambdas.get(name, 1.0) * value for name, value in values.items())
-        return total, (values, batch_stats)
+    The batch of a step is a function of (seed, step) alone, so that resuming is arithmetic. The
+    host waits for the devices only to evaluate and to save: otherwise metrics are fetched while the
+    next step runs.
 
-    (total, (values, batch_stats)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-    if axis_name is not None:
-        gradients = jax.lax.pmean(gradients, axis_name)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    kernels = jax.tree.map(
-        lambda p, kernel: p if kernel else jnp.zeros(()),
-        state.params,
-        optim.is_kernel(state.params),
-    )
-    l2 = 0.5 * config.loss.l2 * optax.tree.norm(kernels, squared=True)
-    metrics = {f"loss/{name}": value for name, value in values.items()} | {
-        "loss/l2": l2,
-        "loss/total": total + l2,
-        "learning_rate": optim.learning_rate(config)(state.step),
-        "norm/gradients": optax.tree.norm(gradients),
-        "norm/parameters": optax.tree.norm(state.params),
-    }
-    state = TrainState(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats,
-        opt_state=opt_state,
-    )
-    return state, metrics
+    Raises:
+        NonFiniteLossError: names the terms, the first step and the interval.
+        StoppedError: the process was told to stop; the state is saved.
+    """
+    settings, last = config.train, config.train.steps
+    interval = list(saved.progress["interval"])  # metrics since the last logged step
+    complete: list[Metrics] = []  # of an interval that is to be logged
+    for number, batch in enumerate(batches, start=saved.step + 1):
+        sharded = parallel.shard_batch(batch)
+        with parallel.no_transfers():
+            state, metrics = step(state, sharded)
+
+        logger.write_interval(number - 1, complete)  # while the devices work on this step
+        interval.append(metrics)
+        logs = number % settings.log_every == 0 or number == last
+        complete, interval = (interval, []) if logs else ([], interval)
+
+        evaluates = number in evaluations
+        saves = number == last or (settings.save_every > 0 and number % settings.save_every == 0)
+        stops = stop.requested(number)
+        if not (evaluates or saves or stops):
+            continue
+
+        # All metrics up to here are logged, or saved, and finite.
+        logger.write_interval(number, complete)
+        complete = []
+        interval = [{k: float(v) for k, v in m.items()} for m in jax.device_get(interval)]
+        interval_average(interval, number)
+
+        score = None
+        if evaluates:
+            try:
+                stop.check()
+                score, evaluates = evaluate(number, state), False
+            except StoppedError:  # told to stop meanwhile: the resumed run will evaluate
+                stops = True
+        if saves or stops:
+            checkpoints.save(number, state, {"interval": interval, "owed": evaluates}, score)
+        if stops:
+            raise StoppedError
+    return state
 
 
-def parallel_step(
-    config: ConfigDict,
-    model: SegTAD,
-    optimizer: optax.GradientTransformation,
-    devices: Sequence[jax.Device] | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`train_step` compiled for all, or these, devices; `model` has the device axis."""
-    step = functools.partial(
-        train_step, config=config, model=model, optimizer=optimizer, axis_name=parallel.AXIS
-    )
-    return parallel.replicate_step(step, devices)
+def evaluation_steps(config: ConfigDict, holdout: bool) -> list[int]:
+    """Returns the steps after which the loop evaluates.
+
+    The last is among them only with a hold-out; otherwise the results at the end are the same.
+    """
+    every, last = config.train.eval_every, config.train.steps
+    steps = list(range(every, last, every)) if every > 0 else []
+    return [*steps, last] if holdout else steps
 
 
 def split_holdout(
     recordings: Sequence[Recording], holdout: str
 ) -> tuple[list[Recording], list[Recording]]:
-    """Training recordings without, and with only, those that `data.holdout` names.
+    """Divides training recordings into those to train on and those that `data.holdout` names.
 
     Raises:
         ValueError: a pattern that names no recording, or if nothing is left to train on.
@@ -240,103 +300,3 @@ def split_holdout(
     if not rest:
         raise ValueError(f"data.holdout = '{holdout}' leaves no recording to train on.")
     return rest, held
-
-
-class NonFiniteLossError(FloatingPointError):
-    """A loss was NaN or infinite."""
-
-
-def run_steps(
-    state: TrainState,
-    interval: list[dict[str, float]],
-    *,
-    config: ConfigDict,
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
-    dataset: Dataset,
-    recordings: Sequence[Recording],
-    write: Callable[[int, dict[str, float]], None],
-    pauses: Callable[[int], bool],
-    pause: Callable[[int, TrainState, list[dict[str, float]]], None],
-) -> TrainState:
-    """The loop: from the state's step to `train.steps`.
-
-    The batch of a step is a function of (seed, step) alone, so going on from a checkpoint is
-    arithmetic. Nothing waits for the device but a pause: metrics are fetched while the next step
-    runs.
-
-    Args:
-        state: replicated on the devices.
-        interval: metrics of the steps since the last line of the log.
-        config: as checked.
-        step: the compiled step on a sharded batch.
-        dataset: features of the recordings.
-        recordings: to train on.
-        write: takes the averages of each `log_every` steps.
-        pauses: whether to stop after a step; true for the last.
-        pause: evaluates and saves; gets the metrics since the last line of the log. All lines up to
-            this step are written by then.
-
-    Raises:
-        NonFiniteLossError: names the terms, the first step and the interval.
-    """
-    first, last, every = int(state.step), config.train.steps, config.train.log_every
-    batches = pipeline.training_batches(
-        dataset,
-        recordings,
-        window=config.data.num_frames,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        first_step=first,
-        last_step=last,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    started = time.monotonic()
-
-    def flush(number: int, done: Sequence[Mapping[str, Any]]) -> None:
-        nonlocal started
-        if done:
-            average = interval_average(jax.device_get(done), number)
-            videos = len(done) * config.train.batch_size
-            speed = {"timing/videos_per_second": videos / (time.monotonic() - started)}
-            write(number, average | speed)
-            started = time.monotonic()
-
-    current: list[Any] = list(interval)
-    done: list[Any] = []
-    for number, batch in enumerate(batches, start=first + 1):
-        sharded = parallel.shard_batch(batch)
-        with parallel.no_transfers():
-            state, metrics = step(state, sharded)
-        flush(number - 1, done)
-        current.append(metrics)
-        complete = number % every == 0 or number == last
-        done, current = (current, []) if complete else ([], current)
-        if pauses(number):
-            flush(number, done)
-            done, before = [], time.monotonic()
-            current = [{k: float(v) for k, v in m.items()} for m in jax.device_get(current)]
-            interval_average(current, number)  # nothing that is not finite is saved
-            pause(number, state, current)
-            started += time.monotonic() - before
-    return state
-
-
-def interval_average(
-    interval: Sequence[Mapping[str, float | np.ndarray | np.generic]], last: int
-) -> dict[str, float]:
-    """Mean of the metrics of consecutive steps up to `last`; nothing of no steps.
-
-    Raises:
-        NonFiniteLossError: names the terms, the first step and the interval.
-    """
-    for number, metrics in enumerate(interval, start=last - len(interval) + 1):
-        bad = [name for name, value in metrics.items() if not np.isfinite(value)]
-        if bad:
-            raise NonFiniteLossError(
-                f"{', '.join(bad)} not finite at step {number} "
-                f"(steps {last - len(interval) + 1} to {last}). Look for NaN or huge values in the "
-                "features, or lower optim.learning_rate; the checkpoints before this step are good."
-            )
-    names = interval[0] if interval else ()
-    return {name: statistics.fmean(float(m[name]) for m in interval) for name in names}

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from segtad_jax import run
+from segtad_jax import evaluate, train
 from segtad_jax.prepare.__main__ import main as prepare
 from segtad_jax.prepare.annotations import read_annotations
 from tests.test_config import ROOT_CONFIGS, load
@@ -47,9 +47,11 @@ def test_from_annotations_to_top_2_fusion_at_full_shape(shared_data, tmp_path) -
     for top in (1, 2):
         config.eval.top_classes = top
         if top == 1:
-            metrics = run.train(config, tmp_path / "top1")
+            metrics = train.train(config, tmp_path / "top1")
         else:
-            metrics = run.evaluate_checkpoint(config, tmp_path / "top2", str(tmp_path / "top1"))
+            metrics = evaluate.evaluate_checkpoint(
+                config, tmp_path / "top2", str(tmp_path / "top1")
+            )
         assert metrics["step"] == 2
         assert metrics["ceiling"]["0.50"] > 0.9
         path = tmp_path / f"top{top}" / "detections.json"

@@ -373,7 +373,7 @@ def test_pipeline(tmp_path):
 
 def test_startup(tmp_path):
     rows, _ = run_benchmark("startup", tmp_path / "a.json", "--measure=times", "--frames=64")
-    assert set(rows) == {"import of segtad_jax.run", "grid of T=64, 136 proposals"}
+    assert set(rows) == {"import of segtad_jax.train", "grid of T=64, 136 proposals"}
     found = command("startup", *SMALL, "--frames=100")
     assert found.stderr.startswith("error: data.num_frames = 100 is not divisible by 8")
 

@@ -22,11 +22,11 @@ from segtad_jax.export import build
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from segtad_jax.predict.trained import load
-from segtad_jax.train import create_state
+from segtad_jax.step import create_state
 from tests.object_store import bucket_in
 from tests.test_checkpoint import Checkpoints
-from tests.test_run import TINY
-from tests.test_run import load as load_config
+from tests.test_train import TINY
+from tests.test_train import load as load_config
 
 CHANNELS, CLASSES = 6, ["jump", "run"]
 # All that the exported model may need: jax, what jax itself needs, and flatbuffers.

@@ -8,13 +8,13 @@ import pathlib
 import pytest
 from etils import epath
 
-from segtad_jax import run
+from segtad_jax import train
 from segtad_jax.evaluation.report.curves import read_series
 from segtad_jax.predict.work import Parts
 from segtad_jax.runtime import files
-from segtad_jax.runtime.metric_log import MetricLogger
+from segtad_jax.runtime.metric_log import MetricLog
 from tests.object_store import bucket_in
-from tests.test_run import logged, short
+from tests.test_train import logged, short
 
 
 @pytest.fixture
@@ -73,13 +73,13 @@ def test_a_log_grows_by_lines(where: str, bucket, tmp_path, monkeypatch) -> None
 
 
 def test_a_resumed_log_on_an_object_store_drops_what_was_not_saved(bucket) -> None:
-    logger = MetricLogger("gs://bucket/run", 0, 30)
+    logger = MetricLog("gs://bucket/run", 0, 30)
     for step in (10, 20, 30):
         logger.write(step, {"loss/total": 1 / step})
     # Killed here: nothing is joined.
     assert (bucket / "run" / "metrics.jsonl").read_text() == ""
     assert list(read_series("gs://bucket/run/metrics.jsonl")["loss/total"]) == [10, 20, 30]
-    with MetricLogger("gs://bucket/run", 20, 30) as logger:
+    with MetricLog("gs://bucket/run", 20, 30) as logger:
         logger.write(30, {"loss/total": 7.0})
     assert [line["step"] for line in logged(bucket / "run")] == [10, 20, 30]
     assert logged(bucket / "run")[-1]["loss/total"] == 7
@@ -100,14 +100,14 @@ def test_a_run_on_an_object_store_is_one_on_a_disk(
     bucket: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All but the checkpoints, whose arrays Orbax writes past epath: those are on the disk here."""
-    opened = run.Checkpoints
+    opened = train.Checkpoints
     monkeypatch.setattr(
         run, "Checkpoints", lambda folder, *args, **kw: opened(tmp_path / "own", *args, **kw)
     )
     config = short(str(tmp_path / "data"), train__steps=8)
-    run.train(config, "gs://bucket/run", profile="3:2")
+    train.train(config, "gs://bucket/run", profile="3:2")
     monkeypatch.undo()
-    run.train(config, tmp_path / "disk")
+    train.train(config, tmp_path / "disk")
     assert logged(bucket / "run") == logged(tmp_path / "disk")
     names = {p.name for p in (bucket / "run").iterdir()}
     expected = {p.name for p in (tmp_path / "disk").iterdir()}

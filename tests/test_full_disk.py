@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from segtad_jax import main, run
-from tests.test_run import assert_equal_runs, short
+from segtad_jax import evaluate, main, train
+from tests.test_train import assert_equal_runs, short
 
 SYS_ADMIN = 21  # the capability that mount needs
 STATUS = dict(
@@ -23,7 +23,7 @@ CAN_MOUNT = bool(int(STATUS["CapEff"], 16) >> SYS_ADMIN & 1)
 @pytest.fixture(scope="module")
 def unbroken(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("unbroken")
-    run.train(short(data_dir), folder)
+    train.train(short(data_dir), folder)
     return folder
 
 
@@ -42,21 +42,21 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
 
     if moment == "save":
-        save = run.Checkpoints.save
+        save = train.Checkpoints.save
 
-        def filled_at_8(self: run.Checkpoints, step: int, *args) -> None:
+        def filled_at_8(self: train.Checkpoints, step: int, *args) -> None:
             if step == 8:
                 self.wait()  # for the one before, which had room
                 fill()
             save(self, step, *args)
 
-        monkeypatch.setattr(run.Checkpoints, "save", filled_at_8)
+        monkeypatch.setattr(train.Checkpoints, "save", filled_at_8)
     else:
-        write = run.write_detections
-        monkeypatch.setattr(run, "write_detections", lambda *args: (fill(), write(*args))[1])
+        write = evaluate.write_detections
+        monkeypatch.setattr(evaluate, "write_detections", lambda *args: (fill(), write(*args))[1])
     try:
         with pytest.raises((ValueError, OSError)) as error:
-            run.train(short(data_dir), tmp_path)
+            train.train(short(data_dir), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         monkeypatch.undo()
@@ -66,7 +66,7 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(
     left = {p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
     assert left == ({"4"} if moment == "save" else {"4", "8", "12"})
 
-    run.train(short(data_dir), tmp_path)  # there is room again
+    train.train(short(data_dir), tmp_path)  # there is room again
     assert_equal_runs(short(data_dir), tmp_path, unbroken)
 
 
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     if kind == "mount":
         subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
     try:
-        run.train(short(data_dir, train__steps=4), folder / "other")
+        train.train(short(data_dir, train__steps=4), folder / "other")
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         if kind == "mount":
             subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_written_is_named(
             refuse_to_write(folder, monkeypatch)
             match = r"Read-only file system: '.*disk/run/config\.json'"
         with pytest.raises(OSError, match=match) as error:
-            run.train(config, folder / "run")
+            train.train(config, folder / "run")
         assert "What was saved before is whole." in main._advice(error.value)
         assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     finally:

@@ -20,13 +20,17 @@ PACKAGE = "segtad_jax"
 PARTS = {
     "__init__": {"predict"},  # in load(), when it is called
     "__main__": {"runtime"},
-    "main": {"config", "run", "runtime", "tpu"},
-    "run": {
-        "checkpoint", "config", "data", "detector", "evaluation", "models", "optim", "postprocess",
-        "runtime", "train",
+    "main": {"config", "evaluate", "runtime", "tpu", "train"},
+    "train": {
+        "checkpoint", "config", "data", "detector", "evaluate", "models", "optim", "runtime",
+        "step",
     },
-    "train": {"augment", "data", "losses", "models", "ops", "optim", "runtime", "targets"},
-    "detector": {"data", "evaluation", "models", "postprocess", "runtime"},
+    "evaluate": {
+        "checkpoint", "config", "data", "detector", "evaluation", "models", "postprocess",
+        "runtime", "step",
+    },
+    "step": {"augment", "data", "losses", "models", "ops", "optim", "runtime", "targets"},
+    "detector": {"data", "models", "postprocess", "runtime"},
     "augment": set(),
     "losses": {"ops"},
     "optim": set(),
@@ -51,7 +55,7 @@ PARTS = {
     "export": {"config", "data", "models", "ops", "postprocess", "predict", "runtime"},
     "export/artifact/run": set(),  # what export copies: runs without the package
     "experiments": {"checkpoint", "config", "evaluation", "runtime"},
-    "tpu": {"config", "detector", "models", "optim", "runtime", "train"},
+    "tpu": {"config", "detector", "models", "optim", "runtime", "step"},
 }  # fmt: skip
 
 # The only files that may import a library (patterns, relative to the package).

@@ -19,7 +19,7 @@ from segtad_jax.config.check import CHOICES, check
 from segtad_jax.config.defaults import default, with_arguments
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.ops import sampling
-from segtad_jax.train import TrainState, loss_terms, train_step
+from segtad_jax.step import TrainState, loss_terms, train_step
 from tests import network_twin
 from tests.network_twin import Twin
 

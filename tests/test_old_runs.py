@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import segtad_jax
-from segtad_jax import run
+from segtad_jax import evaluate, train
 from segtad_jax.checkpoint import __main__ as contents
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.predict import __main__ as predict
@@ -78,7 +78,7 @@ def test_an_unfinished_run_ends_as_the_old_code_ended_it(tmp_path, step):
     shutil.copytree(OLD / "unfinished", folder)
     if step == 10:
         shutil.rmtree(folder / "checkpoints" / "13")
-    metrics = run.train(unfinished_config(), folder)
+    metrics = train.train(unfinished_config(), folder)
     theirs = expected("metrics.json")
     for name in ("map", "ceiling"):
         assert metrics[name] == pytest.approx(theirs[name], abs=CLOSE)
@@ -94,14 +94,14 @@ def test_an_unfinished_run_ends_as_the_old_code_ended_it(tmp_path, step):
 def test_a_finished_run_is_finished(tmp_path, caplog):
     shutil.copytree(OLD / "finished", tmp_path / "run")
     caplog.set_level("INFO", "segtad_jax")
-    metrics = run.train(finished_config(tmp_path), tmp_path / "run")
+    metrics = train.train(finished_config(tmp_path), tmp_path / "run")
     assert metrics == json.loads((OLD / "finished" / "metrics.json").read_text())
     assert "is finished: 20 steps" in caplog.text
     assert not (tmp_path / "synthetic_r4_f64_c16_k3_n1p0_s0").exists()  # nothing was done
 
 
 def test_an_old_checkpoint_is_evaluated(tmp_path):
-    metrics = run.evaluate_checkpoint(unfinished_config(), tmp_path, str(OLD / "unfinished"))
+    metrics = evaluate.evaluate_checkpoint(unfinished_config(), tmp_path, str(OLD / "unfinished"))
     assert metrics["step"] == 13
     assert_same_detections(tmp_path / "detections.json", "evaluated.json")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import segtad_jax
-from segtad_jax import run
+from segtad_jax import train
 from segtad_jax.config.defaults import default
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.evaluation.annotations import match_id
@@ -63,7 +63,7 @@ def trained(tmp_path_factory):
         "dtype": "float32",
     }  # fmt: skip
     assert prepare([f"--{name}={value}" for name, value in flags.items()]) == 0
-    run.train(config(folder / "data" / "mine" / "1.0.0"), folder / "run")
+    train.train(config(folder / "data" / "mine" / "1.0.0"), folder / "run")
     return folder
 
 
@@ -290,7 +290,7 @@ def embedded(tmp_path_factory):
     made.data.source = "synthetic"
     made.data.synthetic_recordings = 8
     made.train.steps = 10
-    run.train(made, folder / "run")
+    train.train(made, folder / "run")
     return segtad_jax.load(str(folder / "run"))
 
 
@@ -331,7 +331,7 @@ def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
     assert prepare([*made, f"--output={tmp_path}", "--window=64"]) == 0
     settings = config(tmp_path / "two" / "1.0.0")
     settings.train.steps = 10
-    run.train(settings, tmp_path / "run")
+    train.train(settings, tmp_path / "run")
     (tmp_path / "flow" / "x1.npy").unlink()
     flags = {"checkpoint": tmp_path / "run", "features": sources, "output": tmp_path / "f.json"}
     assert detect(flags | {"rate": 3}) == 3

@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
-from segtad_jax import run, train
+from segtad_jax import evaluate, train
 from segtad_jax.checkpoint.store import kept_steps, restore_variables
-from segtad_jax.train import TrainState
+from segtad_jax.step import TrainState
 from tests.test_processes import finish, start
-from tests.test_run import ROOT, logged, saved, tiny
+from tests.test_train import ROOT, logged, saved, tiny
 
 
 class StoppedError(Exception):
@@ -45,7 +46,7 @@ def brief(data_dir: str, **fields: object):
 def source(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A finished run with the checkpoints 2 and 4."""
     folder = tmp_path_factory.mktemp("source")
-    run.train(brief(data_dir), folder)
+    train.train(brief(data_dir), folder)
     return folder
 
 
@@ -53,14 +54,14 @@ def first_state(config: Any, folder: pathlib.Path, checkpoint: str | None) -> Tr
     """What a run would train on, without training."""
     states = []
 
-    def leave(state: TrainState, *_: object, **__: object) -> None:
+    def leave(state: TrainState, *_: object) -> None:
         states.append(jax.device_get(state))
         raise StoppedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_steps", leave)
+        patch.setattr(train, "parallel_step", lambda *_: leave)
         with pytest.raises(StoppedError):
-            run.train(config, folder, checkpoint)
+            train.train(config, folder, checkpoint)
     return states[0]
 
 
@@ -72,7 +73,7 @@ def leave_after(batches: int, config: Any, folder: pathlib.Path, *checkpoint: st
             train.parallel, "shard_batch", lambda batch: (next(number), shard_batch(batch))[1]
         )
         with pytest.raises(StopIteration):
-            run.train(config, folder, *checkpoint)
+            train.train(config, folder, *checkpoint)
 
 
 def variables(state: TrainState) -> dict[str, np.ndarray]:
@@ -81,7 +82,7 @@ def variables(state: TrainState) -> dict[str, np.ndarray]:
 
 
 def restored(folder: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-    leaves = jax.tree.leaves_with_path(restore_variables(run.epath.Path(folder), step))
+    leaves = jax.tree.leaves_with_path(restore_variables(epath.Path(folder), step))
     return {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
 
 
@@ -104,15 +105,15 @@ def test_it_goes_on_from_its_own_checkpoints_as_an_unbroken_one_does(
     source: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
 ) -> None:
     config, whole, broken = brief(data_dir), tmp_path / "whole", tmp_path / "broken"
-    run.train(config, whole, str(source))
+    train.train(config, whole, str(source))
     leave_after(1, config, broken, str(source))  # before its first checkpoint
-    assert not kept_steps(run.epath.Path(broken))
+    assert not kept_steps(epath.Path(broken))
     leave_after(3, config, broken)  # without --checkpoint: what it started from is known
-    assert kept_steps(run.epath.Path(broken)) == [2]
+    assert kept_steps(epath.Path(broken)) == [2]
     elsewhere = source.with_name("moved")
     source.rename(elsewhere)  # is not needed any more
     try:
-        run.train(config, broken, str(source))
+        train.train(config, broken, str(source))
     finally:
         elsewhere.rename(source)
     assert logged(broken) == logged(whole)
@@ -124,9 +125,9 @@ def test_it_goes_on_from_its_own_checkpoints_as_an_unbroken_one_does(
     )
 
     with pytest.raises(ValueError, match=rf"was started from {source}/4, not from {source}/2\. "):
-        run.train(config, broken, f"{source}/2")
+        train.train(config, broken, f"{source}/2")
     with pytest.raises(ValueError, match="was started from new parameters, not from"):
-        run.train(config, source, str(whole))
+        train.train(config, source, str(whole))
 
 
 @pytest.mark.parametrize(
@@ -185,19 +186,19 @@ def test_a_start_that_cannot_be_leaves_the_workdir_free(
 ) -> None:
     folder = tmp_path / "run"
     with pytest.raises(FileNotFoundError, match="has no checkpoint 3; it has: 2, 4"):
-        run.train(brief(data_dir), folder, f"{source}/3")
+        train.train(brief(data_dir), folder, f"{source}/3")
     wider = brief(data_dir, model__width=16)
     with pytest.raises(ValueError, match=r"no kernel of the checkpoint fits this model: .* same"):
-        run.train(wider, folder, str(source))
+        train.train(wider, folder, str(source))
     damaged = tmp_path / "damaged"
     shutil.copytree(source, damaged)
     for path in (damaged / "checkpoints" / "4" / "state").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=r"(?s)4 does not read.*Name another one, .*/STEP: 2\."):
-        run.train(brief(data_dir), folder, str(damaged))
+        train.train(brief(data_dir), folder, str(damaged))
     with pytest.raises(ValueError, match=r"(?s)4 does not read.*Name another one, .*/STEP: 2\."):
-        run.evaluate_checkpoint(brief(data_dir), folder, str(damaged))
+        evaluate.evaluate_checkpoint(brief(data_dir), folder, str(damaged))
     assert not folder.exists()
 
 
@@ -215,15 +216,15 @@ CHANGE = {"train__steps": 10, "optim__learning_rate": 1e-4}  # Adam makes roundi
 def test_from_four_devices_to_one_and_back(data_dir: str, tmp_path: pathlib.Path) -> None:
     config, folder, whole = brief(data_dir, **CHANGE), tmp_path / "changing", tmp_path / "whole"
     assert jax.device_count() == 4
-    run.train(config, whole)
+    train.train(config, whole)
     leave_after(5, config, folder)  # on four devices
-    assert kept_steps(run.epath.Path(folder)) == [2, 4]
+    assert kept_steps(epath.Path(folder)) == [2, 4]
     alone = re.sub(r"(device_count)=\d+", r"\1=1", os.environ["XLA_FLAGS"])
     code = f"CHANGE = {CHANGE!r}\n{ONE_DEVICE}"
     command = [sys.executable, "-c", code, data_dir, str(folder)]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"XLA_FLAGS": alone}, check=True)
-    assert kept_steps(run.epath.Path(folder)) == [2, 4, 6, 8]
-    run.train(config, folder)  # on four again
+    assert kept_steps(epath.Path(folder)) == [2, 4, 6, 8]
+    train.train(config, folder)  # on four again
     ours, theirs = logged(folder), logged(whole)
     assert [line["step"] for line in ours] == [line["step"] for line in theirs]
     for a, b in zip(ours, theirs, strict=True):
@@ -238,7 +239,7 @@ def test_several_processes_start_from_a_checkpoint(
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     config = brief(data_dir, optim__learning_rate=1e-4, data__synthetic_recordings=52)  # as `start`
-    run.train(config, one, f"{source}/2")
+    train.train(config, one, f"{source}/2")
     flags = [f"--config.{name}={value}" for name, value in BRIEF.items()]
     flags += ["--config.train.steps=4", f"--checkpoint={source}/2"]
     for status, output in finish(start(two, pathlib.Path(data_dir), 2, 2, *flags)):

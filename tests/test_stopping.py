@@ -15,11 +15,11 @@ import jax
 import numpy as np
 import pytest
 
-from segtad_jax import run
+from segtad_jax import train
 from segtad_jax.checkpoint.store import Checkpoints
 from segtad_jax.runtime import preemption
 from segtad_jax.runtime.command import STOPPED
-from tests.test_run import ROOT, TINY, logged, saved, short
+from tests.test_train import ROOT, TINY, logged, saved, short
 
 STEPS = 60
 SETTINGS = {"train.steps": STEPS, "train.save_every": 20, "train.eval_every": 20}
@@ -52,7 +52,7 @@ runpy.run_module("segtad_jax.main", run_name="__main__", alter_sys=True)
 DOING = {  # by the functions that are being called; the first that is found
     "compile": r"in backend_compile|in compile_or_get_cached",
     "results": r"in (write_detections|draw_training_curves|write_report|write_json)",
-    "evaluation": r"in (judge|detect|evaluate|frame_probabilities)",
+    "evaluation": r"in (detect|evaluate|mean_average_precision)",
     "training": r"in run_steps",
     "restoring": r"in restore_latest",
     "start": "",
@@ -187,7 +187,7 @@ def test_sigterm_saves_and_goes_on_with_the_same_numbers(
 ) -> None:
     """In the middle of an interval of the log, of an evaluation, and of the last one."""
     whole = tmp_path / "whole"
-    run.train(short(data_dir), whole)
+    train.train(short(data_dir), whole)
     term = iter(range(100))
 
     def terminate_at(number: int) -> None:
@@ -195,24 +195,24 @@ def test_sigterm_saves_and_goes_on_with_the_same_numbers(
             os.kill(os.getpid(), signal.SIGTERM)
 
     if moment == "step 5":  # after four batches of training and two of the evaluation at 4
-        shard_batch = run.parallel.shard_batch
+        shard_batch = train.parallel.shard_batch
         monkeypatch.setattr(
-            run.parallel, "shard_batch", lambda batch: (terminate_at(6), shard_batch(batch))[1]
+            train.parallel, "shard_batch", lambda batch: (terminate_at(6), shard_batch(batch))[1]
         )
     else:  # one evaluation is at 4, one at 8, the last at 12
-        detect = run.Detector.detect
+        detect = train.Detector.detect
         at = {"evaluation at 8": 1, "end": 2}[moment]
         monkeypatch.setattr(
-            run.Detector, "detect", lambda *args: (terminate_at(at), detect(*args))[1]
+            train.Detector, "detect", lambda *args: (terminate_at(at), detect(*args))[1]
         )
     broken = tmp_path / "broken"
     with pytest.raises(preemption.StoppedError):
-        run.train(short(data_dir), broken)
+        train.train(short(data_dir), broken)
     monkeypatch.undo()
     last = max(int(p.name) for p in (broken / "checkpoints").iterdir() if p.name.isdigit())
     assert last == {"step 5": 5, "evaluation at 8": 8, "end": 12}[moment]
     assert not (broken / "metrics.json").exists()
-    run.train(short(data_dir), broken)
+    train.train(short(data_dir), broken)
     assert logged(broken) == logged(whole)
     config = short(data_dir)
     jax.tree.map(np.testing.assert_array_equal, saved(config, broken, 12), saved(config, whole, 12))
@@ -223,7 +223,7 @@ def test_sigterm_saves_and_goes_on_with_the_same_numbers(
 def test_a_checkpoint_that_does_not_read_is_named_and_the_one_before_it_used(
     data_dir: str, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
-    run.train(short(data_dir), tmp_path)
+    train.train(short(data_dir), tmp_path)
     before = logged(tmp_path), (tmp_path / "metrics.json").read_bytes()
     (tmp_path / "metrics.json").unlink()
     checkpoint = tmp_path / "checkpoints" / "12"
@@ -235,7 +235,7 @@ def test_a_checkpoint_that_does_not_read_is_named_and_the_one_before_it_used(
     else:
         for file in files:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    run.train(short(data_dir), tmp_path)
+    train.train(short(data_dir), tmp_path)
     assert f"checkpoint {checkpoint} does not read" in caplog.text
     assert (tmp_path / "checkpoints" / "unreadable-12").is_dir()
     assert checkpoint.is_dir()
@@ -244,17 +244,17 @@ def test_a_checkpoint_that_does_not_read_is_named_and_the_one_before_it_used(
 
 def test_no_checkpoint_that_reads_is_an_error(data_dir: str, tmp_path: pathlib.Path) -> None:
     config = short(data_dir, train__steps=4)
-    run.train(config, tmp_path)
+    train.train(config, tmp_path)
     for file in (tmp_path / "checkpoints" / "4").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
     (tmp_path / "metrics.json").unlink()  # a finished run reads no checkpoint
     with pytest.raises(ValueError, match=r"none of the checkpoints \[4\] .* reads"):
-        run.train(config, tmp_path)
+        train.train(config, tmp_path)
 
 
 def test_another_tree_is_no_checkpoint_of_this_model(data_dir: str, tmp_path) -> None:
-    run.train(short(data_dir, train__steps=4), tmp_path)
+    train.train(short(data_dir, train__steps=4), tmp_path)
     other = saved(short(data_dir), tmp_path, 4)
     wrong = other.replace(params=jax.tree.map(lambda x: np.zeros((3, *x.shape)), other.params))
     with (
@@ -268,6 +268,6 @@ def test_another_tree_is_no_checkpoint_of_this_model(data_dir: str, tmp_path) ->
 
 
 def test_progress_is_plain_json(data_dir: str, tmp_path: pathlib.Path) -> None:
-    run.train(short(data_dir, train__steps=4), tmp_path)
+    train.train(short(data_dir, train__steps=4), tmp_path)
     (file,) = (tmp_path / "checkpoints" / "4" / "progress").glob("metadata")
     assert json.loads(file.read_text()) == {"interval": [], "owed": False}

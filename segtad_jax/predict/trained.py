@@ -165,7 +165,8 @@ class Trained:
         self, dataset: Dataset, recordings: Sequence[Recording]
     ) -> dict[str, list[Detection]]:
         """Actions in recordings of an opened data set, by video."""
-        return self._detector.detect(self._on_devices, dataset, recordings)
+        detections, _ = self._detector.detect(self._on_devices, dataset, recordings)
+        return detections
 
     @functools.cached_property
     def _on_devices(self) -> Mapping[str, Any]:

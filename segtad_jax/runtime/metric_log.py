@@ -1,12 +1,16 @@
-"""Numbers of a run: metrics.jsonl always, TensorBoard where it is installed, the time left."""
+"""Metrics of a run: metrics.jsonl always, TensorBoard where it is installed, and the time left."""
 
+import contextlib
 import json
 import logging
 import math
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
 from etils import epath
 
 from segtad_jax.runtime.files import LineLog, on_object_store
@@ -14,10 +18,15 @@ from segtad_jax.runtime.files import LineLog, on_object_store
 log = logging.getLogger(__name__)
 
 FILE = "metrics.jsonl"
+SHOWN = ("loss/total", "eval/map_0.50", "eval/map_average", "timing/windows_per_second")
 
 
-class MetricLogger:
-    """Adds one JSON object a step to WORKDIR/metrics.jsonl, and tells how long is left."""
+class NonFiniteLossError(FloatingPointError):
+    """A loss is NaN or infinite."""
+
+
+class MetricLog:
+    """Appends one JSON object a step to WORKDIR/metrics.jsonl, and tells how much time is left."""
 
     def __init__(
         self,
@@ -25,28 +34,42 @@ class MetricLogger:
         first_step: int,
         last_step: int,
         *,
+        batch_size: int = 1,
+        evaluations: Sequence[int] = (),
         hyperparameters: Mapping[str, Any] | None = None,
         silent: bool = False,
     ) -> None:
-        """Opens the log of a run that goes on at `first_step`; later lines are dropped.
+        """Opens the log of a run that resumes at `first_step`; later lines are dropped.
 
-        They belong to steps that were run but not saved, and will be run again. TensorBoard shows
-        the `hyperparameters` from the first start. Of several processes all but one are `silent`.
+        They belong to steps that were run but not saved, and will be run again.
+
+        Args:
+            workdir: of the run.
+            first_step: steps done.
+            last_step: of the run.
+            batch_size: windows a step, over all devices and processes.
+            evaluations: the steps after which the model is evaluated, for the time left.
+            hyperparameters: what TensorBoard shows from the first start.
+            silent: writes nothing; all but one of several processes are.
         """
         self._silent = silent
+        self._first, self._last = first_step, last_step
+        self._batch_size, self._evaluations = batch_size, evaluations
+        # The clock starts when the first step is compiled, and stands still in evaluations.
+        self._started: float | None = None
+        self._line_started = 0.0
+        self._evaluation_seconds: list[float] = []  # of each since then
         self._board: Any = None
         if silent:
             return
-        self._log = LineLog(epath.Path(workdir) / FILE)
-        self._first, self._last = first_step, last_step
-        self._start = time.monotonic()
-        kept = [r for r in map(_parse, self._log.read()) if r["step"] <= first_step]
-        self._written = {_key(record) for record in kept}
-        self._log.rewrite([json.dumps(record) for record in kept])
+        self._lines = LineLog(epath.Path(workdir) / FILE)
+        records = [r for r in map(_parse, self._lines.read()) if r["step"] <= first_step]
+        self._written = {_key(record) for record in records}
+        self._lines.rewrite([json.dumps(record) for record in records])
         if not on_object_store(workdir):  # TensorBoard's writer knows no such paths
             self._open_board(epath.Path(workdir) / "tensorboard", hyperparameters or {})
 
-    def __enter__(self) -> "MetricLogger":
+    def __enter__(self) -> "MetricLog":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,40 +86,96 @@ class MetricLogger:
             rows = [f"| {name} | {value} |" for name, value in hyperparameters.items()]
             self._board.add_text("config", "\n".join(["| field | value |", "|---|---|", *rows]))
 
+    def write_interval(self, last: int, interval: Sequence[Mapping[str, Any]]) -> None:
+        """Logs the mean metrics of the steps ending at `last`, and their speed; nothing if none.
+
+        Call it after every step has been handed to the devices: the first call starts the clock.
+
+        Raises:
+            NonFiniteLossError: see `interval_average`.
+        """
+        if self._started is None:
+            self._started = self._line_started = time.monotonic()
+        if not interval:
+            return
+        average = interval_average(jax.device_get(interval), last)
+        windows = len(interval) * self._batch_size
+        speed = windows / (time.monotonic() - self._line_started)
+        self.write(last, average | {"timing/windows_per_second": speed})
+        self._line_started = time.monotonic()
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within, the time counts as that of an evaluation, not of steps."""
+        before = time.monotonic()
+        yield
+        if self._started is not None:  # else it is one that a stopped run left to do
+            seconds = time.monotonic() - before
+            self._evaluation_seconds.append(seconds)
+            self._started += seconds
+            self._line_started += seconds
+
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Logs the numbers of a step, once; those under `timing/` differ between equal runs."""
+        """Logs the metrics of a step, once; those under `timing/` differ between equal runs."""
         if self._silent:
             return
         record = {"step": step, **{k: float(v) for k, v in metrics.items()}}
         if _key(record) in self._written:  # by a run that was stopped after this line
             return
-        self._log.append(json.dumps(record))
+        self._lines.append(json.dumps(record))
         if self._board:
             for name, value in metrics.items():
                 self._board.add_scalar(name, float(value), step)
-        self._tell(step, metrics)
-
-    def _tell(self, step: int, metrics: Mapping[str, float]) -> None:
-        """`step 120/500, 3 min left, total 0.375`, by the speed since the start."""
-        told = ["loss/total", "eval/map_0.50", "eval/map_average", "timing/videos_per_second"]
-        numbers = [f"{k.partition('/')[2]} {metrics[k]:.3f}" for k in told if k in metrics]
+        numbers = [f"{k.partition('/')[2]} {metrics[k]:.3f}" for k in SHOWN if k in metrics]
         place = f"step {step}/{self._last}"
-        if step > self._first:
-            each = (time.monotonic() - self._start) / (step - self._first)
-            place += f", {duration(each * (self._last - step))} left"
+        if (seconds := self._seconds_left(step)) is not None:
+            place += f", {duration(seconds)} left"
         log.info("%s", ", ".join([place, *numbers]))
+
+    def _seconds_left(self, step: int) -> float | None:
+        """Estimates the time of the steps and evaluations to come; None where nothing is known.
+
+        An evaluation is taken to cost what the shortest so far did: the first compiles.
+        """
+        if self._started is None or step <= self._first:
+            return None
+        left = (time.monotonic() - self._started) / (step - self._first) * (self._last - step)
+        if self._evaluation_seconds:
+            planned = sum(number > self._first for number in self._evaluations)
+            left += min(self._evaluation_seconds) * (planned - len(self._evaluation_seconds))
+        return left
 
     def close(self) -> None:
         """Ends both logs."""
         if self._silent:
             return
-        self._log.join()
+        self._lines.join()
         if self._board:
             self._board.close()
 
 
+def interval_average(
+    interval: Sequence[Mapping[str, float | np.ndarray | np.generic]], last: int
+) -> dict[str, float]:
+    """Mean of each metric over the steps ending at `last` ({} if there are none).
+
+    Raises:
+        NonFiniteLossError: names the terms, the first step and the interval.
+    """
+    for number, metrics in enumerate(interval, start=last - len(interval) + 1):
+        bad = [name for name, value in metrics.items() if not np.isfinite(value)]
+        if bad:
+            raise NonFiniteLossError(
+                f"{', '.join(bad)} not finite at step {number} "
+                f"(steps {last - len(interval) + 1} to {last}). Look for NaN or huge values in the "
+                "features, or lower optim.learning_rate; the checkpoints before this step are good."
+            )
+    names = interval[0] if interval else ()
+    return {name: statistics.fmean(float(m[name]) for m in interval) for name in names}
+
+
 def duration(seconds: float) -> str:
-    """45 s, 3 min 20 s, 2 h 5 min."""
+    """Formats a time: 45 s, 3 min 20 s, 2 h 5 min."""
     seconds = math.ceil(seconds)
     if seconds < 60:
         return f"{seconds} s"
@@ -114,4 +193,5 @@ def _parse(line: str) -> dict[str, int | float]:
 
 
 def _key(record: Mapping[str, int | float]) -> tuple:
-    return (record["step"], *sorted(record))
+    """Names what a line holds; a timing's name may be of another version of this package."""
+    return (record["step"], *sorted(name for name in record if not name.startswith("timing/")))

@@ -26,9 +26,9 @@ from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from segtad_jax.runtime import command, parallel
+from segtad_jax.step import TrainState, create_state, parallel_step
 from segtad_jax.tpu import topology
 from segtad_jax.tpu.topology import GIB, Slice
-from segtad_jax.train import TrainState, create_state, parallel_step
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,251 @@
+"""Evaluation of a checkpoint: detect once in every recording of a split, score, write, show."""
+
+import collections
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from segtad_jax.checkpoint import run_folder
+from segtad_jax.checkpoint.store import locate, restore_variables
+from segtad_jax.config import fit
+from segtad_jax.config.check import check
+from segtad_jax.config.defaults import flatten
+from segtad_jax.data import pipeline
+from segtad_jax.data.dataset import Dataset, Recording
+from segtad_jax.data.embedded import open_or_build
+from segtad_jax.detector import Detector
+from segtad_jax.evaluation import scoring
+from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
+from segtad_jax.models.segtad import SegTAD, create_variables
+from segtad_jax.postprocess import Detection, write_detections, write_json
+from segtad_jax.runtime import metric_log, parallel, startup
+from segtad_jax.runtime.metric_log import MetricLog
+
+log = logging.getLogger(__name__)
+
+SEGMENTED = 100  # recordings whose frame probabilities (Figure 3) the report draws
+
+
+class EvaluatedSplit(NamedTuple):
+    """Recordings of a data set, with what scoring them needs, made once."""
+
+    dataset: Dataset
+    recordings: Sequence[Recording]
+    windows: Sequence[pipeline.Window]
+    annotations: Mapping[str, list[tuple[float, float, str]]]  # {video: [(start, end, label)]}, s
+    durations: Mapping[str, float]  # seconds
+
+
+def evaluated_split(
+    config: ConfigDict, dataset: Dataset, recordings: Sequence[Recording]
+) -> EvaluatedSplit:
+    """Cuts recordings into windows and names their actions."""
+    overlap = config.eval.window_overlap
+    annotations = {
+        r.video: [
+            (float(start), float(end), dataset.classes[label - 1])
+            for (start, end), label in zip(r.segments, r.labels, strict=True)
+        ]
+        for r in recordings
+    }
+    return EvaluatedSplit(
+        dataset,
+        recordings,
+        pipeline.inference_windows(recordings, config.data.num_frames, overlap),
+        annotations,
+        {r.video: r.duration for r in recordings},
+    )
+
+
+def open_data(config: ConfigDict) -> tuple[ConfigDict, Dataset]:
+    """Opens, or builds, the data set; returns the checked config without open fields, and it.
+
+    Raises:
+        FileNotFoundError: there is no such data set.
+        ValueError: the config cannot be run; says why.
+    """
+    if not fit.open_fields(config):  # an invalid config is refused before data are written
+        check(config, jax.device_count())
+        return config, open_or_build(config.data)
+    dataset = open_or_build(config.data)
+    config = fit.fitted(config, dataset)
+    check(config, jax.device_count())
+    return config, dataset
+
+
+def evaluate_checkpoint(
+    config: ConfigDict, workdir: epath.PathLike, checkpoint: str | None = None
+) -> dict[str, Any]:
+    """Scores a checkpoint on the evaluation split; returns the content of metrics.json.
+
+    Args:
+        config: its model and data must be those of the run; `eval` may differ.
+        workdir: where detections.json, report.html and metrics.json are written.
+        checkpoint: RUN or RUN/STEP; by default the latest of `workdir`.
+
+    Raises:
+        FileNotFoundError: no such checkpoint; says which there are.
+        ValueError: the config cannot be run, or its model is not the checkpoint's.
+    """
+    source, step = locate(checkpoint or str(workdir))
+    config, dataset = open_data(config)
+    run_folder.refuse_other(source, config, dataset, run_folder.MODEL_FIELDS)
+    model = SegTAD(config, len(dataset.classes))
+    like = jax.eval_shape(lambda: create_variables(config, model, dataset.num_channels))
+    variables = restore_variables(source, step, like)
+    log.info("%s", startup.facts(config.eval.batch_size))
+    log.info("evaluating step %d of %s", step, source)
+    workdir = epath.Path(workdir)
+    parallel.require_shared(workdir)
+    run_folder.refuse_results(workdir, config, dataset, step)
+    workdir.mkdir(parents=True, exist_ok=True)
+    split = evaluated_split(config, dataset, dataset.recordings(config.data.eval_split))
+    return write_results(config, workdir, split, Detector(config, dataset.classes), variables, step)
+
+
+def mean_average_precision(
+    detector: Detector, variables: dict[str, Any], split: EvaluatedSplit
+) -> dict[str, float]:
+    """Detects in a split; returns mAP as a fraction, {"0.50": x, ..., "average": x}."""
+    detections, _ = detector.detect(variables, split.dataset, split.recordings, split.windows)
+    return _scores(split, detections, metrics=("map",))["map"]
+
+
+def write_results(
+    config: ConfigDict,
+    workdir: epath.Path,
+    split: EvaluatedSplit,
+    detector: Detector,
+    variables: dict[str, Any],
+    step: int,
+    logger: MetricLog | None = None,
+) -> dict[str, Any]:
+    """Detects in a split, scores it, writes and shows the results; returns metrics.json's content.
+
+    Args:
+        config: as checked.
+        workdir: gets detections.json, curves.png, report.html and, last, metrics.json.
+        split: to evaluate.
+        detector: of the config.
+        variables: {"params", "batch_stats"}.
+        step: of the variables.
+        logger: gets the mAP as well, where given.
+    """
+    detections, probabilities = detector.detect(
+        *(variables, split.dataset, split.recordings, split.windows), segmented=SEGMENTED
+    )
+    metrics = _scores(split, detections) | {"ceiling": _ceiling(config, split), "step": step}
+    if not parallel.is_main():
+        return metrics
+    write_detections(workdir / "detections.json", detections)
+    if logger:
+        logger.write(step, brief(metrics["map"]))
+    _write_report(config, workdir, split, detections, probabilities, metrics)
+    write_json(workdir / "metrics.json", metrics)  # last: it says that the run is finished
+    show(workdir, metrics)
+    return metrics
+
+
+def brief(mean_ap: Mapping[str, float]) -> dict[str, float]:
+    """Returns what the log keeps of a mAP per tIoU."""
+    return {f"eval/map_{tiou}": mean_ap[tiou] for tiou in ("0.50", "0.75", "0.95", "average")}
+
+
+def finished(workdir: epath.Path, config: ConfigDict) -> dict[str, Any] | None:
+    """Shows and returns the results if `workdir` holds all of this run, else returns None."""
+    path = workdir / "metrics.json"  # written last
+    if not path.exists() or not (workdir / run_folder.FILE).exists():
+        return None
+    metrics = json.loads(path.read_text())
+    if metrics.get("step") != config.train.steps or run_folder.other_fields(workdir, config):
+        return None
+    log.info("%s is finished: %d steps are trained and evaluated.", workdir, metrics["step"])
+    show(workdir, metrics)
+    return metrics
+
+
+def show(workdir: epath.Path, metrics: dict[str, Any]) -> None:
+    """Prints mAP per tIoU, the grid's best possible mAP, what was scored, and what to do next."""
+    counts = ", ".join(f"{count} {name}" for name, count in metrics["counts"].items())
+    names = (f"{name.replace('average', 'mean'):>6}" for name in metrics["map"])
+    print(f"step {metrics['step']}: scored {counts}")
+    print("tIoU", *names)
+    print("mAP ", *_digits(metrics["map"]))
+    if "ceiling" in metrics:  # not in those of older versions
+        print("grid", *_digits(metrics["ceiling"]), " perfect scores, boundaries not moved")
+    if metrics["missing_videos"]:
+        print(f"without any detection: {', '.join(metrics['missing_videos'])}")
+    print(f"To look at: {workdir / 'report.html'}")
+    if (workdir / run_folder.FILE).exists():  # not where another run's checkpoint was evaluated
+        print(
+            f"To detect in new recordings: python -m segtad_jax.predict --checkpoint={workdir} "
+            "--features=FOLDER --output=detections.json"
+        )
+
+
+def _digits(values: Mapping[str, float]) -> Iterator[str]:
+    return (f"{value:6.3f}" for value in values.values())
+
+
+def _scores(
+    split: EvaluatedSplit,
+    detections: dict[str, list[Detection]],
+    metrics: Sequence[str] = scoring.METRICS,
+) -> dict[str, Any]:
+    return scoring.evaluate(
+        split.annotations, detections, metrics=metrics, durations=split.durations
+    )
+
+
+def _ceiling(config: ConfigDict, split: EvaluatedSplit) -> dict[str, float]:
+    """Returns the best mAP that unmoved proposals of the grid allow: {"0.50": x, ...}."""
+    offsets: dict[int, list[int]] = collections.defaultdict(list)
+    for window in split.windows:
+        offsets[window.recording].append(window.offset)
+    clips = {
+        r.video: Clip(r.num_frames, r.rate, r.duration, offsets[number], split.annotations[r.video])
+        for number, r in enumerate(split.recordings)
+    }
+    thresholds = scoring.PROTOCOLS["activitynet"]
+    return grid_ceiling(clips, config.data.num_frames, config.model.stride, thresholds)["map"]
+
+
+def _write_report(
+    config: ConfigDict,
+    workdir: epath.Path,
+    split: EvaluatedSplit,
+    detections: dict[str, list[Detection]],
+    probabilities: Mapping[str, Any],
+    metrics: dict[str, Any],
+) -> None:
+    """Writes curves.png, where there is a log of training, and report.html."""
+    # Matplotlib and Jinja take a second to import, and only this needs them.
+    from segtad_jax.evaluation.report.curves import draw_training_curves
+    from segtad_jax.evaluation.report.page import Run, write_report
+    from segtad_jax.evaluation.report.videos import Segmentation
+
+    classes = split.dataset.classes
+    history = workdir / metric_log.FILE
+    if history.exists():
+        draw_training_curves(history, workdir / "curves.png")
+    segmentation = {
+        r.video: Segmentation(
+            r.rate,
+            {classes[d - 1]: probabilities[r.video][:, d] for d in set(r.labels.tolist())},
+        )
+        for r in split.recordings[:SEGMENTED]
+    }
+    write_report(
+        workdir / "report.html",
+        split.annotations,
+        detections,
+        metrics,
+        durations=split.durations,
+        run=Run(history if history.exists() else None, flatten(config), segmentation),
+        title=f"{split.dataset.name}, step {metrics['step']}",
+    )
