@@ -86,7 +86,7 @@ def stage_functions(program: Inference, inputs: dict[str, np.ndarray], share: in
     @jax.jit
     def candidates(outputs: Any, batch: Any) -> postprocess.Candidates:
         of_windows = batch["num_frames"], batch["cut"]
-        return postprocess.of_batch(outputs, segments, *of_windows, config.eval, finish=False)
+        return postprocess.process_batch(outputs, segments, *of_windows, config.eval, finish=False)
 
     @jax.jit
     def select(found: postprocess.Candidates) -> postprocess.Selected:

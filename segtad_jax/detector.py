@@ -1,4 +1,4 @@
-"""A trained model over recordings: windows -> candidates on the devices -> postprocess."""
+"""Windows -> detections, each window exactly once, on any number of devices."""
 
 import collections
 import functools
@@ -23,7 +23,7 @@ from segtad_jax.runtime import parallel
 
 
 class Detector:
-    """Detects actions in recordings, each exactly once on any number of devices."""
+    """Applies a trained model to all windows of recordings and joins the results."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Detector:
 
         def predict(variables: Any, batch: dict[str, jax.Array], finish: bool) -> Any:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
-            results = postprocess.of_batch(
+            results = postprocess.process_batch(
                 outputs, segments, batch["num_frames"], batch["cut"], settings, finish
             )
             # Which windows these are, -1 for padding, and the logits that name frames' classes.

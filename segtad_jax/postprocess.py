@@ -29,7 +29,7 @@ class Candidates(NamedTuple):
 
 
 class Selected(NamedTuple):
-    """What soft-NMS keeps, best first."""
+    """Segments that soft-NMS selected, best first."""
 
     labels: Int[Array | np.ndarray, "*b R"]  # 0..D-1; -1: none
     segments: Float[Array | np.ndarray, "*b R 2"]  # in frames
@@ -37,7 +37,7 @@ class Selected(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """One detected action; start and end in seconds."""
+    """A detected action; start and end in seconds."""
 
     start: float
     end: float
@@ -46,7 +46,7 @@ class Detection(NamedTuple):
 
 
 def class_logits(outputs: Mapping[str, Array]) -> Array:
-    """What names the classes of frames and proposals: the classifier where SegTAD has one."""
+    """Returns the logits that name classes: those of the classifier where SegTAD has one."""
     return outputs.get("class_logits", outputs["frame_logits"])
 
 
@@ -56,12 +56,12 @@ def frame_class_scores(
     renormalise: bool,
     mean: str = "arithmetic",
 ) -> Float[Array, "M D"]:
-    """Class scores of every proposal: the frames' softmax, averaged over [start, end); K = D + 1.
+    """Averages the frames' softmax over [start, end) of every proposal; K = D + 1.
 
     Args:
         frame_logits: class 0 is the background.
         segments: in frames.
-        renormalise: divide by the classes' sum, so that c does not say how much is action.
+        renormalise: divide by the classes' sum, so that scores do not say how much is action.
         mean: 'arithmetic', or 'geometric': a class that some frames rule out is ruled out.
     """
     logits = frame_logits.astype(jnp.float32)
@@ -85,7 +85,7 @@ def candidates(
     cut: Bool[Array, "2"],
     settings: ConfigDict,
 ) -> Candidates:
-    """The candidates of one window for soft-NMS.
+    """Scores the proposals of one window for soft-NMS: s = s1 * s2 times the class (section 3.4).
 
     Args:
         outputs: of SegTAD for all M proposals of this window.
@@ -96,13 +96,13 @@ def candidates(
         settings: `config.eval`.
 
     Returns:
-        Of the D classes; of a single one, any action, where `class_scores` names a file whose
+        Scores for D classes; for a single one, any action, where `class_scores` names a file whose
         scores come later.
     """
     scores = jnp.prod(jax.nn.sigmoid(outputs["proposal_logits"].astype(jnp.float32)), axis=1)
     start, end = jnp.asarray(segments).T
-    whole = ~(cut[0] & (start == 0)) & ~(cut[1] & (end == outputs["frame_logits"].shape[0]))
-    kept = (end <= num_frames) & whole
+    uncut = ~(cut[0] & (start == 0)) & ~(cut[1] & (end == outputs["frame_logits"].shape[0]))
+    valid = (end <= num_frames) & uncut
     logits = jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1)
     logits = logits.astype(jnp.float32)
     boundaries = jax.nn.sigmoid(logits)
@@ -115,25 +115,25 @@ def candidates(
             moved = centre(moved, logits, settings.snap, num_frames)
         moved = jnp.clip(moved + settings.snap_offset, 0, num_frames)
     if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
-        return Candidates(jnp.where(kept, scores, -jnp.inf)[None], moved)
+        return Candidates(jnp.where(valid, scores, -jnp.inf)[None], moved)
     classes = frame_class_scores(
         class_logits(outputs), segments, settings.renormalise, settings.class_mean
     )
     scores = scores[:, None] * classes  # [M, D]
-    kept = kept[:, None] & (scores > settings.min_score)
+    valid = valid[:, None] & (scores > settings.min_score)
     fused = jnp.sqrt(scores) if settings.fusion == "sqrt" else scores
-    return Candidates(jnp.where(kept, fused, -jnp.inf).T, moved)
+    return Candidates(jnp.where(valid, fused, -jnp.inf).T, moved)
 
 
 def select(candidates: Candidates, settings: ConfigDict) -> Selected:
-    """Soft-NMS per class of all candidates of a recording, and the best `max_detections`."""
+    """Applies soft-NMS per class to a recording's candidates; keeps the best `max_detections`."""
     labels, rows, scores = soft_nms(
         candidates.segments, candidates.scores, settings.sigma, settings.max_detections
     )
     return Selected(labels, candidates.segments[rows], scores)
 
 
-def of_batch(
+def process_batch(
     outputs: Mapping[str, Array],
     segments: Int[np.ndarray, "M 2"],
     num_frames: Int[Array, " b"],
@@ -141,27 +141,27 @@ def of_batch(
     settings: ConfigDict,
     finish: bool,
 ) -> Candidates | Selected:
-    """`candidates` of every window of a batch; finished by `select` where each is a recording."""
+    """Maps `candidates` over a batch, followed by `select` if `finish`: windows are recordings."""
 
     def of_window(
         outputs: Mapping[str, Array], num_frames: Array, cut: Array
     ) -> Candidates | Selected:
-        found = candidates(outputs, segments, num_frames, cut, settings)
-        return select(found, settings) if finish else found
+        scored = candidates(outputs, segments, num_frames, cut, settings)
+        return select(scored, settings) if finish else scored
 
     return over_videos(of_window, outputs, num_frames, cut)
 
 
 def pool(windows: Sequence[Candidates], offsets: Sequence[int]) -> Candidates:
-    """The candidates of a recording from those of its windows, on the host.
+    """Joins the candidates of a recording's windows, on the host.
 
     Args:
         windows: in order of time.
         offsets: frames at which they begin.
 
     Returns:
-        Segments in frames of the recording. Filled up with candidates that are none to a power of
-        two of windows: few shapes, so that `select` compiles a few times only.
+        Segments in frames of the recording, padded with candidates of score -inf to a power of two
+        of windows: `select` is compiled for few shapes.
     """
     missing = (1 << (len(windows) - 1).bit_length()) - len(windows)
     scores = [w.scores for w in windows]
@@ -174,7 +174,7 @@ def pool(windows: Sequence[Candidates], offsets: Sequence[int]) -> Candidates:
 def in_seconds(
     selected: Selected, classes: Sequence[str], rate: float, duration: float
 ) -> list[Detection]:
-    """What was selected in a recording, best first; without what has no length in it.
+    """Converts what was selected in a recording, without what has no length inside of it.
 
     Args:
         selected: on the host.
@@ -182,14 +182,14 @@ def in_seconds(
         rate: frames per second.
         duration: seconds, to which the segments are clipped.
     """
-    found = selected.labels >= 0
-    seconds = np.clip(selected.segments[found] / rate, 0.0, duration)
+    taken = selected.labels >= 0
+    seconds = np.clip(selected.segments[taken] / rate, 0.0, duration)
     return [
         Detection(start, end, classes[label], score)
         for label, (start, end), score in zip(
-            selected.labels[found].tolist(),
+            selected.labels[taken].tolist(),
             seconds.tolist(),
-            selected.scores[found].tolist(),
+            selected.scores[taken].tolist(),
             strict=True,
         )
         if end > start

@@ -95,7 +95,7 @@ def train(
     judged = evaluated_split(config, dataset, held) if held else final
     stop = Stop()
     detector = Detector(config, dataset.classes, stop.check)
-    detector.video_scores([*judged.recordings, *final.recordings])  # a bad file is told at once
+    detector.video_scores([*judged.recordings, *final.recordings])  # names a bad file at once
     bias = boundary_bias(config, recordings)
     model = SegTAD(config, len(dataset.classes), bias, axis_name=parallel.AXIS)
     transform = optimizer(config)

@@ -20,7 +20,7 @@ from segtad_jax.data.pipeline import inference_step
 from segtad_jax.models.segtad import SegTAD, grid
 from segtad_jax.ops.nms import LANES
 from segtad_jax.ops.videos import over_videos
-from segtad_jax.postprocess import Candidates, Selected, of_batch, select
+from segtad_jax.postprocess import Candidates, Selected, process_batch, select
 from segtad_jax.predict.trained import Trained, load
 from segtad_jax.runtime.files import on_object_store
 
@@ -128,7 +128,7 @@ def function_of(model: Trained) -> Callable[..., Detections]:
         # All windows are one batch, of which every platform makes what it is fast at.
         batch, frames = features.reshape(-1, *features.shape[2:]), num_frames.reshape(-1)
         outputs: Any = network.apply(variables, batch, frames)
-        windows: Any = of_batch(outputs, segments, frames, cut.reshape(-1, 2), settings, False)
+        windows: Any = process_batch(outputs, segments, frames, cut.reshape(-1, 2), settings, False)
         windows = jax.tree.map(lambda x: x.reshape(*offset.shape, *x.shape[1:]), windows)
         kept = over_videos(pooled, windows, offset)
         return kept.scores, kept.segments, kept.labels

@@ -11,12 +11,12 @@ MOST_PARTS = 100  # before they are joined
 
 
 def on_object_store(path: epath.PathLike) -> bool:
-    """Whether a path is that of an object, such as gs://bucket/run/metrics.json."""
+    """Returns whether a path names an object, such as gs://bucket/run/metrics.json."""
     return "://" in str(epath.Path(path))
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """The path from the root; epath's `resolve` would look for gs:// in the working directory."""
+    """Returns an absolute path; epath's `resolve` would look for gs:// in the working directory."""
     path = epath.Path(path)
     return path if on_object_store(path) else path.resolve()
 
@@ -52,19 +52,19 @@ class LineLog:
         self._pending = 0  # parts that this object wrote
 
     def read(self) -> list[str]:
-        """All lines; the last one may be cut off, if the writer was killed."""
+        """Returns all lines; the last one may be cut off, if the writer was killed."""
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         parts = sorted(self._parts.iterdir()) if self._parts.exists() else []
         return lines + [line for part in parts for line in part.read_text().splitlines()]
 
     def rewrite(self, lines: list[str]) -> None:
-        """Makes these all its lines."""
+        """Replaces all lines."""
         write_whole(self._path, "".join(line + "\n" for line in lines))
         self._parts.rmtree(missing_ok=True)
         self._pending = 0
 
     def append(self, line: str) -> None:
-        """Adds a line, on the disk when this returns."""
+        """Appends a line, on the disk when this returns."""
         if not on_object_store(self._path):
             with self._path.open("a") as file:
                 file.write(line + "\n")
@@ -76,6 +76,6 @@ class LineLog:
             self.join()
 
     def join(self) -> None:
-        """Puts the parts, if there are any, into the one file."""
+        """Joins the parts, if there are any, into one file."""
         if self._pending:
             self.rewrite(self.read())

@@ -100,19 +100,19 @@ def _give_up(coordinator: str | None, num_processes: int | None) -> None:
 
 
 def is_alone() -> bool:
-    """Whether this is the only process."""
+    """Returns whether this is the only process."""
     return jax.process_count() == 1
 
 
 def is_main() -> bool:
-    """Whether this process logs and writes results."""
+    """Returns whether this process logs and writes results."""
     return jax.process_index() == 0
 
 
 def replicate_step(step: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
     """Compiles a training step `(state, batch) -> (state, metrics)` for all, or these, devices.
 
-    What it returns must be equal on all devices, which is not checked: sum over `AXIS` inside. The
+    Its results must be equal on all devices, which is not checked: sum over `AXIS` inside. The
     state is donated; `batch` comes from `shard_batch`.
     """
     return jax.pmap(
@@ -129,7 +129,7 @@ def divide_step(step: Callable, devices: Sequence[jax.Device] | None = None) -> 
 
 
 def local_part(outputs: PyTree) -> PyTree:
-    """Outputs of `divide_step` for this process's part of the batch, in its order: [b, ...]."""
+    """Returns `divide_step`'s outputs for this process's part of the batch, in order: [b, ...]."""
 
     def part(x: jax.Array) -> np.ndarray:
         shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
@@ -140,7 +140,7 @@ def local_part(outputs: PyTree) -> PyTree:
 
 
 def all_gather(content: bytes) -> list[bytes]:
-    """What each process has, on all of them, in their order."""
+    """Returns what each process gives, in their order."""
     if is_alone():
         return [content]
     sizes = multihost_utils.process_allgather(np.array(len(content), np.int32))
@@ -151,9 +151,9 @@ def all_gather(content: bytes) -> list[bytes]:
 
 
 def replicate(state: PyTree) -> PyTree:
-    """The state on all devices, as a donated argument must be.
+    """Puts the state on all devices, where a donated argument must be.
 
-    What is there already is returned, not copied: donating the result takes that, too.
+    Arrays that are there already are returned, not copied: donating the result takes them, too.
     """
     sharding = NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
 
@@ -166,10 +166,10 @@ def replicate(state: PyTree) -> PyTree:
 
 
 def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
-    """This process's part of a batch, [b, ...] -> [local devices, b / local devices, ...].
+    """Divides this process's part of a batch: [b, ...] -> [local devices, b / local devices, ...].
 
-    On its way to the devices already, while they still work on the batch before; with several
-    processes pmap takes it from the host.
+    The copy to the devices starts at once, while they still work on the batch before; with several
+    processes pmap takes the batch from the host.
     """
     devices = jax.local_device_count()
     parts = {k: v.reshape(devices, len(v) // devices, *v.shape[1:]) for k, v in batch.items()}
@@ -180,9 +180,9 @@ def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def no_transfers() -> contextlib.AbstractContextManager:
-    """Within it, whatever goes to or from a device unasked for is an error.
+    """Returns a context in which an implicit transfer to or from a device is an error.
 
-    Nothing of the kind with several processes, where pmap takes batches from the host, nor with
+    It allows them with several processes, where pmap takes batches from the host, and with
     `--debug`, where JAX looks at all that a step makes.
     """
     guarded = is_alone() and not jax.config.values["jax_debug_nans"]
@@ -222,11 +222,11 @@ def require_equal(number: int, otherwise: str) -> None:
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when all processes are here."""
+    """Waits until all processes are here."""
     if not is_alone():
         multihost_utils.sync_global_devices(what)
 
 
 def stop_agreed(step: int) -> bool:
-    """Whether some process was told to stop and all of them reached this step (several only)."""
+    """Returns whether some process was told to stop and all reached this step (several only)."""
     return not is_alone() and multihost_utils.reached_preemption_sync_point(step)

@@ -9,28 +9,28 @@ from segtad_jax.runtime import parallel
 
 
 class StoppedError(Exception):
-    """The run was told to stop, and has saved its state."""
+    """The run was asked to stop, and has saved its state."""
 
 
 class Stop:
-    """Whether the run was told to stop."""
+    """A request to stop, by SIGTERM to this or, of several, any process."""
 
     def __init__(self) -> None:
-        self._told = False
+        self._signalled = False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Within, SIGTERM asks to stop instead of ending the process."""
-        if not parallel.is_alone():  # JAX listens, and tells all processes
+        """Returns a context in which SIGTERM requests a stop instead of ending the process."""
+        if not parallel.is_alone():  # JAX listens, and informs all processes
             yield
             return
 
-        def tell(number: int, frame: FrameType | None) -> None:
+        def signalled(number: int, frame: FrameType | None) -> None:
             del number, frame
-            self._told = True
+            self._signalled = True
 
         try:
-            before = signal.signal(signal.SIGTERM, tell)
+            before = signal.signal(signal.SIGTERM, signalled)
         except ValueError:  # not in the main thread, as in a notebook's worker
             yield
             return
@@ -40,10 +40,13 @@ class Stop:
             signal.signal(signal.SIGTERM, before)
 
     def requested(self, step: int) -> bool:
-        """After a training step: several processes agree on the step at which all stop."""
-        return parallel.stop_agreed(step) or (self._told and parallel.is_alone())
+        """Returns whether to stop after this step, on which several processes agree."""
+        return parallel.stop_agreed(step) or (self._signalled and parallel.is_alone())
 
     def check(self) -> None:
-        """Raises StoppedError, where the state is saved and nothing is lost by leaving at once."""
-        if self._told and parallel.is_alone():
+        """Raises StoppedError if a single process is asked to stop.
+
+        Called where the state is saved, so that nothing is lost by leaving at once.
+        """
+        if self._signalled and parallel.is_alone():
             raise StoppedError

@@ -18,7 +18,7 @@ FOLDER = "profile"
 
 
 class Span(NamedTuple):
-    """Which steps are traced."""
+    """The steps that are traced."""
 
     first: int  # counted from 1
     steps: int
@@ -54,9 +54,9 @@ def parse(text: str, last_step: int) -> Span:
 def traced(
     step: Callable[..., Any], span: Span, steps_done: int, folder: epath.Path
 ) -> Iterator[Callable[..., Any]]:
-    """Within, a training step that traces the calls of a span into RUN/profile.
+    """Yields a training step that traces the calls of a span into RUN/profile.
 
-    A span that is left before its end, as when the run is told to stop, is kept as far as it came.
+    A trace that is left before its end, as when the run is told to stop, is kept as far as it came.
 
     Args:
         step: `(state, batch) -> ...`.

@@ -1,4 +1,4 @@
-"""What a command does before its first use of JAX, and what it tells of where it runs."""
+"""Settings made before the first use of JAX, and a line about where a process runs."""
 
 import ctypes
 import logging
@@ -22,8 +22,8 @@ def keep_compiled_programs() -> None:
     the first. The run's own folder would not do: these programs are executed, and a run that is
     passed on should hold nothing that is. JAX_COMPILATION_CACHE_DIR names another folder, gs:// for
     machines that come and go; empty, it keeps nothing. Without a folder that can be written, all is
-    compiled at every start, which only takes longer. What a killed process left half-written there
-    does not unpack; JAX warns, and compiles.
+    compiled at every start, which only takes longer. A file that a killed process left half-written
+    there does not unpack: JAX warns, and compiles.
     """
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING_SECONDS)
@@ -59,7 +59,7 @@ def keep_freed_memory() -> None:
 
 
 def facts(batch_size: int) -> str:
-    """What this process runs on, in a line; `batch_size` is of all processes together."""
+    """Returns a line on what this process runs on; `batch_size` is of all processes together."""
     device = jax.devices()[0]
     return (
         f"jax {jax.__version__} on {device.platform} ({device.device_kind}): "
