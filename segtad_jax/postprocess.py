@@ -6,7 +6,7 @@ over the windows of a batch), else after the windows of a recording are pooled o
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -218,14 +218,18 @@ def with_video_classes(
     return sorted(fused, key=lambda d: -d.score)
 
 
+def official_results(detections: Mapping[str, Sequence[Detection]]) -> dict[str, Any]:
+    """The `results` of the official result file: {video: [{"score", "segment", "label"}, ...]}."""
+    return {
+        video: [{"score": d.score, "segment": [d.start, d.end], "label": d.label} for d in rows]
+        for video, rows in detections.items()
+    }
+
+
 def write_detections(path: epath.PathLike, detections: Mapping[str, Sequence[Detection]]) -> None:
     """Writes the official result file: ids as in the annotations, all three keys."""
-    results = {
-        video: [{"score": d.score, "segment": [d.start, d.end], "label": d.label} for d in detected]
-        for video, detected in detections.items()
-    }
-    content = {"version": "VERSION 1.3", "results": results, "external_data": {}}
-    write_json(path, content)
+    results = official_results(detections)
+    write_json(path, {"version": "VERSION 1.3", "results": results, "external_data": {}})
 
 
 def write_json(path: epath.PathLike, content: object) -> None:

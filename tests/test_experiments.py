@@ -12,12 +12,13 @@ import time
 import numpy as np
 import pytest
 
-from segtad_jax.config.ablations import ABLATIONS, TABLES
+from segtad_jax.config.ablations import ABLATIONS
 from segtad_jax.config.defaults import default, flatten
 from segtad_jax.evaluation.report import style
-from segtad_jax.experiments import plan
+from segtad_jax.experiments import paper, plan
 from segtad_jax.experiments.figure import ablation_figure
-from segtad_jax.experiments.record import TIOUS, Record, Result
+from segtad_jax.experiments.paper import TABLES
+from segtad_jax.experiments.results import TIOUS, Result, ResultFiles
 from segtad_jax.experiments.session import Session
 from segtad_jax.experiments.tables import difference, markdown
 from tests.test_config import ROOT_CONFIGS, load
@@ -39,7 +40,7 @@ def result(average: float, tiou: float = 0.5) -> Result:
 
 
 def session(folder: pathlib.Path, table: str = "5", seeds: int = 2, **overrides: object) -> Session:
-    numbers = plan.table_numbers(table)
+    numbers = paper.table_numbers(table)
     return Session(base(**overrides), numbers, seeds, folder / "runs", folder / "results")
 
 
@@ -47,15 +48,15 @@ def session(folder: pathlib.Path, table: str = "5", seeds: int = 2, **overrides:
 
 
 def test_seed_0_of_every_row_comes_first_and_a_config_runs_once() -> None:
-    every = plan.ablations_of(plan.table_numbers("all"))
+    every = paper.ablations(paper.table_numbers("all"))
     assert set(every) == set(ABLATIONS)
     watch = plan.base("configs/watch.py", {}, load(ROOT_CONFIGS / "watch.py"))
-    runs = plan.runs(watch, every, 2)
+    runs = plan.trials(watch, every, 2)
     assert [run.seed for run in runs] == [0] * 12 + [1] * 12
     # Of 13 rows two are the same here: dilations 1, 10, 20, 30 are those of the config.
     assert {run.ablation for run in runs} == set(ABLATIONS) - {"dilations_1_10_20_30"}
     assert len({run.name for run in runs}) == len(runs)
-    tiny = plan.runs(base(), every, 1)
+    tiny = plan.trials(base(), every, 1)
     assert {run.ablation for run in tiny} == set(ABLATIONS)
 
 
@@ -63,7 +64,7 @@ def test_experiments_are_plain_and_the_command_line_has_the_last_word() -> None:
     watch = load(ROOT_CONFIGS / "watch.py", "paper")
     watch.train.steps = 7
     shared = plan.base("configs/watch.py:paper", {"train.steps": 7}, watch)
-    config = plan.config_of(shared, "no_graph", 3)
+    config = plan.trial(shared, "no_graph", 3).config
     assert shared.arguments == ("paper", "plain")
     assert (config.seed, config.train.steps) == (3, 7)
     assert config.model.branches == ("atrous", "global")
@@ -73,7 +74,7 @@ def test_experiments_are_plain_and_the_command_line_has_the_last_word() -> None:
 
 def test_command_gives_main_the_same_config() -> None:
     shared = base(train__steps=6, model__dilations=(1, 2))
-    for run in plan.runs(shared, list(ABLATIONS), 2)[::3]:
+    for run in plan.trials(shared, list(ABLATIONS), 2)[::3]:
         flags = plan.command(shared, run, "runs")
         file, _, argument = flags[2].removeprefix("--config=").partition(":")
         config = load(ROOT_CONFIGS.parent / file, argument)
@@ -110,8 +111,8 @@ def test_what_a_data_set_settles_may_differ_and_nothing_else() -> None:
 
 def test_unknown_table_is_answered_with_the_list() -> None:
     with pytest.raises(ValueError, match=r"--table=5,9: .* no table '9' .*3, 4, 5, 6, 7, 8, .*all"):
-        plan.table_numbers("5,9")
-    assert plan.table_numbers("8, 3") == [3, 8]
+        paper.table_numbers("5,9")
+    assert paper.table_numbers("8, 3") == [3, 8]
 
 
 def test_a_config_that_cannot_run_is_told_before_anything_runs(tmp_path) -> None:
@@ -124,16 +125,16 @@ def test_a_config_that_cannot_run_is_told_before_anything_runs(tmp_path) -> None
 
 def test_a_result_is_found_again_by_config_and_seed(tmp_path) -> None:
     shared = base()
-    one, other = plan.runs(shared, ["no_graph", "no_global"], 1)
-    Record(tmp_path).add(one, result(0.5))
-    again = Record(tmp_path)
+    one, other = plan.trials(shared, ["no_graph", "no_global"], 1)
+    ResultFiles(tmp_path).add(one, result(0.5))
+    again = ResultFiles(tmp_path)
     assert again.get(one) == result(0.5)
     assert again.get(other) is None
     assert again.get(one._replace(seed=1)) is None
     assert again.get(one._replace(ablation="another name")) == result(0.5)
-    elsewhere = plan.runs(base(data__dir="elsewhere", train__save_every=50), ["no_graph"], 1)[0]
+    elsewhere = plan.trials(base(data__dir="elsewhere", train__save_every=50), ["no_graph"], 1)[0]
     assert again.get(elsewhere) == result(0.5)
-    longer = plan.runs(base(train__steps=300), ["no_graph"], 1)[0]
+    longer = plan.trials(base(train__steps=300), ["no_graph"], 1)[0]
     assert again.get(longer) is None
     again.add(other, result(0.25))
     lines = list(csv.DictReader((tmp_path / "results.csv").open()))
@@ -144,8 +145,8 @@ def test_a_result_is_found_again_by_config_and_seed(tmp_path) -> None:
 
 def test_a_field_that_comes_later_leaves_results_valid(tmp_path) -> None:
     """As if the results were of a version that did not know of snapping, which is off in both."""
-    run = plan.runs(base(), ["no_graph"], 1)[0]
-    Record(tmp_path).add(run, result(0.5))
+    run = plan.trials(base(), ["no_graph"], 1)[0]
+    ResultFiles(tmp_path).add(run, result(0.5))
     path = tmp_path / "configs.json"
     for field, value in {"eval.snap": 0, "model.width": 256}.items():
         content = json.loads(path.read_text())
@@ -154,7 +155,7 @@ def test_a_field_that_comes_later_leaves_results_valid(tmp_path) -> None:
         path.write_text(json.dumps(content))
         assert flatten(default())[field] == value
         # tiny has another width than the default: nobody knows what that run had.
-        assert (Record(tmp_path).get(run) is None) == (field == "model.width")
+        assert (ResultFiles(tmp_path).get(run) is None) == (field == "model.width")
 
 
 @pytest.mark.parametrize(
@@ -167,13 +168,13 @@ def test_a_field_that_comes_later_leaves_results_valid(tmp_path) -> None:
     ],
 )
 def test_broken_results_are_refused_not_overwritten(tmp_path, file, change, message) -> None:
-    run = plan.runs(base(), ["no_graph"], 1)[0]
-    Record(tmp_path).add(run, result(0.25))
+    run = plan.trials(base(), ["no_graph"], 1)[0]
+    ResultFiles(tmp_path).add(run, result(0.25))
     path = tmp_path / file
     path.write_text(change(path.read_text()))
     before = path.read_text()
     with pytest.raises(ValueError, match=message):
-        Record(tmp_path)
+        ResultFiles(tmp_path)
     assert path.read_text() == before
 
 
@@ -347,7 +348,7 @@ def test_time_left_is_told_from_the_second_run_on(tmp_path) -> None:
     numbers = session(tmp_path, "7", 2)
     first, second, *_ = numbers.missing()
     assert numbers.announcement(first) == "run 1 of 4: segtad, seed 0"
-    Record(tmp_path / "results").add(first, result(0.5))
+    ResultFiles(tmp_path / "results").add(first, result(0.5))
     again = session(tmp_path, "7", 2)
     expected = "run 2 of 4: no_proposal_graph, seed 0; about 3 min 0 s left"
     assert again.announcement(second) == expected

@@ -10,7 +10,7 @@ from etils import epath
 
 from segtad_jax import train
 from segtad_jax.evaluation.report.curves import read_series
-from segtad_jax.predict.work import Parts
+from segtad_jax.predict.work import Output
 from segtad_jax.runtime import files
 from segtad_jax.runtime.metric_log import MetricLog
 from tests.object_store import bucket_in
@@ -87,11 +87,11 @@ def test_a_resumed_log_on_an_object_store_drops_what_was_not_saved(bucket) -> No
 
 
 def test_predictions_on_an_object_store(bucket) -> None:
-    parts = Parts(epath.Path("gs://bucket/found.json"), {"step": 3})
-    parts.write({"a": [], "b": "is empty"})
-    parts.write({"c": []})
-    assert set(parts.read()) == {"a", "b", "c"}
-    parts.finish(parts.read())
+    output = Output(epath.Path("gs://bucket/found.json"), {"step": 3})
+    output.add({"a": [], "b": "is empty"})
+    output.add({"c": []})
+    assert set(output.parts()) == {"a", "b", "c"}
+    output.finish(output.parts())
     assert {p.name for p in bucket.iterdir()} == {"found.json"}
     assert set(json.loads((bucket / "found.json").read_text())["results"]) == {"a", "c"}
 

@@ -1,4 +1,4 @@
-"""Command line: the paper's Tables 3 to 8 on any config, with seeds.
+"""The paper's Tables 3 to 8 on any config, with seeds: python -m segtad_jax.experiments ...
 
     python -m segtad_jax.experiments --table=all --config=configs/watch.py --seeds=3 --workdir=RUNS
 
@@ -11,14 +11,10 @@ Runs what is not done, one `python -m segtad_jax.main` after the other, and writ
     RESULTS/commands.txt   a line for each run that is missing, for a cluster
 
 RESULTS is the workdir unless `--results` names another folder. Exit status: 0 all is done, 1 wrong
-use or a run that failed, 75 told to stop (SIGTERM): the same command goes on.
+use or a run that failed, 75 stopped (SIGTERM): the same command resumes.
 """
 
-import signal
-import subprocess
 import sys
-from types import FrameType
-from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import config_flags
@@ -27,9 +23,6 @@ from segtad_jax.config import flag
 from segtad_jax.config.flag import CONFIG
 from segtad_jax.runtime import command
 
-if TYPE_CHECKING:
-    from segtad_jax.experiments.session import Session
-
 _TABLE = flags.DEFINE_string("table", "all", "3, 4, 5, 6, 7, 8, several with commas, or all.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many, from 0.", lower_bound=1)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs' folders.", required=True)
@@ -37,22 +30,23 @@ _RESULTS = flags.DEFINE_string("results", None, "Folder of the results; by defau
 _RUN = flags.DEFINE_bool("run", True, "Off: only write tables and commands.")
 
 
+def main() -> int:
+    """Runs what is missing and returns the exit status."""
+    return command.run(_act)
+
+
 def _act() -> int:
-    from segtad_jax.experiments import plan
+    from segtad_jax.experiments import paper, plan
     from segtad_jax.experiments.session import Session
 
     given = flags.FLAGS[CONFIG.name]
     path = config_flags.get_config_filename(given)
     base = plan.base(path, config_flags.get_override_values(given), CONFIG.value)
-    numbers = plan.table_numbers(_TABLE.value)
+    numbers = paper.table_numbers(_TABLE.value)
     results = _RESULTS.value or _WORKDIR.value
     session = Session(base, numbers, _SEEDS.value, _WORKDIR.value, results)
-    failed: list[str] = []
-    stopped = False
-    if _RUN.value:
-        failed, stopped = _run_all(session)
-    else:
-        session.write()
+    failed, stopped = session.run_missing() if _RUN.value else ([], False)
+    session.write()
     print(session.tables())
     print(session.summary())
     if failed:
@@ -61,45 +55,5 @@ def _act() -> int:
     return command.STOPPED if stopped else command.DONE
 
 
-def _run_all(session: "Session") -> tuple[list[str], bool]:
-    """Runs one after the other; returns which failed, and whether it was told to stop."""
-    child: subprocess.Popen | None = None
-    told = False
-
-    def tell(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        del frame
-        told = True
-        if child is not None:
-            child.send_signal(number)
-
-    before = signal.signal(signal.SIGTERM, tell)
-    failed: list[str] = []
-    try:
-        for run in session.missing():
-            if told:
-                break
-            print(session.announcement(run), flush=True)
-            with session.timing(run):
-                child = subprocess.Popen([sys.executable, *session.command(run)])
-                if told:  # between the question and the start
-                    child.terminate()
-                status = child.wait()
-                child = None
-            if session.collect(run):
-                continue
-            told = told or status == command.STOPPED
-            if not told:
-                failed.append(run.name)
-    except KeyboardInterrupt:  # the run had it, too
-        told = True
-        if child is not None:
-            child.wait()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        session.write()
-    return failed, told
-
-
 if __name__ == "__main__":
-    flag.run(lambda: command.run(_act))
+    flag.run(main)

@@ -1,4 +1,4 @@
-"""All tables in one figure: what each row's average mAP is, less SegTAD's."""
+"""Draws all tables in one figure: each row's average mAP less SegTAD's."""
 
 import functools
 from collections.abc import Iterable
@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from segtad_jax.config.ablations import TABLES
 from segtad_jax.evaluation.report import style
+from segtad_jax.experiments.paper import TABLES
 from segtad_jax.experiments.tables import Results, difference
 
 _LABELS = ("a seed", "mean, standard error", "the paper, on its data")
@@ -39,13 +39,15 @@ def _panel(panel: Axes, number: int, results: Results) -> None:
     reference = results(table.reference)
     paper = next(row for row in table.rows if row.ablation == table.reference).paper
     for place, row in enumerate(rows):
-        found = results(row.ablation)
+        seeds = results(row.ablation)
         names = _LABELS if place == 0 else (None, None, None)
-        if (ours := difference(found, reference)) is not None:
+        if (ours := difference(seeds, reference)) is not None:
             level = np.mean([100 * result.map["average"] for result in reference])
-            seeds = [100 * result.map["average"] - level for result in found]
+            values = [100 * result.map["average"] - level for result in seeds]
             faint = style.ACCENT + "59"
-            panel.plot(seeds, [place] * len(seeds), "o", color=faint, markersize=4, label=names[0])
+            panel.plot(
+                values, [place] * len(values), "o", color=faint, markersize=4, label=names[0]
+            )
             errorbar = functools.partial(panel.errorbar, fmt="D", markersize=5, capsize=3)
             errorbar(ours.mean, place, xerr=ours.error, color=style.ACCENT, label=names[1])
         draw = functools.partial(panel.plot, color=style.COLORS[1], markersize=6, label=names[2])

@@ -1,34 +1,31 @@
-"""One call of the command: what is missing, what comes in, what is written."""
+"""One call of the command: runs what is missing, takes in results, writes tables."""
 
-import contextlib
-import dataclasses
 import json
 import os
 import resource
+import shlex
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from types import FrameType
 
 from etils import epath
 
-from segtad_jax.checkpoint import run_folder as workdir_lib
-from segtad_jax.config.ablations import MEASURES
+from segtad_jax.checkpoint import run_folder
 from segtad_jax.evaluation.report import style
-from segtad_jax.experiments import plan
+from segtad_jax.experiments import paper, plan
 from segtad_jax.experiments.figure import ablation_figure
-from segtad_jax.experiments.record import RESULTS, Record, Result
+from segtad_jax.experiments.results import RESULTS, Result, ResultFiles
 from segtad_jax.experiments.tables import markdown
+from segtad_jax.runtime.command import STOPPED
 from segtad_jax.runtime.files import write_whole
 from segtad_jax.runtime.metric_log import duration
 
 
-@dataclasses.dataclass(frozen=True)
-class _Time:
-    seconds: float
-    cpu_seconds: float
-
-
 class Session:
-    """The runs of some tables, and their results in a folder."""
+    """The trials of some tables, and their results in a folder."""
 
     def __init__(
         self,
@@ -38,60 +35,85 @@ class Session:
         workdir: epath.PathLike,
         results: epath.PathLike,
     ) -> None:
-        """Reads what is done; takes in what runs of the workdir have finished since.
+        """Reads the results so far; adds those of runs of the workdir that have finished since.
 
         Raises:
             ValueError: a config cannot be run, or a file of results does not read.
         """
         self._base, self._numbers, self._seeds = base, numbers, seeds
         self._workdir, self._folder = epath.Path(workdir), epath.Path(results)
-        self._record = Record(results)
-        self._runs = plan.runs(base, plan.ablations_of(numbers), seeds)
-        self._times: dict[str, _Time] = {}
-        for run in self.missing():
-            self._take(run)
+        self._results = ResultFiles(results)
+        self._trials = plan.trials(base, paper.ablations(numbers), seeds)
+        for trial in self.missing():
+            self._collect(trial)
 
-    def missing(self) -> list[plan.Run]:
-        """What is still to be run, in order."""
-        return [run for run in self._runs if self._record.get(run) is None]
+    def missing(self) -> list[plan.Trial]:
+        """Trials without a result, in the order in which they run."""
+        return [trial for trial in self._trials if self._results.get(trial) is None]
 
-    def command(self, run: plan.Run) -> list[str]:
-        """Arguments of Python."""
-        return plan.command(self._base, run, self._workdir)
+    def run_missing(self) -> tuple[list[str], bool]:
+        """Runs one trial after the other; returns those that failed, and whether it was stopped.
 
-    def announcement(self, run: plan.Run) -> str:
+        SIGTERM is handed on to the trial that runs, and ends the loop.
+        """
+        child: subprocess.Popen | None = None
+        stopped = False
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            nonlocal stopped
+            del frame
+            stopped = True
+            if child is not None:
+                child.send_signal(number)
+
+        before = signal.signal(signal.SIGTERM, stop)
+        failed: list[str] = []
+        try:
+            for trial in self.missing():
+                if stopped:
+                    break
+                print(self.announcement(trial), flush=True)
+                # Of a run that resumes the rest would tell nothing about its time.
+                new = not (self._workdir / trial.name).exists()
+                start, cpu = time.monotonic(), _cpu_of_children()
+                command = plan.command(self._base, trial, self._workdir)
+                child = subprocess.Popen([sys.executable, *command])
+                if stopped:  # between the question and the start
+                    child.terminate()
+                status = child.wait()
+                child = None
+                seconds = (time.monotonic() - start, _cpu_of_children() - cpu) if new else None
+                done = self._collect(trial, seconds)
+                self.write()
+                stopped = stopped or (status == STOPPED and not done)
+                if not done and not stopped:
+                    failed.append(trial.name)
+        except KeyboardInterrupt:  # the trial's process has it, too
+            stopped = True
+            if child is not None:
+                child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        return failed, stopped
+
+    def announcement(self, trial: plan.Trial) -> str:
         """`run 3 of 27: no_graph, seed 0; about 40 min left`."""
-        missing = len(self.missing())
-        line = f"run {self._runs.index(run) + 1} of {len(self._runs)}: {run.ablation}, "
-        line += f"seed {run.seed}"
-        each = self._record.mean_seconds()
-        return line if each is None else f"{line}; about {duration(each * missing)} left"
+        number, total = self._trials.index(trial) + 1, len(self._trials)
+        line = f"run {number} of {total}: {trial.ablation}, seed {trial.seed}"
+        each = self._results.mean_seconds()
+        if each is None:
+            return line
+        return f"{line}; about {duration(each * len(self.missing()))} left"
 
-    @contextlib.contextmanager
-    def timing(self, run: plan.Run) -> Iterator[None]:
-        """Times a run that is not begun; of one that goes on the rest would say nothing."""
-        new = not (self._workdir / run.name).exists()
-        start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        yield
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-        if new:
-            self._times[run.name] = _Time(time.monotonic() - start, cpu)
-
-    def collect(self, run: plan.Run) -> bool:
-        """Takes the result of a finished run and writes everything; False if there is none."""
-        found = self._take(run)
-        self.write()
-        return found
-
-    def _take(self, run: plan.Run) -> bool:
-        folder = self._workdir / run.name
+    def _collect(self, trial: plan.Trial, seconds: tuple[float, float] | None = None) -> bool:
+        """Adds the result of a trial with the seconds and CPU seconds it took; False if none."""
+        folder = self._workdir / trial.name
         metrics = folder / "metrics.json"
-        if not metrics.exists() or not (folder / workdir_lib.FILE).exists():
+        if not metrics.exists() or not (folder / run_folder.FILE).exists():
             return False
         content = json.loads(metrics.read_text())
-        trained = workdir_lib.read(folder).config
-        same = plan.fits(run.config, trained)
+        trained = run_folder.read(folder).config
+        same = plan.fits(trial.config, trained)
         if not same or content["step"] != trained.train.steps:
             return False
         if "ceiling" not in content:
@@ -99,46 +121,42 @@ class Session:
                 f"{metrics} is of an older version, without the grid's ceiling. Delete it: the run "
                 "is then evaluated again."
             )
-        timed = self._times.get(run.name)
-        ceiling = {measure: content["ceiling"][measure] for measure in MEASURES}
-        result = Result(content["map"], ceiling, content["step"])
-        if timed:
-            result = result._replace(
-                seconds=timed.seconds, cpu_seconds=timed.cpu_seconds, cores=os.cpu_count()
-            )
-        self._record.add(run, result)
+        ceiling = {measure: content["ceiling"][measure] for measure in paper.MEASURES}
+        measured = (*seconds, os.cpu_count()) if seconds else ()
+        self._results.add(trial, Result(content["map"], ceiling, content["step"], *measured))
         return True
 
     def tables(self) -> str:
-        """Markdown."""
-        given = ",".join(self._base.arguments)
+        """The tables as Markdown."""
+        arguments = ",".join(self._base.arguments)
         changed = plan.without_circumstances(self._base.overrides)
         fields = "".join(f", {name} = {value}" for name, value in changed.items())
-        return markdown(
-            self._numbers, self._results, f"`{self._base.file}:{given}`{fields}: {self._progress()}"
-        )
+        subject = f"`{self._base.file}:{arguments}`{fields}: {self._progress()}"
+        return markdown(self._numbers, self._results_of, subject)
 
     def summary(self) -> str:
-        """Where everything is."""
-        missing = len(self.missing())
-        done = f"{self._folder}: {self._progress()}"
-        return done if not missing else f"{done} The same command goes on with them."
+        """Where the results are, and what is missing."""
+        line = f"{self._folder}: {self._progress()}"
+        return f"{line} The same command goes on with them." if self.missing() else line
 
     def write(self) -> None:
-        """Everything but the record, which is written as results come in."""
+        """Writes tables, figure and commands."""
         self._folder.mkdir(parents=True, exist_ok=True)
         write_whole(self._folder / "tables.md", self.tables())
-        commands = plan.shell_lines(self._base, self.missing(), self._workdir)
-        write_whole(self._folder / "commands.txt", commands)
-        style.save(ablation_figure(self._numbers, self._results), self._folder / "ablations.svg")
+        commands = (plan.command(self._base, t, self._workdir) for t in self.missing())
+        lines = "".join(shlex.join(["python", *command]) + "\n" for command in commands)
+        write_whole(self._folder / "commands.txt", lines)
+        style.save(ablation_figure(self._numbers, self._results_of), self._folder / "ablations.svg")
 
     def _progress(self) -> str:
-        done, total = len(self._runs) - len(self.missing()), len(self._runs)
-        return f"{done} of {total} runs are done ({RESULTS})."
+        total = len(self._trials)
+        return f"{total - len(self.missing())} of {total} runs are done ({RESULTS})."
 
-    def _results(self, ablation: str) -> list[Result]:
-        runs = (
-            plan.Run(ablation, seed, plan.config_of(self._base, ablation, seed))
-            for seed in range(self._seeds)
-        )
-        return [result for run in runs if (result := self._record.get(run)) is not None]
+    def _results_of(self, ablation: str) -> list[Result]:
+        trials = (plan.trial(self._base, ablation, seed) for seed in range(self._seeds))
+        return [result for trial in trials if (result := self._results.get(trial)) is not None]
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

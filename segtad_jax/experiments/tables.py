@@ -1,4 +1,4 @@
-"""Results in the form of the paper's tables, its own numbers beside them."""
+"""Results in the form of the paper's tables, with the paper's numbers beside them."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from segtad_jax.config.ablations import DATA, MEASURES, TABLES, Row
-from segtad_jax.experiments.record import Result
+from segtad_jax.experiments.paper import DATA, MEASURES, TABLES, PaperRow
+from segtad_jax.experiments.results import Result
 
 LEVEL = 0.05  # of the test below which a difference counts as one
-Results = Callable[[str], Sequence[Result]]  # of an ablation, all seeds that are done
+Results = Callable[[str], Sequence[Result]]  # ablation -> results of all seeds that are done
 
 
 class Difference(NamedTuple):
-    """Of a row's average mAP from SegTAD's, in points."""
+    """Average mAP of a row less that of SegTAD, in points."""
 
     mean: float
     error: float | None  # standard error; None: too few seeds
@@ -23,7 +23,7 @@ class Difference(NamedTuple):
 
 
 def difference(row: Sequence[Result], reference: Sequence[Result]) -> Difference | None:
-    """None where one of them has no result."""
+    """Compares the seeds of two rows; None where one of them has no result."""
     ours, theirs = (
         np.array([100 * r.map["average"] for r in results]) for results in (row, reference)
     )
@@ -38,21 +38,20 @@ def difference(row: Sequence[Result], reference: Sequence[Result]) -> Difference
     return Difference(mean, error, float(stats.ttest_ind(ours, theirs, equal_var=False).pvalue))
 
 
-def markdown(numbers: Iterable[int], results: Results, what: str) -> str:
+def markdown(numbers: Iterable[int], results: Results, subject: str) -> str:
     """The tables, each with what its differences say.
 
     Args:
         numbers: of the tables.
         results: of an ablation, every seed that is done; perhaps none.
-        what: was run, in a sentence or two.
+        subject: a sentence that says what was run.
     """
     reading = (
         "Mean and standard deviation over seeds of mAP (%) at three tIoUs and over 0.5:0.05:0.95. "
         f"The paper's numbers are of other data ({DATA}, one run, top-1 classes): compare "
         "differences, not levels."
     )
-    parts = [what, reading, *(_table(number, results) for number in numbers)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([subject, reading, *(_table(number, results) for number in numbers)]) + "\n"
 
 
 def _table(number: int, results: Results) -> str:
@@ -60,28 +59,28 @@ def _table(number: int, results: Results) -> str:
     short = ["0.5", "0.75", "0.95", "Avg."]
     heading = [*table.heading, *short, "seeds", *(f"paper {name}" for name in short)]
     rows = [heading, ["---"] * len(heading)]
-    rows += [_row(row, results(row.ablation)) for row in table.rows]
+    rows += [_cells(row, results(row.ablation)) for row in table.rows]
     reference = results(table.reference)
     paper = next(row for row in table.rows if row.ablation == table.reference).paper
-    said = [
-        f"- {_named(row)}: {_said(difference(results(row.ablation), reference))} "
+    differences = [
+        f"- `{row.ablation}` ({' '.join(row.cells)}): "
+        f"{_sentence(difference(results(row.ablation), reference))} "
         f"In the paper {row.paper[3] - paper[3]:+.2f}."
         for row in table.rows
         if row.ablation != table.reference
     ]
-    all_results = [result for row in table.rows for result in results(row.ablation)]
-    reading = f"Average mAP, less SegTAD's (the row of `ablation={table.reference}`):"
+    ceiling = _ceiling([result for row in table.rows for result in results(row.ablation)])
     return "\n\n".join(
         [
             f"## Table {number}. {table.title}",
             "\n".join(f"| {' | '.join(cells)} |" for cells in rows),
-            _ceiling(all_results) + reading,
-            "\n".join(said),
+            f"{ceiling}Average mAP, less SegTAD's (the row of `ablation={table.reference}`):",
+            "\n".join(differences),
         ]
     )
 
 
-def _row(row: Row, results: Sequence[Result]) -> list[str]:
+def _cells(row: PaperRow, results: Sequence[Result]) -> list[str]:
     ours = [_spread([100 * r.map[measure] for r in results]) for measure in MEASURES]
     return [*row.cells, *ours, str(len(results)), *(f"{value:.2f}" for value in row.paper)]
 
@@ -89,9 +88,8 @@ def _row(row: Row, results: Sequence[Result]) -> list[str]:
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{spread}"
 
 
 def _ceiling(results: Sequence[Result]) -> str:
@@ -104,22 +102,17 @@ def _ceiling(results: Sequence[Result]) -> str:
     return f"The grid of proposals itself allows {', '.join(values)} with perfect scores. "
 
 
-def _named(row: Row) -> str:
-    return f"`{row.ablation}` ({' '.join(row.cells)})"
-
-
-def _said(found: Difference | None) -> str:
-    if found is None:
+def _sentence(difference: Difference | None) -> str:
+    if difference is None:
         return "not run yet."
-    if found.error is None or found.p is None:
-        return f"{found.mean:+.1f} points; of one seed, so that nothing is known of the noise."
-    chance = "p < 0.01" if found.p < 0.005 else f"p = {found.p:.2f}"
-    told = (
-        f"{'worse' if found.mean < 0 else 'better'} than SegTAD beyond the noise of seeds"
-        if found.p < LEVEL
+    mean, error, p = difference
+    if error is None or p is None:
+        return f"{mean:+.1f} points; of one seed, so that nothing is known of the noise."
+    side = "worse" if mean < 0 else "better"
+    verdict = (
+        f"{side} than SegTAD beyond the noise of seeds"
+        if p < LEVEL
         else "not to be told from SegTAD by these seeds"
     )
-    return (
-        f"{found.mean:+.1f} points, standard error {found.error:.1f}: {told} "
-        f"(Welch's t-test, {chance})."
-    )
+    chance = "p < 0.01" if p < 0.005 else f"p = {p:.2f}"
+    return f"{mean:+.1f} points, standard error {error:.1f}: {verdict} (Welch's t-test, {chance})."

@@ -35,7 +35,7 @@ class Trained:
         step: int,
         preparation: Preparation,
     ) -> None:
-        """Compiles nothing yet.
+        """Builds the detector, which compiles at the first detection.
 
         Args:
             config: of the run.
@@ -57,7 +57,7 @@ class Trained:
         rate: SupportsFloat | None = None,
         duration: SupportsFloat | None = None,
     ) -> list[Detection]:
-        """Actions in one recording, best first.
+        """Detects the actions in one recording; returns them, best first.
 
         Args:
             features: frames by channels, as prepare read them: raw samples where the model was
@@ -83,7 +83,7 @@ class Trained:
         rate: float | None,
         duration: float | None,
     ) -> tuple[Recording, Float[np.ndarray, "F C"]]:
-        """A recording and its features, made as those of training were; see `detect`."""
+        """Makes a recording and its features as those of training were made; see `detect`."""
         self.require_rate(rate)
         preparation = self.preparation
         if len(arrays) != len(preparation.widths):
@@ -102,7 +102,7 @@ class Trained:
         duration = covered if duration is None else duration
         if preparation.frame_rate is not None:  # signals may end within a frame
             covered = len(features) / preparation.frame_rate
-        found = Recording(
+        recording = Recording(
             video=video,
             num_frames=len(stored),
             rate=len(stored) / covered,
@@ -113,7 +113,7 @@ class Trained:
             offset=0,
             size=0,
         )
-        return found, stored
+        return recording, stored
 
     def require_rate(self, rate: float | None) -> None:
         """Raises ValueError if the model was trained on features of another rate."""
@@ -126,29 +126,27 @@ class Trained:
 
     def require_same(self, dataset: Dataset) -> None:
         """Raises ValueError if a prepared data set has other features than the model's."""
-        theirs = read_preparation(dataset.directory)
         if dataset.num_channels != self.num_channels:
             raise ValueError(
                 f"{dataset.directory} has {dataset.num_channels} channels, the model takes "
                 f"{self.num_channels}"
             )
-        if theirs is None:
+        if (preparation := read_preparation(dataset.directory)) is None:
             return
-        a, b = theirs.to_json(), self.preparation.to_json()
+        there, here = preparation.to_json(), self.preparation.to_json()
         for field in ("signals", "widths", "rate", "num_frames", "resize"):
-            if a[field] != b[field]:
+            if there[field] != here[field]:
+                values = f", {there[field]} there, {here[field]} here"
                 raise ValueError(
                     f"{dataset.directory} was not prepared as the model's features were: {field} "
-                    "differs"
-                    + ("" if field == "signals" else f", {a[field]} there, {b[field]} here")
-                    + ". Prepare it together with the training data, or give predict the feature "
-                    "files themselves."
+                    f"differs{'' if field == 'signals' else values}. Prepare it together with the "
+                    "training data, or give predict the feature files themselves."
                 )
 
     def detect_all(
         self, recordings: Sequence[tuple[Recording, Float[np.ndarray, "_ _"]]]
     ) -> dict[str, list[Detection]]:
-        """Actions in several recordings of `recording`, by video."""
+        """Detects in several recordings that `recording` made; returns the actions by video."""
         arrays = {recording.video: features for recording, features in recordings}
         dataset = Dataset(
             directory=epath.Path("."),
@@ -164,18 +162,18 @@ class Trained:
     def detect_in(
         self, dataset: Dataset, recordings: Sequence[Recording]
     ) -> dict[str, list[Detection]]:
-        """Actions in recordings of an opened data set, by video."""
+        """Detects in recordings of an opened data set; returns the actions by video."""
         detections, _ = self._detector.detect(self._on_devices, dataset, recordings)
         return detections
 
     @functools.cached_property
     def _on_devices(self) -> Mapping[str, Any]:
-        """The variables, put there once for all calls."""
+        """The variables, copied there once for all calls."""
         return parallel.replicate(self.variables)
 
 
 def load(checkpoint: str, **settings: Any) -> Trained:
-    """The model of a run.
+    """Returns the model of a run.
 
     Args:
         checkpoint: RUN or RUN/STEP.
@@ -193,12 +191,7 @@ def load(checkpoint: str, **settings: Any) -> Trained:
     model = SegTAD(config, len(classes))
     like = jax.eval_shape(lambda: create_variables(config, model, channels))
     variables = restore_variables(run, step, like)
-    return Trained(config, classes, channels, variables, step, _preparation(config, channels, run))
-
-
-def _preparation(config: ConfigDict, channels: int, run: epath.Path) -> Preparation:
-    """As stored with the run; nothing is done to the features where it has none."""
-    window = config.data.num_frames
-    return read_preparation(run) or Preparation(
-        "", (channels,), None, None, "linear", window, "float32"
+    preparation = read_preparation(run) or Preparation(  # by default features stay as they are
+        "", (channels,), None, None, "linear", config.data.num_frames, "float32"
     )
+    return Trained(config, classes, channels, variables, step, preparation)

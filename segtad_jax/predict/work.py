@@ -1,9 +1,9 @@
-"""Detects in all videos of a command, resumed and shared among processes."""
+"""Detects in all videos that a command names; resumes, and shares them with other processes."""
 
 import argparse
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -19,16 +19,18 @@ from segtad_jax.data.features import (
     open_source,
 )
 from segtad_jax.evaluation.annotations import match_id, read_durations
-from segtad_jax.postprocess import Detection
+from segtad_jax.postprocess import official_results
 from segtad_jax.predict.trained import Trained, load
 from segtad_jax.runtime import files, startup
+from segtad_jax.runtime.command import DONE
 
-DONE, FAILED, UNFINISHED = 0, 3, 4  # exit statuses
+FAILED, UNFINISHED = 3, 4  # exit statuses
 CHUNK = 16  # videos whose results are written together
 SHOWN = 10  # failures
+IDENTITY = ("checkpoint", "features", "subset", "rate", "durations", "layout", "class_scores")
 
-Result = list[dict[str, Any]] | str  # the official form of a video's detections, or why it failed
-Results = dict[str, Result]
+# By video: its detections in the official form, or why there are none.
+Results = dict[str, list[dict[str, Any]] | str]
 
 
 def run(flags: argparse.Namespace) -> int:
@@ -38,64 +40,67 @@ def run(flags: argparse.Namespace) -> int:
     settings = {"class_scores": flags.class_scores} if flags.class_scores else {}
     model = load(flags.checkpoint, **settings)
     model.require_rate(flags.rate)
-    work: FeatureFiles | PreparedSplit
+    videos: FeatureFiles | PreparedSplit
     if find_all(flags.features[0]):
-        work = PreparedSplit(model, flags.features[0], flags.subset)
+        videos = PreparedSplit(model, flags.features[0], flags.subset)
     else:
         durations = read_durations(flags.durations) if flags.durations else {}
-        work = FeatureFiles(model, flags.features, flags.layout, flags.rate, durations)
-    names = ("checkpoint", "features", "subset", "rate", "durations", "layout", "class_scores")
-    command = {name: getattr(flags, name) for name in names} | {"step": model.step}
-    parts, console = Parts(epath.Path(flags.output), command), Console()
-    if (results := parts.finished()) is None:
-        share = work.videos[flags.process_id :: flags.num_processes]
-        _work_through(work, share, parts, console)
-        results = parts.finished() or parts.read()
-        if others := [video for video in work.videos if video not in results]:
+        videos = FeatureFiles(model, flags.features, flags.layout, flags.rate, durations)
+    identity = {name: getattr(flags, name) for name in IDENTITY} | {"step": model.step}
+    output, console = Output(epath.Path(flags.output), identity), Console()
+    if (results := output.finished()) is None:
+        share = videos.ids[flags.process_id :: flags.num_processes]
+        _detect(videos, share, output, console)
+        results = output.finished() or output.parts()
+        if others := [video for video in videos.ids if video not in results]:
             console.print(f"{len(others):,} videos are left to the other processes.")
             return UNFINISHED
-        parts.finish(results)
-    failures = {video: why for video, why in results.items() if isinstance(why, str)}
+        output.finish(results)
+    failures = _failures(results)
     console.print(f"{len(results) - len(failures):,} videos: {flags.output}", highlight=False)
-    for video, why in list(failures.items())[:SHOWN]:
-        console.print(f"failed: {video}: {why}", markup=False, highlight=False, soft_wrap=True)
+    for video, reason in list(failures.items())[:SHOWN]:
+        console.print(f"failed: {video}: {reason}", markup=False, highlight=False, soft_wrap=True)
     if len(failures) > SHOWN:
         console.print(f"... {len(failures) - SHOWN:,} more failed; all are in external_data.")
     return FAILED if failures else DONE
 
 
-def _work_through(
-    work: "FeatureFiles | PreparedSplit", share: Sequence[str], parts: "Parts", console: Console
+def _detect(
+    videos: "FeatureFiles | PreparedSplit", share: Sequence[str], output: "Output", console: Console
 ) -> None:
-    done = parts.read()
-    left = [video for video in share if video not in done]
+    done = output.parts()
+    missing = [video for video in share if video not in done]
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("videos", total=len(share), completed=len(share) - len(left))
-        for first in range(0, len(left), CHUNK):
-            chunk = left[first : first + CHUNK]
-            parts.write(work.detect(chunk))
+        task = progress.add_task("videos", total=len(share), completed=len(share) - len(missing))
+        for first in range(0, len(missing), CHUNK):
+            chunk = missing[first : first + CHUNK]
+            output.add(videos.detect(chunk))
             progress.advance(task, len(chunk))
+
+
+def _failures(results: Results) -> dict[str, str]:
+    return {video: reason for video, reason in results.items() if isinstance(reason, str)}
 
 
 class PreparedSplit:
     """A split of a data set that `prepare` wrote, with or without annotations."""
 
     def __init__(self, model: Trained, directory: str, subset: str) -> None:
-        """Of the one in DATA, DATA/NAME or DATA/NAME/VERSION.
+        """Opens DATA, DATA/NAME or DATA/NAME/VERSION.
 
-        Raises ValueError if there are several, or if it is not what the model takes.
+        Raises:
+            ValueError: there are several, or it is not what the model takes.
         """
         self._model, self._dataset = model, open_dataset(find(directory, "--features"))
         model.require_same(self._dataset)
-        recordings = self._dataset.recordings(subset)
-        self._recordings = {recording.video: recording for recording in recordings}
-        self.videos = list(self._recordings)
+        self._recordings = {r.video: r for r in self._dataset.recordings(subset)}
+        self.ids = list(self._recordings)
 
-    def detect(self, videos: Sequence[str]) -> Results:
-        """Of these recordings."""
-        recordings = [self._recordings[video] for video in videos]
-        return _official(self._model.detect_in(self._dataset, recordings))
+    def detect(self, ids: Sequence[str]) -> Results:
+        """Detects in these recordings."""
+        recordings = [self._recordings[video] for video in ids]
+        return official_results(self._model.detect_in(self._dataset, recordings))
 
 
 class FeatureFiles:
@@ -109,7 +114,11 @@ class FeatureFiles:
         rate: float | None,
         durations: Mapping[str, float],
     ) -> None:
-        """Finds the videos of all sources; raises ValueError if these are not the model's."""
+        """Finds the videos of all sources.
+
+        Raises:
+            ValueError: the sources are not those that the model takes.
+        """
         self._model, self._rate, self._durations = model, rate, durations
         self._sources = [open_source(path) for path in paths]
         widths = model.preparation.widths
@@ -119,16 +128,16 @@ class FeatureFiles:
             )
         keys = sorted({key for source in self._sources for key in source.places})
         self._keys = {next(s.names[k] for s in self._sources if k in s.names): k for k in keys}
-        self.videos = list(self._keys)
+        self.ids = list(self._keys)
         self._layouts = [
             infer_layout(self._shapes(number), layout, width) for number, width in enumerate(widths)
         ]
 
-    def detect(self, videos: Sequence[str]) -> Results:
-        """Of these videos; those that cannot be read fail alone."""
+    def detect(self, ids: Sequence[str]) -> Results:
+        """Detects in these videos; one that cannot be read fails alone."""
         failures: Results = {}
         recordings = []
-        for video in videos:
+        for video in ids:
             key = self._keys[video]
             try:
                 arrays = [
@@ -141,7 +150,7 @@ class FeatureFiles:
                 failures[video] = "has no features in one of the sources"
             except ValueError as error:
                 failures[video] = str(error)
-        return failures | _official(self._model.detect_all(recordings))
+        return failures | official_results(self._model.detect_all(recordings))
 
     def _shapes(self, number: int) -> list[tuple[int, ...]]:
         source, shapes = self._sources[number], []
@@ -155,59 +164,54 @@ class FeatureFiles:
         return shapes
 
 
-def _official(found: Mapping[str, Sequence[Detection]]) -> Results:
-    return {
-        video: [{"score": d.score, "segment": [d.start, d.end], "label": d.label} for d in detected]
-        for video, detected in found.items()
-    }
-
-
-class Parts:
-    """Results on their way into one file: what is there is done, whoever did it.
+class Output:
+    """The result file, and the parts beside it from which it is made: a video in one is done.
 
     Each part is a file of its own, written whole: object stores cannot append, and a process that
     is killed leaves no half of one.
     """
 
-    def __init__(self, output: epath.Path, command: Mapping[str, Any]) -> None:
-        """`command` says what the results are of; those of another are refused."""
-        self._output, self._command = output, dict(command)
-        self._folder = output.with_name(output.name + ".parts")
+    def __init__(self, path: epath.Path, identity: Mapping[str, Any]) -> None:
+        """`identity` tells whose results these are; those of another command are refused."""
+        self._path, self._identity = path, dict(identity)
+        self._folder = path.with_name(path.name + ".parts")
 
     def finished(self) -> Results | None:
         """The results, if the file is there.
 
         Raises:
-          ValueError: it holds the results of another command, or of none.
+            ValueError: it holds the results of another command, or of none.
         """
-        if not self._output.exists():
+        if not self._path.exists():
             return None
         try:
-            content = json.loads(self._output.read_text())
-            same = content["external_data"]["command"] == self._command
+            content = json.loads(self._path.read_text())
+            same = content["external_data"]["command"] == self._identity
         except (json.JSONDecodeError, KeyError, TypeError):
             same = False
         if not same:
             raise ValueError(
-                f"{self._output} is there already, and not of this command; remove it, or give "
+                f"{self._path} is there already, and not of this command; remove it, or give "
                 "another --output"
             )
         self._folder.rmtree(missing_ok=True)
         return content["external_data"]["failures"] | content["results"]
 
-    def read(self) -> Results:
-        """All that is done.
+    def parts(self) -> Results:
+        """All results that are done, by whichever process.
 
         Raises:
-          ValueError: parts of another command.
+            ValueError: they are of another command.
         """
         results: Results = {}
-        for path in self._paths():
+        for path in sorted(self._folder.iterdir()) if self._folder.exists() else ():
+            if path.suffix != ".json":  # on its way
+                continue
             try:
                 part = json.loads(path.read_text())
             except FileNotFoundError:  # another process has just put all of them together
                 return self.finished() or {}
-            if part["command"] != self._command:
+            if part["command"] != self._identity:
                 raise ValueError(
                     f"{self._folder} holds parts of another command; remove it, or give another "
                     "--output"
@@ -215,27 +219,24 @@ class Parts:
             results |= part["results"]
         return results
 
-    def write(self, results: Results) -> None:
-        """Adds results."""
+    def add(self, results: Results) -> None:
+        """Writes a part."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = {"command": self._command, "results": results}
-        _write_whole(self._folder / f"{uuid.uuid4().hex}.json", part)
+        part = {"command": self._identity, "results": results}
+        _write(self._folder / f"{uuid.uuid4().hex}.json", part)
 
     def finish(self, results: Results) -> None:
         """Writes the one file, in the official form, and removes the parts."""
-        failures = {video: why for video, why in results.items() if isinstance(why, str)}
-        found = {video: results[video] for video in sorted(results) if video not in failures}
-        external = {"command": self._command, "failures": failures}
-        self._output.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(
-            self._output, {"version": "VERSION 1.3", "results": found, "external_data": external}
-        )
+        failures = _failures(results)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "version": "VERSION 1.3",
+            "results": {video: results[video] for video in sorted(results.keys() - failures)},
+            "external_data": {"command": self._identity, "failures": failures},
+        }
+        _write(self._path, content)
         self._folder.rmtree(missing_ok=True)
 
-    def _paths(self) -> Iterator[epath.Path]:
-        if self._folder.exists():
-            yield from (p for p in sorted(self._folder.iterdir()) if p.suffix == ".json")
 
-
-def _write_whole(path: epath.Path, content: object) -> None:
+def _write(path: epath.Path, content: object) -> None:
     files.write_whole(path, json.dumps(content, allow_nan=False) + "\n")

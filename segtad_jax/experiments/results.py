@@ -1,4 +1,4 @@
-"""What is done: results.csv, a line for each run, and configs.json, what was run.
+"""Keeps results: results.csv, a line for each run, and configs.json, the configs that were run.
 
 Both are all that the next start needs: folders of runs may be gone. A line is found by the fields
 of its config, so that a field that this package gets later, off by default, leaves it valid.
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from segtad_jax.config.ablations import MEASURES
 from segtad_jax.config.defaults import default, flatten
 from segtad_jax.experiments import plan
+from segtad_jax.experiments.paper import MEASURES
 from segtad_jax.runtime.files import write_whole
 
 RESULTS, CONFIGS = "results.csv", "configs.json"
@@ -28,7 +28,7 @@ _COLUMNS = (
 
 
 class Result(NamedTuple):
-    """Of one run; fractions."""
+    """Scores of one trial, in fractions, and what it took."""
 
     map: dict[str, float]  # TIOUS and 'average'
     ceiling: dict[str, float]  # MEASURES, the best that the grid of proposals allows
@@ -38,11 +38,11 @@ class Result(NamedTuple):
     cores: int | None = None  # of the machine
 
 
-class Record:
-    """Results by config and seed, kept in a folder."""
+class ResultFiles:
+    """Results by config and seed, in two files of a folder."""
 
     def __init__(self, folder: epath.PathLike) -> None:
-        """Reads what is there.
+        """Reads the results so far.
 
         Raises:
             ValueError: a file is not what this module wrote.
@@ -50,30 +50,35 @@ class Record:
         self._folder = epath.Path(folder)
         self._configs: dict[str, dict[str, Any]] = self._read_configs()
         self._lines: list[dict[str, str]] = self._read_lines()
-        # Keys as of now: a field that was unknown then has its default, one that is gone is kept.
-        now = {
+        # A field that was unknown then has its default; one that is gone keeps its value.
+        keys = {
             name: plan.key(plan.without_circumstances(flatten(default()) | fields))
             for name, fields in self._configs.items()
         }
-        self._by_run = {
-            (now[line["config"]], int(line["seed"])): _result(line) for line in self._lines
+        self._by_trial = {
+            (keys[line["config"]], int(line["seed"])): _result(line) for line in self._lines
         }
 
-    def get(self, run: plan.Run) -> Result | None:
-        """The result of a run with such a config and seed."""
-        return self._by_run.get((plan.key(plan.method(run.config)), run.seed))
+    def get(self, trial: plan.Trial) -> Result | None:
+        """Returns the result of a trial with this config and seed; None if there is none."""
+        return self._by_trial.get((plan.key(plan.method(trial.config)), trial.seed))
 
-    def add(self, run: plan.Run, result: Result) -> None:
-        """Writes a result; files are whole at any time."""
-        fields = plan.method(run.config)
+    def add(self, trial: plan.Trial, result: Result) -> None:
+        """Writes a result; the files are whole at any time."""
+        fields = plan.method(trial.config)
         name = plan.key(fields)
-        line = {"ablation": run.ablation, "seed": run.seed, "config": name, "steps": result.steps}
+        line = {
+            "ablation": trial.ablation,
+            "seed": trial.seed,
+            "config": name,
+            "steps": result.steps,
+        }
         line |= {field: getattr(result, field) for field in ("seconds", "cpu_seconds", "cores")}
         line |= {measure: f"{value:.5f}" for measure, value in result.map.items()}
         line |= {f"ceiling_{m}": f"{value:.5f}" for m, value in result.ceiling.items()}
         self._lines.append({column: _text(line[column]) for column in _COLUMNS})
         self._configs[name] = fields
-        self._by_run[name, run.seed] = result
+        self._by_trial[name, trial.seed] = result
         self._folder.mkdir(parents=True, exist_ok=True)
         content = json.dumps(self._configs, indent=1, sort_keys=True)
         write_whole(self._folder / CONFIGS, content + "\n")  # first: lines refer to it
@@ -84,8 +89,8 @@ class Record:
         write_whole(self._folder / RESULTS, text.getvalue())
 
     def mean_seconds(self) -> float | None:
-        """Of all runs that were timed."""
-        timed = [result.seconds for result in self._by_run.values() if result.seconds]
+        """Mean time of the trials that were timed; None if there are none."""
+        timed = [result.seconds for result in self._by_trial.values() if result.seconds]
         return sum(timed) / len(timed) if timed else None
 
     def _read_configs(self) -> dict[str, dict[str, Any]]:
