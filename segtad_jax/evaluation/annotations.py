@@ -17,7 +17,7 @@ from typing import Any
 
 from segtad_jax.evaluation.json_files import InputError, as_path, load_json, read_text
 
-Report = Callable[[str, str, object, str], None]  # kind of defect, video, value, where
+ReportDefect = Callable[[str, str, object, str], None]  # kind, video, value, where
 
 AMBIGUOUS = "Ambiguous"  # THUMOS14's class of segments that are no actions
 SUBSETS = {
@@ -116,7 +116,7 @@ def has_subsets(videos: Mapping[str, Entry]) -> bool:
 
 
 def read_entries(
-    path: str | PathLike[str], report: Report, *, durations: bool = False
+    path: str | PathLike[str], report: ReportDefect, *, durations: bool = False
 ) -> Iterator[Entry]:
     """Yields the entries of a file or folder, in its order.
 
@@ -189,7 +189,7 @@ def read_ids(path: str | PathLike[str]) -> list[str]:
     return ids
 
 
-def _read_json(path: Any, report: Report, durations: bool) -> Iterator[Entry]:
+def _read_json(path: Any, report: ReportDefect, durations: bool) -> Iterator[Entry]:
     content = load_json(
         path,
         repeated=lambda key: report(
@@ -226,7 +226,7 @@ def _is_bmn(fields: object) -> bool:
     return isinstance(fields, dict) and "duration_second" in fields
 
 
-def _json_entry(name: str, fields: dict[str, Any], where: str, report: Report) -> Entry:
+def _json_entry(name: str, fields: dict[str, Any], where: str, report: ReportDefect) -> Entry:
     entry = Entry(name, where)
     subset = fields.get("subset")
     entry.name_subset(None if subset is None else str(subset))
@@ -249,18 +249,18 @@ def _json_entry(name: str, fields: dict[str, Any], where: str, report: Report) -
     return entry
 
 
-def _read_csv(path: Any, report: Report) -> Iterator[Entry]:
+def _read_csv(path: Any, report: ReportDefect) -> Iterator[Entry]:
     lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
     try:
-        lines.fieldnames = [_column(name) for name in lines.fieldnames or ()]
-        columns = set(lines.fieldnames)
+        names = [_column(name) for name in lines.fieldnames or ()]
+        if "label" not in names:  # THUMOS14 writes `type`
+            names = ["label" if name == "type" else name for name in names]
+        lines.fieldnames, columns = names, set(names)
         rows = [(lines.line_num, row) for row in lines]
     except csv.Error as error:
         raise InputError(f"{path}, line {lines.line_num}: not csv: {error}") from error
-    label = "label" if "label" in columns else "type"  # THUMOS14's
-    with_actions = {"video", "start", "end", label} <= columns
-    if not with_actions and not (
-        "video" in columns and columns & {"duration", "seconds", "subset"}
+    if "video" not in columns or not (
+        columns >= {"start", "end", "label"} or columns & {"duration", "seconds", "subset"}
     ):
         raise InputError(
             f"{path}: the first line must name the columns video,start,end,label (or type for "
@@ -268,26 +268,15 @@ def _read_csv(path: Any, report: Report) -> Iterator[Entry]:
             f"seconds or subset alone. It has: {', '.join(sorted(columns)) or 'nothing'}"
         )
     for number, row in rows:
-        where = f"{path}, line {number}"
-        entry = Entry((row["video"] or "").strip(), where)
-        entry.name_subset((row.get("subset") or "").strip() or None)
-        seconds = (row.get("duration") or row.get("seconds") or "").strip() or None
-        entry.duration = _duration(seconds, entry.video, where, report)
-        entry.covered = _covered(entry.duration, row.get("numFrame"), row.get("featureFrame"))
-        if with_actions:
-            start, end, name = row["start"], row["end"], row[label]
-            # A line that names a video and nothing else stands for one without actions.
-            if any((cell or "").strip() for cell in (start, end, name)):
-                _add(entry, [start, end], name, where, report)
-        yield entry
+        yield _row_entry(row, f"{path}, line {number}", report)
 
 
 def _column(name: str) -> str:
-    """Returns the name used here; other files of THUMOS14 write `video-name`."""
+    """Returns the name used here; some files of THUMOS14 write `video-name`."""
     return name.strip().removesuffix("-name").removeprefix("video-") or name
 
 
-def _read_txt_folder(path: Any, report: Report) -> Iterator[Entry]:
+def _read_txt_folder(path: Any, report: ReportDefect) -> Iterator[Entry]:
     files = sorted(path.glob("*_*.txt"))
     if not files:
         raise InputError(
@@ -295,17 +284,30 @@ def _read_txt_folder(path: Any, report: Report) -> Iterator[Entry]:
             "as the folder NAME/VERSION of a prepared data set"
         )
     for file in files:
-        label, _, ending = file.stem.rpartition("_")
+        label, _, subset = file.stem.rpartition("_")
+        subset = "validation" if subset == "val" else subset
         for number, line in enumerate(read_text(file).splitlines(), start=1):
             where, parts = f"{file}, line {number}", line.split()
-            if len(parts) not in (0, 3):
-                report("bad_action", parts[0], line, where)
+            if len(parts) == 3:
+                row = dict(zip(("video", "start", "end"), parts, strict=True))
+                yield _row_entry(row | {"label": label, "subset": subset}, where, report)
             elif parts:
-                name, start, end = parts
-                entry = Entry(name, where)
-                entry.name_subset({"val": "validation"}.get(ending, ending))
-                _add(entry, [start, end], label, where, report)
-                yield entry
+                report("bad_action", parts[0], line, where)
+
+
+def _row_entry(row: Mapping[str, Any], where: str, report: ReportDefect) -> Entry:
+    """Returns the entry of a line with at most one action."""
+    # csv.DictReader gives None for a cell that is missing, and a list of those in excess.
+    cells = {k: cell.strip() for k, cell in row.items() if isinstance(cell, str) and cell.strip()}
+    entry = Entry(cells.get("video", ""), where)
+    entry.name_subset(cells.get("subset"))
+    seconds = cells.get("duration", cells.get("seconds"))
+    entry.duration = _duration(seconds, entry.video, where, report)
+    entry.covered = _covered(entry.duration, cells.get("numFrame"), cells.get("featureFrame"))
+    # A line that names a video and no action stands for a video without actions.
+    if row.keys() >= {"start", "end", "label"} and cells.keys() & {"start", "end", "label"}:
+        _add(entry, [cells.get("start"), cells.get("end")], cells.get("label"), where, report)
+    return entry
 
 
 def _read_prepared(path: Any) -> Iterator[Entry]:
@@ -327,7 +329,7 @@ def _read_prepared(path: Any) -> Iterator[Entry]:
         ) from error
 
 
-def _add(entry: Entry, segment: list[Any], label: object, where: str, report: Report) -> None:
+def _add(entry: Entry, segment: list[Any], label: object, where: str, report: ReportDefect) -> None:
     """Adds an action, if its two times are numbers and its label is a name."""
     name = str(label).strip() if isinstance(label, str | int) else ""
     start, end = map(_number, segment)
@@ -339,7 +341,7 @@ def _add(entry: Entry, segment: list[Any], label: object, where: str, report: Re
         entry.actions.append(Action(start, end, name, where))
 
 
-def _duration(value: object, video: str, where: str, report: Report) -> float | None:
+def _duration(value: object, video: str, where: str, report: ReportDefect) -> float | None:
     seconds = _number(value)
     if value is not None and (seconds is None or seconds <= 0):
         report("bad_duration", video, value, where)

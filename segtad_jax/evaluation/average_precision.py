@@ -1,11 +1,9 @@
-"""Detection mAP as the official ActivityNet evaluator computes it, vectorised.
+"""Computes detection mAP as the official ActivityNet evaluator does, vectorised.
 
 Where the official script depends on the order of the input or fails, one rule holds: equal scores
 keep the order (video, start, end), equal tIoU the order (start, end) of the truths, and the tIoU of
 two segments of zero length is 0.
 """
-
-from itertools import pairwise
 
 import numpy as np
 
@@ -23,7 +21,7 @@ from segtad_jax.evaluation.instances import (
 def detection_map(
     ground_truth: GroundTruth, predictions: Predictions, tiou_thresholds: Thresholds
 ) -> dict:
-    """Mean average precision over the classes of the ground truth.
+    """Computes mean average precision over the classes of the ground truth.
 
     Args:
       ground_truth: {video: [(start, end, label), ...]} in seconds; a video may have no action.
@@ -37,27 +35,29 @@ def detection_map(
        "counts": {"videos", "actions", "classes", "predictions"}}, fractions. Videos and predictions
       are those scored.
     """
-    table = tabulate(ground_truth, predictions)
     keys = threshold_keys(tiou_thresholds)
-    ap = average_precisions(table, tiou_thresholds)  # [classes, thresholds]
-    actions = np.bincount(table.truths.label, minlength=len(table.classes))
-    detected = np.bincount(table.predictions.label, minlength=len(table.classes))
-    per_class = {
-        label: {
-            **dict(zip(keys, row.tolist(), strict=True)),
-            "average": float(row.mean()),
-            "actions": int(actions[index]),
-            "predictions": int(detected[index]),
-        }
-        for index, (label, row) in enumerate(zip(table.classes, ap, strict=True))
-    }
+    table = tabulate(ground_truth, predictions)
+    ap = average_precisions(table, tiou_thresholds)
+    return map_result(table, ap, keys, num_videos=len(ground_truth))
+
+
+def map_result(table: Table, ap: np.ndarray, keys: list[str], *, num_videos: int) -> dict:
+    """Returns the result of `detection_map` for `ap` [classes, thresholds]."""
     mean = ap.mean(axis=0) if len(ap) else np.zeros(len(keys))
     return {
         "per_tiou": dict(zip(keys, mean.tolist(), strict=True)),
         "average": float(mean.mean()),
-        "per_class": per_class,
+        "per_class": {
+            table.classes[index]: {
+                **dict(zip(keys, ap[index].tolist(), strict=True)),
+                "average": float(ap[index].mean()),
+                "actions": num_actions,
+                "predictions": rows.stop - rows.start,
+            }
+            for index, rows, num_actions in table.by_class()
+        },
         "counts": {
-            "videos": len(ground_truth),
+            "videos": num_videos,
             "actions": table.truths.size,
             "classes": len(table.classes),
             "predictions": table.predictions.size,
@@ -66,7 +66,11 @@ def detection_map(
 
 
 def threshold_keys(tiou_thresholds: Thresholds) -> list[str]:
-    """The thresholds to two decimals, as they name results."""
+    """Returns the thresholds to two decimals, as they name results.
+
+    Raises:
+      ValueError: they lie outside (0, 1] or do not differ in two decimals.
+    """
     keys = [f"{threshold:.2f}" for threshold in tiou_thresholds]
     if not keys or len(set(keys)) < len(keys):
         raise ValueError(f"tiou_thresholds {list(tiou_thresholds)} must differ in two decimals")
@@ -76,22 +80,19 @@ def threshold_keys(tiou_thresholds: Thresholds) -> list[str]:
 
 
 def average_precisions(table: Table, tiou_thresholds: Thresholds) -> np.ndarray:
-    """[classes, thresholds] float64; a class without predictions has 0."""
-    num_classes = len(table.classes)
-    actions = np.bincount(table.truths.label, minlength=num_classes)
-    bounds = np.searchsorted(table.predictions.label, np.arange(num_classes + 1))
+    """Returns AP, [classes, thresholds] float64; a class without predictions has 0."""
     pairs = overlapping_pairs(table.predictions, table.truths, min(tiou_thresholds))
-    ap = np.zeros((num_classes, len(tiou_thresholds)))
+    ap = np.zeros((len(table.classes), len(tiou_thresholds)))
     for column in np.argsort(tiou_thresholds):
         pairs = pairs.reaching(tiou_thresholds[column])  # ever fewer
         hit = match(pairs, table.predictions.size, table.truths.size) >= 0
-        for row, (first, stop) in enumerate(pairwise(bounds)):
-            ap[row, column] = average_precision(hit[first:stop], actions[row])
+        for index, rows, num_actions in table.by_class():
+            ap[index, column] = average_precision(hit[rows], num_actions)
     return ap
 
 
 def match(pairs: Pairs, num_predictions: int, num_truths: int) -> np.ndarray:
-    """Each prediction, best score first, takes its free truth of highest tIoU.
+    """Matches: each prediction, best score first, takes its free truth of highest tIoU.
 
     Args:
       pairs: the pairs that reach the threshold; rows of predictions in falling score.
@@ -122,7 +123,7 @@ def match(pairs: Pairs, num_predictions: int, num_truths: int) -> np.ndarray:
 def average_precision(
     hit: np.ndarray, num_actions: int | np.integer, normalizer: float | None = None
 ) -> float:
-    """Area under the precision-recall curve, precision made monotone from the right.
+    """Returns the area under the precision-recall curve, precision made monotone from the right.
 
     Args:
       hit: [n] bool, in falling score.
@@ -137,29 +138,27 @@ def average_precision(
 def precision_at_hits(
     hit: np.ndarray, num_actions: int | np.integer, normalizer: float | None = None
 ) -> np.ndarray:
-    """[hits] float64. The recall there is 1, 2, ... of `num_actions`.
+    """Returns the precision at each hit, [hits] float64; recall there is 1, 2, ... / num_actions.
 
     With a `normalizer` it is as if the class had that many truths, which makes classes and bins of
     unequal size comparable (DETAD, section 3.1): recall * n / (recall * n + false positives).
     """
     position = np.flatnonzero(hit)
-    found = np.arange(1, position.size + 1)
-    false = position + 1 - found
-    mass = found if normalizer is None else found * (normalizer / num_actions)
+    hits = np.arange(1, position.size + 1)
+    false = position + 1 - hits
+    mass = hits if normalizer is None else hits * (normalizer / num_actions)
     return mass / (mass + false)
 
 
 def mean_precision_recall(table: Table, threshold: float, recalls: np.ndarray) -> np.ndarray:
-    """[recalls] float64: monotone precision at these recalls, mean over classes."""
+    """Returns the monotone precision at these recalls, mean over classes, [recalls] float64."""
     pairs = overlapping_pairs(table.predictions, table.truths, threshold)
     hit = match(pairs, table.predictions.size, table.truths.size) >= 0
-    actions = np.bincount(table.truths.label, minlength=len(table.classes))
-    bounds = np.searchsorted(table.predictions.label, np.arange(len(table.classes) + 1))
     curves = np.zeros((len(table.classes), recalls.size))
-    for row, (first, stop) in enumerate(pairwise(bounds)):
-        precision = precision_at_hits(hit[first:stop], actions[row])
+    for index, rows, num_actions in table.by_class():
+        precision = precision_at_hits(hit[rows], num_actions)
         envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
         # the first hit with at least this recall; beyond the last one precision is 0
-        needed = np.ceil(recalls * actions[row] - 1e-9).astype(int)
-        curves[row] = envelope[np.clip(needed - 1, 0, precision.size)]
+        needed = np.ceil(recalls * num_actions - 1e-9).astype(int)
+        curves[index] = envelope[np.clip(needed - 1, 0, precision.size)]
     return curves.mean(axis=0) if len(curves) else np.zeros(recalls.size)

@@ -1,4 +1,4 @@
-"""What the grid of proposals can reach: the score of perfect classes and perfect ranking.
+"""Computes what the grid of proposals can reach: scores of perfect classes and ranking.
 
 Proposals lie on a grid (Eq. 8), so an action's tIoU with the nearest one bounds what any training
 can reach. A user who sees the bound for several strides can choose one before training.
@@ -14,7 +14,7 @@ from segtad_jax.evaluation.instances import Label, Thresholds, temporal_iou
 
 
 class Clip(NamedTuple):
-    """A recording, and the windows in which it is looked at."""
+    """A recording and its windows."""
 
     num_frames: int
     rate: float  # frames per second
@@ -26,7 +26,7 @@ class Clip(NamedTuple):
 def grid_ceiling(
     clips: Mapping[str, Clip], window: int, stride: int, tiou_thresholds: Thresholds
 ) -> dict[str, Any]:
-    """The best possible recall and mAP.
+    """Computes the best possible recall and mAP.
 
     Args:
       clips: by video.
@@ -39,15 +39,10 @@ def grid_ceiling(
       Recall counts an action if any proposal reaches it; for mAP one proposal stands for one action
       of a class only, and a class counts as much as any other.
     """
-    tiou, alone, labels = [], [], []
-    for clip in clips.values():
-        best, distinct = _best(clip, window, stride)
-        tiou.append(best)
-        alone.append(distinct)
-        labels += [label for _, _, label in clip.actions]
+    labels = [label for clip in clips.values() for _, _, label in clip.actions]
+    tiou = [np.zeros((2, 0)), *(_best(clip, window, stride) for clip in clips.values())]
     thresholds = np.asarray(tiou_thresholds)
-    reached = np.concatenate([np.zeros(0), *tiou])[:, None] >= thresholds  # [actions, thresholds]
-    hit = np.concatenate([np.zeros(0), *alone])[:, None] >= thresholds
+    reached, hit = np.concatenate(tiou, axis=1)[..., None] >= thresholds  # [actions, thresholds]
     names = np.array([sorted(set(labels)).index(label) for label in labels], int)
     per_class = [hit[names == index].mean(axis=0) for index in np.unique(names)]
     return {
@@ -62,8 +57,8 @@ def _named(values: np.ndarray, thresholds: np.ndarray) -> dict[str, float]:
     return named | {"average": float(values.mean())}
 
 
-def _best(clip: Clip, window: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each action the highest tIoU of any proposal, and that of one of its own."""
+def _best(clip: Clip, window: int, stride: int) -> np.ndarray:
+    """Returns each action's highest tIoU, [2, n]: with any proposal, and with one it alone has."""
     segments = np.array([action[:2] for action in clip.actions], float).reshape(-1, 2)
     proposals = np.concatenate(
         [_nearest(segments * clip.rate, offset, clip, window, stride) for offset in clip.offsets],
@@ -75,20 +70,20 @@ def _best(clip: Clip, window: int, stride: int) -> tuple[np.ndarray, np.ndarray]
     )  # [n, candidates]
     tiou[proposals[..., 1] <= proposals[..., 0]] = 0
     best = tiou.max(axis=1, initial=0)
-    own = np.zeros(len(segments))
+    alone = np.zeros(len(segments))
     taken: set[tuple] = set()
     for row in np.argsort(-best, kind="stable"):
         for column in np.argsort(-tiou[row], kind="stable"):
             key = (clip.actions[row][2], *proposals[row, column])
             if key not in taken:
                 taken.add(key)
-                own[row] = tiou[row, column]
+                alone[row] = tiou[row, column]
                 break
-    return best, own
+    return np.stack([best, alone])
 
 
 def _nearest(segments: np.ndarray, offset: int, clip: Clip, window: int, stride: int) -> np.ndarray:
-    """The proposals of a window around each segment, [n, 4, 2] in frames of the recording.
+    """Returns a window's proposals around each segment, [n, 4, 2] in frames of the recording.
 
     With one end held, tIoU falls with the distance of the other from the action's, so the best of
     all has both boundaries next to the action's. Proposals that touch an inner edge of the window

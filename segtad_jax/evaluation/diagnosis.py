@@ -1,4 +1,4 @@
-"""Why a detector loses mAP: the diagnosis of DETAD (Alwassel et al., ECCV 2018), at one tIoU.
+"""Diagnoses why a detector loses mAP at one tIoU, as DETAD does (Alwassel et al., ECCV 2018).
 
 Everything is computed from plain annotations. Unlike in DETAD's script, truths of zero length or
 longer than their video stay in, as in the mAP; and of equally overlapping truths the prediction's
@@ -33,7 +33,7 @@ _MIN_PRECISION = 0.05  # a truth found only below this normalised precision coun
 
 
 class _Scale(NamedTuple):
-    """Upper edges of the bins (the last is open) and what they are called."""
+    """Upper edges of the bins, of which the last is open, and their ranges as text."""
 
     edges: tuple[float, ...]
     ranges: tuple[str, ...]
@@ -67,7 +67,7 @@ def diagnose(
     durations: Mapping[str, SupportsFloat] | None = None,
     tiou: float = 0.5,
 ) -> dict:
-    """Error types, sensitivity and misses.
+    """Computes error types, sensitivity and misses.
 
     Args:
       ground_truth: {video: [(start, end, label), ...]} in seconds.
@@ -88,14 +88,14 @@ def diagnose(
     outcome, taken = outcomes(table, tiou)
     return {
         "tiou": float(tiou),
-        "map_n": _normalized_map(table, taken >= 0),
+        "map_n": _normalized_map(table, taken >= 0, np.ones(taken.size, bool)),
         "outcomes": _outcome_shares(table, outcome),
         "sensitivity": _sensitivity(table, taken, durations or {}),
     }
 
 
 def outcomes(table: Table, tiou: float) -> tuple[np.ndarray, np.ndarray]:
-    """What became of each prediction.
+    """Returns the outcome of each prediction.
 
     Returns:
       [predictions] int64 index in OUTCOMES, and [predictions] int64 the truth taken or -1.
@@ -115,32 +115,23 @@ def outcomes(table: Table, tiou: float) -> tuple[np.ndarray, np.ndarray]:
     return outcome, taken
 
 
-def _classes(table: Table) -> Iterator[tuple[int, slice, int]]:
-    """(class, its rows of the predictions, its number of truths)."""
-    numbers = np.arange(len(table.classes) + 1)
-    bounds = np.searchsorted(table.predictions.label, numbers)
-    actions = np.bincount(table.truths.label, minlength=len(table.classes))
-    for index in numbers[:-1]:
-        yield index, slice(bounds[index], bounds[index + 1]), int(actions[index])
-
-
 def _normalizer(table: Table) -> float:
     return table.truths.size / max(len(table.classes), 1)
 
 
-def _normalized_map(table: Table, hit: np.ndarray, rows: np.ndarray | None = None) -> float:
-    """Mean over classes; `rows` [predictions] bool restricts it to some predictions."""
-    values = []
-    for _, own, actions in _classes(table):
-        hits = hit[own] if rows is None else hit[own][rows[own]]
-        values.append(average_precision(hits, actions, _normalizer(table)))
+def _normalized_map(table: Table, hit: np.ndarray, counted: np.ndarray) -> float:
+    """Returns mAP_N of the predictions that are counted; both arrays are [predictions] bool."""
+    values = [
+        average_precision(hit[rows][counted[rows]], num_actions, _normalizer(table))
+        for _, rows, num_actions in table.by_class()
+    ]
     return float(np.mean(values)) if values else 0.0
 
 
 def _outcome_shares(table: Table, outcome: np.ndarray) -> dict:
     rank = np.zeros(outcome.size, np.int64)  # which multiple of G a prediction falls into
-    for _, own, actions in _classes(table):
-        rank[own] = np.arange(own.stop - own.start) // actions
+    for _, rows, num_actions in table.by_class():
+        rank[rows] = np.arange(rows.stop - rows.start) // num_actions
     top = rank < _TOP
     hit = outcome == 0
     base = _normalized_map(table, hit, top)
@@ -161,11 +152,11 @@ def _outcome_shares(table: Table, outcome: np.ndarray) -> dict:
 
 
 def _sensitivity(table: Table, taken: np.ndarray, durations: Mapping[str, SupportsFloat]) -> dict:
-    found = np.zeros(table.truths.size, bool)
-    for _, own, actions in _classes(table):
-        matched = taken[own][taken[own] >= 0]
-        precision = precision_at_hits(taken[own] >= 0, actions, _normalizer(table))
-        found[matched[precision > _MIN_PRECISION]] = True
+    detected = np.zeros(table.truths.size, bool)
+    for _, rows, num_actions in table.by_class():
+        matched = taken[rows][taken[rows] >= 0]
+        precision = precision_at_hits(taken[rows] >= 0, num_actions, _normalizer(table))
+        detected[matched[precision > _MIN_PRECISION]] = True
     return {
         name: [
             {
@@ -173,7 +164,7 @@ def _sensitivity(table: Table, taken: np.ndarray, durations: Mapping[str, Suppor
                 "range": text,
                 "actions": int(inside.sum()),
                 "map_n": _map_of_truths(table, taken, inside),
-                "missed": float(1 - found[inside].mean()) if inside.any() else None,
+                "missed": float(1 - detected[inside].mean()) if inside.any() else None,
             }
             for label, text, inside in _bins(name, value)
         ]
@@ -182,19 +173,19 @@ def _sensitivity(table: Table, taken: np.ndarray, durations: Mapping[str, Suppor
 
 
 def _map_of_truths(table: Table, taken: np.ndarray, inside: np.ndarray) -> float | None:
-    """Normalised mAP if the truths outside, and what hit them, did not exist."""
+    """Returns mAP_N if the truths outside, and what hit them, did not exist."""
     values = []
     actions = np.bincount(table.truths.label[inside], minlength=len(table.classes))
-    for index, own, _ in _classes(table):
+    for index, rows, _ in table.by_class():
         if actions[index]:
-            truth = taken[own]
-            kept = truth[(truth < 0) | inside[truth]]
-            values.append(average_precision(kept >= 0, actions[index], _normalizer(table)))
+            truth = taken[rows]
+            hit = truth[(truth < 0) | inside[truth]] >= 0
+            values.append(average_precision(hit, actions[index], _normalizer(table)))
     return float(np.mean(values)) if values else None
 
 
 def _characteristics(table: Table, durations: Mapping[str, SupportsFloat]) -> dict:
-    """{name: [truths] float64}."""
+    """Returns {name: [truths] float64}; coverage only where all durations are known."""
     truths = table.truths
     length = truths.end - truths.start
     group = truths.label * len(table.videos) + truths.video
@@ -207,7 +198,7 @@ def _characteristics(table: Table, durations: Mapping[str, SupportsFloat]) -> di
 
 
 def _bins(name: str, value: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(bin, its range, [truths] bool which truths fall in it)."""
+    """Yields (bin, its range, [truths] bool: which of them fall in it)."""
     for scale in _SCALES[name]:
         index = np.searchsorted(scale.edges, value, side="left")  # an edge belongs to the bin below
         counts = np.bincount(index, minlength=len(scale.ranges))

@@ -113,7 +113,10 @@ def _selected(
     entries: dict[str, Entry], subset: str, path: str, notes: list[str], lenient: bool
 ) -> dict[str, Entry]:
     if entries and not has_subsets(entries):
-        notes.append(f"{path}: names no subset, so all {len(entries)} videos are scored")
+        notes.append(
+            f"{path}: names no subset, so all {len(entries)} videos are scored; the folder of a "
+            "prepared data set has the part that prepare chose"
+        )
         return entries
     without = [entry.where for entry in entries.values() if entry.subset is None]
     if without:

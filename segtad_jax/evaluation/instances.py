@@ -1,4 +1,4 @@
-"""Actions and detections of many videos as columns, and the temporal IoU between them.
+"""Tabulates actions and detections of many videos, and computes the temporal IoU between them.
 
 Plain values come in as ``{video: [(start, end, label), ...]}`` (truths) and
 ``{video: [(start, end, label, score), ...]}`` (predictions), times in seconds.
@@ -30,7 +30,7 @@ class Instances(NamedTuple):
     score: np.ndarray  # [n] float64
 
     def take(self, index: np.ndarray) -> "Instances":
-        """The rows `index`, in that order."""
+        """Returns the rows `index`, in that order."""
         return Instances(*(column[index] for column in self))
 
     @property
@@ -47,17 +47,26 @@ class Table(NamedTuple):
     truths: Instances  # sorted by class, video, start, end
     predictions: Instances  # sorted by class, falling score, video, start, end
 
+    def by_class(self) -> Iterator[tuple[int, slice, int]]:
+        """Yields (class, its rows of the predictions, its number of truths)."""
+        number = len(self.classes)
+        bounds = np.searchsorted(self.predictions.label, np.arange(number + 1)).tolist()
+        actions = np.bincount(self.truths.label, minlength=number).tolist()
+        for index in range(number):
+            yield index, slice(bounds[index], bounds[index + 1]), actions[index]
+
 
 def tabulate(
     ground_truth: GroundTruth, predictions: Predictions, *, by_class: bool = True
 ) -> Table:
-    """Columns of both sides in the order that the metrics need, whatever order they came in.
+    """Returns the columns of both sides, in the order that the metrics need.
 
     Predictions of a class without any truth are left out. Without `by_class` everything counts as
     one class, for metrics of proposals.
 
-    Raises ValueError, naming the video, for a time or score that is no finite number and for a
-    segment that ends before it starts.
+    Raises:
+      ValueError: a time or score is no finite number, or a segment ends before it starts; names
+        the video.
     """
     videos = sorted(set(ground_truth) | set(predictions))
     video_index = {video: index for index, video in enumerate(videos)}
@@ -76,7 +85,7 @@ def tabulate(
 
 
 def _ranking(detected: Instances) -> np.ndarray:
-    """The order by class, falling score, video, start, end."""
+    """Returns the order by class, falling score, video, start, end."""
     # Sorting is half of the cost of an evaluation, and the last three keys are rarely needed.
     label = detected.label.astype(np.min_scalar_type(int(detected.label.max(initial=0))))
     order = np.lexsort((-detected.score, label))
@@ -127,7 +136,7 @@ def _columns(
 def temporal_iou(
     start: np.ndarray, end: np.ndarray, other_start: np.ndarray, other_end: np.ndarray
 ) -> np.ndarray:
-    """Intersection over union of segments, broadcast; 0 where both have zero length."""
+    """Returns the intersection over union of segments, broadcast; 0 where both have no length."""
     intersection = np.minimum(end, other_end) - np.maximum(start, other_start)
     intersection = np.maximum(intersection, 0.0)
     union = (other_end - other_start) + (end - start) - intersection
@@ -142,7 +151,7 @@ class Pairs(NamedTuple):
     tiou: np.ndarray  # [n] float64
 
     def reaching(self, threshold: float) -> "Pairs":
-        """The pairs of at least this tIoU."""
+        """Returns the pairs of at least this tIoU."""
         reached = self.tiou >= threshold
         return Pairs(*(column[reached] for column in self))
 
@@ -150,7 +159,7 @@ class Pairs(NamedTuple):
 def overlapping_pairs(
     predictions: Instances, truths: Instances, minimum: float, *, same_label: bool = True
 ) -> Pairs:
-    """Every prediction with every truth of its video whose tIoU is at least `minimum`.
+    """Returns all predictions beside the truths of their video at a tIoU of at least `minimum`.
 
     Only truths of the prediction's class, unless `same_label` is off.
     """
@@ -163,7 +172,7 @@ def overlapping_pairs(
     by_key = np.argsort(truth_key, kind="stable")
     first = np.searchsorted(truth_key, prediction_key, "left", sorter=by_key)
     count = np.searchsorted(truth_key, prediction_key, "right", sorter=by_key) - first
-    found = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    blocks = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for start, stop in _blocks(count):
         row = np.repeat(np.arange(start, stop), count[start:stop])
         ends = np.cumsum(count[start:stop])
@@ -172,9 +181,9 @@ def overlapping_pairs(
         tiou = temporal_iou(
             predictions.start[row], predictions.end[row], truths.start[column], truths.end[column]
         )
-        kept = np.flatnonzero(tiou >= minimum)
-        found.append(Pairs(row[kept], column[kept], tiou[kept]))
-    prediction, truth, tiou = (np.concatenate(column) for column in zip(*found, strict=True))
+        reached = np.flatnonzero(tiou >= minimum)
+        blocks.append(Pairs(row[reached], column[reached], tiou[reached]))
+    prediction, truth, tiou = (np.concatenate(column) for column in zip(*blocks, strict=True))
     # Only predictions with several truths need sorting, and at the usual thresholds few have.
     # The sort is stable: equal tIoU keep the order of the truths.
     again = prediction[1:] == prediction[:-1]
@@ -185,7 +194,7 @@ def overlapping_pairs(
 
 
 def _blocks(count: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Ranges of predictions of about _PAIRS_PER_BLOCK pairs each, at least one prediction."""
+    """Yields ranges of at least one prediction, with about _PAIRS_PER_BLOCK pairs each."""
     pairs_before = np.concatenate([[0], np.cumsum(count)])
     start = 0
     while start < count.size:

@@ -1,4 +1,4 @@
-"""Average recall against the average number of proposals, as the official evaluator does it.
+"""Computes average recall against the number of proposals, as the official evaluator does.
 
 Proposals of a video are taken in falling score; equal scores keep the order (start, end).
 """
@@ -21,7 +21,7 @@ _REPORTED = (1, 5, 10, 50, 100)
 def average_recall(
     ground_truth: GroundTruth, proposals: Predictions, tiou_thresholds: Thresholds
 ) -> dict:
-    """AR@AN for AN = 1..100 and the area under that curve; labels do not matter.
+    """Computes AR@AN for AN = 1..100 and the area under that curve; labels do not matter.
 
     Args:
       ground_truth: {video: [(start, end, label), ...]} in seconds.
@@ -77,7 +77,7 @@ def _recall(
 
 
 def _rank_within(group: np.ndarray) -> np.ndarray:
-    """[n] int64: how many earlier entries have the same value."""
+    """Returns the number of earlier entries of the same value, [n] int64."""
     order = np.argsort(group, kind="stable")
     rank = np.empty(group.size, np.int64)
     rank[order] = np.arange(group.size) - np.searchsorted(group[order], group[order])

@@ -1,4 +1,4 @@
-"""All metrics of one set of predictions, in the form of metrics.json."""
+"""Scores one set of predictions by all metrics, in the form of metrics.json."""
 
 from collections.abc import Collection, Mapping
 from typing import SupportsFloat
@@ -43,7 +43,10 @@ def evaluate(
        "counts": {"videos", "actions", "classes", "predictions"},
        "missing_videos": [ids of the subset without a prediction],
        "zero_length": {"actions", "videos", "treatment"},
-       "ambiguous": segments labelled Ambiguous, no actions}; fractions, not percent.
+       "ambiguous": number of segments labelled Ambiguous, no actions}; fractions, not percent.
+
+    Raises:
+      ValueError: an unknown metric or protocol, or a value that `tabulate` refuses.
     """
     unknown = set(metrics) - set(METRICS)
     if unknown or protocol not in PROTOCOLS:
@@ -65,7 +68,14 @@ def evaluate(
         result["ar"] = average_recall(actions, predictions, thresholds)
     if "diagnosis" in metrics:
         result["diagnosis"] = diagnose(actions, predictions, durations)
-    result["counts"] = _counts(actions, predictions)
+    classes = {row[2] for rows in actions.values() for row in rows}
+    counted = classes | {None}  # proposals have no label
+    result["counts"] = {
+        "videos": len(actions),
+        "actions": sum(map(len, actions.values())),
+        "classes": len(classes),
+        "predictions": sum(row[2] in counted for rows in predictions.values() for row in rows),
+    }
     result["missing_videos"] = sorted(v for v in ground_truth if not predictions.get(v))
     empty = [video for video, rows in actions.items() for row in rows if row[0] == row[1]]
     result["zero_length"] = {
@@ -75,15 +85,3 @@ def evaluate(
     }
     result["ambiguous"] = sum(map(len, ground_truth.values())) - result["counts"]["actions"]
     return result
-
-
-def _counts(actions: GroundTruth, predictions: Predictions) -> dict[str, int]:
-    classes = {row[2] for rows in actions.values() for row in rows}
-    return {
-        "videos": len(actions),
-        "actions": sum(map(len, actions.values())),
-        "classes": len(classes),
-        "predictions": sum(
-            row[2] is None or row[2] in classes for rows in predictions.values() for row in rows
-        ),
-    }

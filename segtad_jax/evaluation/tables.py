@@ -1,60 +1,65 @@
-"""The result of an evaluation as plain text."""
+"""Formats results as plain text: scoring needs NumPy alone, so there is no rich here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
-def summary(result: dict) -> str:
-    """What was scored, the metrics in percent, and everything that was not scored.
+def summary(result: Mapping) -> str:
+    """Returns what was scored, the metrics in percent, and everything that was not scored.
 
-    Takes the result of `evaluate`, with or without what the command adds on its scope.
+    Args:
+      result: of `scoring.evaluate`, with or without what the command adds on its scope.
     """
-    counts = result["counts"]
+    counts = ", ".join(f"{number:,} {name}" for name, number in result["counts"].items())
     subset = f", subset {result['subset']}" if "subset" in result else ""
-    blocks = [
-        f"{result['protocol']} protocol{subset}: "
-        + ", ".join(f"{value:,} {name}" for name, value in counts.items())
-    ]
+    blocks = [f"{result['protocol']} protocol{subset}: {counts}"]
     if "map" in result:
-        blocks.append(_row_table("mAP (%)", result["map"]))
+        blocks.append(percent_table("mAP (%)", {"": result["map"]}))
     if "ar" in result:
-        numbers = {f"@{number}": result["ar"][number] for number in ("1", "5", "10", "50", "100")}
-        blocks.append(_row_table("AR (%)", {**numbers, "AUC": result["ar"]["auc"]}))
+        recall = {f"@{number}": result["ar"][number] for number in ("1", "5", "10", "50", "100")}
+        blocks.append(percent_table("AR (%)", {"": recall | {"AUC": result["ar"]["auc"]}}))
     if "diagnosis" in result:
-        blocks.append(_diagnosis(result["diagnosis"]))
-    blocks.append("\n".join(_remarks(result)))
-    return "\n\n".join(blocks)
+        blocks += _diagnosis(result["diagnosis"])
+    return "\n\n".join([*blocks, "\n".join(_remarks(result))])
 
 
-def _row_table(title: str, values: dict[str, float]) -> str:
-    return _columns([[title, *values], ["", *map(_percent, values.values())]])
+def percent_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Returns a table of fractions, which have the same names in every row."""
+    names = list(next(iter(rows.values())))
+    return _table(
+        [title, *names],
+        *([row, *(_percent(values[name]) for name in names)] for row, values in rows.items()),
+    )
 
 
-def _diagnosis(diagnosis: dict) -> str:
+def _diagnosis(diagnosis: Mapping) -> list[str]:
     outcomes = diagnosis["outcomes"]
-    rows = [["outcome", "share %", "mAP_N gain"]]
-    rows += [
-        [name.replace("_", " "), _percent(share), _percent(outcomes["gain"].get(name))]
-        for name, share in outcomes["share"].items()
+    return [
+        f"Diagnosis at tIoU {diagnosis['tiou']:.2f}: mAP_N {_percent(diagnosis['map_n'])} %",
+        _table(
+            ["outcome", "share %", "mAP_N gain"],
+            *(
+                [name.replace("_", " "), _percent(share), _percent(outcomes["gain"].get(name))]
+                for name, share in outcomes["share"].items()
+            ),
+        ),
+        _table(
+            ["actions by", "range", "number", "mAP_N %", "missed %"],
+            *(
+                [
+                    name,
+                    row["range"],
+                    f"{row['actions']:,}",
+                    *map(_percent, (row["map_n"], row["missed"])),
+                ]
+                for name, bins in diagnosis["sensitivity"].items()
+                for row in bins
+            ),
+        ),
     ]
-    sensitivity = [["actions by", "range", "number", "mAP_N %", "missed %"]]
-    for name, bins in diagnosis["sensitivity"].items():
-        sensitivity += [
-            [
-                name,
-                row["range"],
-                f"{row['actions']:,}",
-                _percent(row["map_n"]),
-                _percent(row["missed"]),
-            ]
-            for row in bins
-        ]
-    title = f"Diagnosis at tIoU {diagnosis['tiou']:.2f}: mAP_N {_percent(diagnosis['map_n'])} %"
-    return "\n\n".join([title, _columns(rows), _columns(sensitivity)])
 
 
-def _remarks(result: dict) -> Iterable[str]:
-    missing = result["missing_videos"]
-    yield f"videos without a prediction: {_listed(missing)}"
+def _remarks(result: Mapping) -> Iterable[str]:
+    yield f"videos without a prediction: {_listed(result['missing_videos'])}"
     if "outside_subset" in result:
         outside = result["outside_subset"]
         yield (
@@ -84,13 +89,8 @@ def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.2f}"
 
 
-def _columns(rows: list[list[str]]) -> str:
-    """Left-aligned first column, right-aligned rest."""
+def _table(*rows: list[str]) -> str:
+    """Returns columns of equal width, the first aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    lines = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
+    return "\n".join("  ".join(line).rstrip() for line in lines)

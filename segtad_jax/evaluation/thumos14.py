@@ -1,4 +1,4 @@
-"""Detection mAP by THUMOS14's own protocol, where segments of the class Ambiguous excuse errors.
+"""Computes detection mAP by THUMOS14's own protocol, where Ambiguous segments excuse errors.
 
 It differs from ActivityNet's: truths choose predictions instead of the reverse, a hit needs a tIoU
 strictly above the threshold, and precision is not made monotone.
@@ -9,7 +9,7 @@ from collections import defaultdict
 import numpy as np
 
 from segtad_jax.evaluation.annotations import AMBIGUOUS
-from segtad_jax.evaluation.average_precision import precision_at_hits, threshold_keys
+from segtad_jax.evaluation.average_precision import map_result, precision_at_hits, threshold_keys
 from segtad_jax.evaluation.instances import (
     GroundTruth,
     Instances,
@@ -22,7 +22,7 @@ from segtad_jax.evaluation.instances import (
 
 
 def actions_of(ground_truth: GroundTruth) -> dict[str, list[tuple]]:
-    """The ground truth without Ambiguous segments, which are no actions."""
+    """Returns the ground truth without Ambiguous segments, which are no actions."""
     return {
         video: [row for row in rows if row[2] != AMBIGUOUS] for video, rows in ground_truth.items()
     }
@@ -31,7 +31,7 @@ def actions_of(ground_truth: GroundTruth) -> dict[str, list[tuple]]:
 def thumos14_map(
     ground_truth: GroundTruth, predictions: Predictions, tiou_thresholds: Thresholds
 ) -> dict:
-    """Mean average precision; arguments and result as of `detection_map`.
+    """Computes mean average precision; arguments and result are those of `detection_map`.
 
     The order of the truths within a video matters: each in turn takes, among the predictions of its
     class that are still free, the one of highest tIoU. Predictions left over are false positives
@@ -42,43 +42,23 @@ def thumos14_map(
     ambiguous = _segments(ground_truth, AMBIGUOUS)
     actions = actions_of(ground_truth)
     table = tabulate(actions, predictions)  # checks the values and sorts the predictions
-    bounds = np.searchsorted(table.predictions.label, np.arange(len(table.classes) + 1))
-    per_class = {}
-    for index, label in enumerate(table.classes):
-        own = table.predictions.take(np.arange(bounds[index], bounds[index + 1]))
-        truths = _segments(actions, label)
-        outcome = _outcomes(own, truths, ambiguous, table.videos, tiou_thresholds)
-        num_actions = sum(len(segments) for segments in truths.values())
-        ap = [_average_precision(row, num_actions) for row in outcome]
-        per_class[label] = {
-            **dict(zip(keys, ap, strict=True)),
-            "average": float(np.mean(ap)),
-            "actions": num_actions,
-            "predictions": own.size,
-        }
-    per_tiou = {
-        key: float(np.mean([row[key] for row in per_class.values()])) if per_class else 0.0
-        for key in keys
-    }
-    return {
-        "per_tiou": per_tiou,
-        "average": float(np.mean(list(per_tiou.values()))),
-        "per_class": per_class,
-        "counts": {
-            "videos": len(ground_truth),
-            "actions": table.truths.size,
-            "classes": len(table.classes),
-            "predictions": table.predictions.size,
-        },
-    }
+    ap = np.zeros((len(table.classes), len(tiou_thresholds)))
+    for index, rows, num_actions in table.by_class():
+        predicted = table.predictions.take(np.arange(rows.start, rows.stop))
+        truths = _segments(actions, table.classes[index])
+        outcome = _outcomes(predicted, truths, ambiguous, table.videos, tiou_thresholds)
+        for column, row in enumerate(outcome):
+            precision = precision_at_hits(row[row >= 0] == 1, num_actions)
+            ap[index, column] = precision.sum() / num_actions
+    return map_result(table, ap, keys, num_videos=len(ground_truth))
 
 
 def _segments(ground_truth: GroundTruth, label: Label) -> dict[str, np.ndarray]:
-    """{video: [n, 2] float64} of the videos that have the label, in file order."""
+    """Returns {video: [n, 2] float64} for the videos that have the label, in file order."""
     segments = defaultdict(list)
     for video, rows in ground_truth.items():
-        for start, end, own_label in rows:
-            if own_label == label:
+        for start, end, row_label in rows:
+            if row_label == label:
                 segments[video].append((float(start), float(end)))
     return {video: np.array(rows) for video, rows in segments.items()}
 
@@ -90,7 +70,7 @@ def _outcomes(
     videos: list[str],
     tiou_thresholds: Thresholds,
 ) -> np.ndarray:
-    """[thresholds, predictions] int64: 1 a hit, 0 a false positive, -1 left out."""
+    """Returns [thresholds, predictions] int64: 1 a hit, 0 a false positive, -1 left out."""
     outcome = np.zeros((len(tiou_thresholds), predictions.size), np.int64)
     for index in np.unique(predictions.video):
         rows = np.flatnonzero(predictions.video == index)
@@ -98,8 +78,8 @@ def _outcomes(
         unsure = ambiguous.get(videos[index], np.zeros((0, 2)))
         overlap = np.minimum(end, unsure[:, 1:]) - np.maximum(start, unsure[:, :1])
         outcome[:, rows[(overlap > 0).any(axis=0)]] = -1
-        own = truths.get(videos[index], np.zeros((0, 2)))
-        tiou = temporal_iou(own[:, :1], own[:, 1:], start, end)  # [truths, predictions]
+        segments = truths.get(videos[index], np.zeros((0, 2)))
+        tiou = temporal_iou(segments[:, :1], segments[:, 1:], start, end)  # [truths, predictions]
         for number, threshold in enumerate(tiou_thresholds):
             outcome[number, rows[_hits(tiou, threshold)]] = 1
     return outcome
@@ -112,8 +92,3 @@ def _hits(tiou: np.ndarray, threshold: float) -> list[int]:
         if free[best] and row[best] > threshold:
             free[best] = False
     return np.flatnonzero(~free).tolist()
-
-
-def _average_precision(outcome: np.ndarray, num_actions: int) -> float:
-    """Sum over hits of the precision there, over the number of truths."""
-    return float(precision_at_hits(outcome[outcome >= 0] == 1, num_actions).sum() / num_actions)

@@ -14,7 +14,7 @@ from segtad_jax.evaluation.annotations import (
     SUBSETS,
     Action,
     Entry,
-    Report,
+    ReportDefect,
     has_subsets,
     join,
     match_id,
@@ -88,7 +88,7 @@ def read_annotations(paths: Sequence[epath.PathLike]) -> Annotations:
     return Annotations(dict(sorted(videos.items())), tuple(defects), notes)
 
 
-def _without_ambiguous(entry: Entry, report: Report) -> Entry:
+def _without_ambiguous(entry: Entry, report: ReportDefect) -> Entry:
     for action in entry.actions:
         if action.label == AMBIGUOUS:
             report("ambiguous", entry.video, f"[{action.start}, {action.end}]", action.where)
@@ -146,7 +146,7 @@ def _checked(action: Action, duration: float, same: set[str]) -> tuple[list[str]
     return kinds, dataclasses.replace(action, start=start, end=end)
 
 
-def _is_bad(entry: Entry, report: Report) -> bool:
+def _is_bad(entry: Entry, report: ReportDefect) -> bool:
     """Returns and reports whether no file can have the name of the video."""
     video = entry.video
     bad = (
