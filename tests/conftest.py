@@ -47,13 +47,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(SkipList(config.rootpath / ".ci" / "allowed_skips.txt"))
 
 
+MOST_MAPS = 30_000
+
+
 @pytest.fixture(scope="module", autouse=True)
 def programs_are_let_go() -> Iterator[None]:
     """A program on a CPU is some 40 memory maps. Of these Linux gives a process 65,530, and LLVM
     aborts it (`Unable to allocate section memory!`) where one more is refused; a worker that kept
     the programs of all its tests came that far."""
     yield
-    if "jax" in sys.modules:
+    maps = Path("/proc/self/maps")
+    if "jax" in sys.modules and maps.exists() and len(maps.read_bytes().split(b"\n")) > MOST_MAPS:
         sys.modules["jax"].clear_caches()
 
 
@@ -66,10 +70,21 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Where a module's data sets are written, once."""
+    """Where embedded data sets are written, once."""
     return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def unbroken(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `tiny_runs.short`, to compare others with; copy it to change it."""
+    from segtad_jax import train
+    from tests.tiny_runs import short
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    train.train(short(data_dir), folder)
+    return folder
 
 
 class SkipList:

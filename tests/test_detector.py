@@ -11,7 +11,7 @@ from segtad_jax.data.embedded import open_or_build
 from segtad_jax.detector import Detector
 from segtad_jax.evaluation import scoring
 from segtad_jax.models.segtad import SegTAD, grid
-from tests.test_train import tiny
+from tests.tiny_runs import tiny
 
 T, STEP = 64, 32
 

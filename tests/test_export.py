@@ -25,8 +25,8 @@ from segtad_jax.predict.trained import load
 from segtad_jax.step import create_state
 from tests.object_store import bucket_in
 from tests.test_checkpoint import Checkpoints
-from tests.test_train import TINY
-from tests.test_train import load as load_config
+from tests.test_config import load as load_config
+from tests.tiny_runs import TINY
 
 CHANNELS, CLASSES = 6, ["jump", "run"]
 # All that the exported model may need: jax, what jax itself needs, and flatbuffers.

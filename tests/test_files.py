@@ -14,7 +14,7 @@ from segtad_jax.predict.work import Output
 from segtad_jax.runtime import files
 from segtad_jax.runtime.metric_log import MetricLog
 from tests.object_store import bucket_in
-from tests.test_train import logged, short
+from tests.tiny_runs import logged, short
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_run_on_an_object_store_is_one_on_a_disk(
     """All but the checkpoints, whose arrays Orbax writes past epath: those are on the disk here."""
     opened = train.Checkpoints
     monkeypatch.setattr(
-        run, "Checkpoints", lambda folder, *args, **kw: opened(tmp_path / "own", *args, **kw)
+        train, "Checkpoints", lambda folder, *args, **kw: opened(tmp_path / "own", *args, **kw)
     )
     config = short(str(tmp_path / "data"), train__steps=8)
     train.train(config, "gs://bucket/run", profile="3:2")

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from segtad_jax import evaluate, main, train
-from tests.test_train import assert_equal_runs, short
+from tests.tiny_runs import assert_equal_runs, short
 
 SYS_ADMIN = 21  # the capability that mount needs
 STATUS = dict(
@@ -18,13 +18,6 @@ STATUS = dict(
     if ":\t" in line
 )
 CAN_MOUNT = bool(int(STATUS["CapEff"], 16) >> SYS_ADMIN & 1)
-
-
-@pytest.fixture(scope="module")
-def unbroken(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("unbroken")
-    train.train(short(data_dir), folder)
-    return folder
 
 
 @pytest.mark.parametrize("moment", ["save", "results"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segtad_jax.runtime import command, parallel
-from tests.test_train import ROOT
+from tests.tiny_runs import ROOT
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.test_train import ROOT, TINY, logged
+from tests.tiny_runs import ROOT, TINY, logged
 
 STEPS = 20
 

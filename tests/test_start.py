@@ -18,7 +18,7 @@ from segtad_jax import evaluate, train
 from segtad_jax.checkpoint.store import kept_steps, restore_variables
 from segtad_jax.step import TrainState
 from tests.test_processes import finish, start
-from tests.test_train import ROOT, logged, saved, tiny
+from tests.tiny_runs import ROOT, logged, saved, tiny
 
 
 class StoppedError(Exception):

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from segtad_jax.runtime import startup
-from tests.test_train import ROOT, TINY, logged
+from tests.tiny_runs import ROOT, TINY, logged
 
 
 @pytest.fixture

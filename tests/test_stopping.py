@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from segtad_jax import train
 from segtad_jax.checkpoint.store import Checkpoints
 from segtad_jax.runtime import preemption
 from segtad_jax.runtime.command import STOPPED
-from tests.test_train import ROOT, TINY, logged, saved, short
+from tests.tiny_runs import ROOT, TINY, assert_equal_runs, logged, saved, short
 
 STEPS = 60
 SETTINGS = {"train.steps": STEPS, "train.save_every": 20, "train.eval_every": 20}
@@ -132,7 +133,9 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def unbroken(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, float]:
+def command_run(
+    data_dir: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[pathlib.Path, float]:
     """An unbroken run from the command line, and its length in seconds of CPU."""
     folder = tmp_path_factory.mktemp("unbroken")
     subprocess.run(command(folder, data_dir), cwd=ROOT, check=True)  # builds, compiles
@@ -152,9 +155,9 @@ def state_hash(folder: pathlib.Path, data_dir: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(MOMENTS)))
 def test_a_killed_run_ends_as_an_unbroken_one(
-    unbroken: tuple[pathlib.Path, float], data_dir: str, tmp_path: pathlib.Path, number: int
+    command_run: tuple[pathlib.Path, float], data_dir: str, tmp_path: pathlib.Path, number: int
 ) -> None:
-    whole, seconds = unbroken
+    whole, seconds = command_run
     moment, kind = MOMENTS[number], KINDS[number % 2]
     # What is kept is not compiled.
     fresh = {"JAX_ENABLE_COMPILATION_CACHE": "false"} if moment == "compile" else {}
@@ -183,11 +186,13 @@ def test_a_killed_run_ends_as_an_unbroken_one(
 
 @pytest.mark.parametrize("moment", ["step 5", "evaluation at 8", "end"])
 def test_sigterm_saves_and_goes_on_with_the_same_numbers(
-    data_dir: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    unbroken: pathlib.Path,
+    data_dir: str,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
 ) -> None:
     """In the middle of an interval of the log, of an evaluation, and of the last one."""
-    whole = tmp_path / "whole"
-    train.train(short(data_dir), whole)
     term = iter(range(100))
 
     def terminate_at(number: int) -> None:
@@ -203,7 +208,9 @@ def test_sigterm_saves_and_goes_on_with_the_same_numbers(
         detect = train.Detector.detect
         at = {"evaluation at 8": 1, "end": 2}[moment]
         monkeypatch.setattr(
-            train.Detector, "detect", lambda *args: (terminate_at(at), detect(*args))[1]
+            train.Detector,
+            "detect",
+            lambda *args, **settings: (terminate_at(at), detect(*args, **settings))[1],
         )
     broken = tmp_path / "broken"
     with pytest.raises(preemption.StoppedError):
@@ -213,20 +220,20 @@ def test_sigterm_saves_and_goes_on_with_the_same_numbers(
     assert last == {"step 5": 5, "evaluation at 8": 8, "end": 12}[moment]
     assert not (broken / "metrics.json").exists()
     train.train(short(data_dir), broken)
-    assert logged(broken) == logged(whole)
-    config = short(data_dir)
-    jax.tree.map(np.testing.assert_array_equal, saved(config, broken, 12), saved(config, whole, 12))
-    assert (broken / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    assert_equal_runs(short(data_dir), broken, unbroken)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
 def test_a_checkpoint_that_does_not_read_is_named_and_the_one_before_it_used(
-    data_dir: str, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, damage: str
+    unbroken: pathlib.Path,
+    data_dir: str,
+    tmp_path: pathlib.Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: str,
 ) -> None:
-    train.train(short(data_dir), tmp_path)
-    before = logged(tmp_path), (tmp_path / "metrics.json").read_bytes()
-    (tmp_path / "metrics.json").unlink()
-    checkpoint = tmp_path / "checkpoints" / "12"
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    (folder / "metrics.json").unlink()
+    checkpoint = folder / "checkpoints" / "12"
     files = [p for p in checkpoint.rglob("*") if p.is_file()]
     if damage == "missing":
         for file in files:
@@ -235,30 +242,29 @@ def test_a_checkpoint_that_does_not_read_is_named_and_the_one_before_it_used(
     else:
         for file in files:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    train.train(short(data_dir), tmp_path)
+    train.train(short(data_dir), folder)
     assert f"checkpoint {checkpoint} does not read" in caplog.text
-    assert (tmp_path / "checkpoints" / "unreadable-12").is_dir()
-    assert checkpoint.is_dir()
-    assert (logged(tmp_path), (tmp_path / "metrics.json").read_bytes()) == before
+    assert (folder / "checkpoints" / "unreadable-12").is_dir()
+    assert_equal_runs(short(data_dir), folder, unbroken)
 
 
-def test_no_checkpoint_that_reads_is_an_error(data_dir: str, tmp_path: pathlib.Path) -> None:
-    config = short(data_dir, train__steps=4)
-    train.train(config, tmp_path)
-    for file in (tmp_path / "checkpoints" / "4").rglob("*"):
+def test_no_checkpoint_that_reads_is_an_error(
+    unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    for file in (folder / "checkpoints").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    (tmp_path / "metrics.json").unlink()  # a finished run reads no checkpoint
-    with pytest.raises(ValueError, match=r"none of the checkpoints \[4\] .* reads"):
-        train.train(config, tmp_path)
+    (folder / "metrics.json").unlink()  # a finished run reads no checkpoint
+    with pytest.raises(ValueError, match=r"none of the checkpoints \[12, 8, 4\] .* reads"):
+        train.train(short(data_dir), folder)
 
 
-def test_another_tree_is_no_checkpoint_of_this_model(data_dir: str, tmp_path) -> None:
-    train.train(short(data_dir, train__steps=4), tmp_path)
-    other = saved(short(data_dir), tmp_path, 4)
+def test_another_tree_is_no_checkpoint_of_this_model(unbroken: pathlib.Path, data_dir: str) -> None:
+    other = saved(short(data_dir), unbroken, 4)
     wrong = other.replace(params=jax.tree.map(lambda x: np.zeros((3, *x.shape)), other.params))
     with (
-        Checkpoints(tmp_path, 1) as checkpoints,
+        Checkpoints(unbroken, 10) as checkpoints,
         pytest.raises(
             ValueError,
             match=r"params.*is float64\[.*in the checkpoint, but float64\[3, .* in this model",
@@ -267,7 +273,6 @@ def test_another_tree_is_no_checkpoint_of_this_model(data_dir: str, tmp_path) ->
         checkpoints.restore(4, wrong)
 
 
-def test_progress_is_plain_json(data_dir: str, tmp_path: pathlib.Path) -> None:
-    train.train(short(data_dir, train__steps=4), tmp_path)
-    (file,) = (tmp_path / "checkpoints" / "4" / "progress").glob("metadata")
+def test_progress_is_plain_json(unbroken: pathlib.Path) -> None:
+    (file,) = (unbroken / "checkpoints" / "4" / "progress").glob("metadata")
     assert json.loads(file.read_text()) == {"interval": [], "owed": False}

@@ -6,69 +6,16 @@ import pathlib
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 
 from segtad_jax import evaluate, train
 from segtad_jax.checkpoint import run_folder
-from segtad_jax.checkpoint.store import Checkpoints, locate
+from segtad_jax.checkpoint.store import locate
 from segtad_jax.data.dataset import Recording
-from segtad_jax.models.segtad import SegTAD
-from segtad_jax.optim import optimizer
 from segtad_jax.runtime.metric_log import NonFiniteLossError
-from segtad_jax.step import create_state
-from tests.test_config import CONFIGS, load
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-TINY = ROOT / "configs" / "tiny.py"
-
-
-def tiny(data_dir: str, **fields: object):
-    config = load(TINY)
-    config.data.dir = data_dir
-    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-    return config
-
-
-def short(data_dir: str, **fields: object):
-    """Twelve steps that save every four."""
-    settings = {"train__log_every": 2, "train__save_every": 4, "train__eval_every": 4}
-    return tiny(data_dir, **{"train__steps": 12, "train__keep": 10, **settings, **fields})
-
-
-def opened(data_dir: str):
-    return evaluate.open_or_build(tiny(data_dir).data)
-
-
-def logged(folder: pathlib.Path) -> list[dict]:
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if not k.startswith("timing/")} for line in lines]
-
-
-def saved(config, folder: pathlib.Path, step: int):
-    model = SegTAD(config, 3)
-    state = create_state(config, model, optimizer(config), 16)
-    with Checkpoints(folder, 10) as checkpoints:
-        return checkpoints.restore(step, state).state
-
-
-def assert_equal_runs(config, ours: pathlib.Path, theirs: pathlib.Path) -> None:
-    """Bit for bit: logs, the last state, results."""
-    assert logged(ours) == logged(theirs)
-    last = config.train.steps
-    jax.tree.map(
-        np.testing.assert_array_equal, saved(config, ours, last), saved(config, theirs, last)
-    )
-    for name in ("detections.json", "metrics.json"):
-        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
-
-
-@pytest.fixture(scope="module")
-def unbroken(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("unbroken")
-    train.train(short(data_dir), folder)
-    return folder
+from tests.test_config import CONFIGS
+from tests.tiny_runs import ROOT, TINY, assert_equal_runs, logged, opened, short, tiny
 
 
 @pytest.mark.slow

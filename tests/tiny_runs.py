@@ -1,0 +1,61 @@
+"""Runs of configs/tiny.py that several test files share, and what is compared of them."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from segtad_jax.checkpoint.store import Checkpoints
+from segtad_jax.data.dataset import Dataset
+from segtad_jax.data.embedded import open_or_build
+from segtad_jax.models.segtad import SegTAD
+from segtad_jax.optim import optimizer
+from segtad_jax.step import TrainState, create_state
+from tests.test_config import load
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TINY = ROOT / "configs" / "tiny.py"
+
+
+def tiny(data_dir: str, **fields: object) -> ConfigDict:
+    """configs/tiny.py with other fields, `train__steps` being train.steps."""
+    config = load(TINY)
+    config.data.dir = data_dir
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+    return config
+
+
+def short(data_dir: str, **fields: object) -> ConfigDict:
+    """Twelve steps that save and evaluate every four; the fixture `unbroken` is such a run."""
+    settings = {"train__log_every": 2, "train__save_every": 4, "train__eval_every": 4}
+    return tiny(data_dir, **{"train__steps": 12, "train__keep": 10, **settings, **fields})
+
+
+def opened(data_dir: str) -> Dataset:
+    return open_or_build(tiny(data_dir).data)
+
+
+def logged(folder: pathlib.Path) -> list[dict]:
+    """The lines of the log, without what differs between equal runs."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [{k: v for k, v in line.items() if not k.startswith("timing/")} for line in lines]
+
+
+def saved(config: ConfigDict, folder: pathlib.Path, step: int) -> TrainState:
+    """A checkpoint of a run on tiny's data set."""
+    state = jax.eval_shape(lambda: create_state(config, SegTAD(config, 3), optimizer(config), 16))
+    with Checkpoints(folder, 10) as checkpoints:
+        return checkpoints.restore(step, state).state
+
+
+def assert_equal_runs(config: ConfigDict, ours: pathlib.Path, theirs: pathlib.Path) -> None:
+    """Bit for bit: logs, the last state, results."""
+    assert logged(ours) == logged(theirs)
+    last = config.train.steps
+    jax.tree.map(
+        np.testing.assert_array_equal, saved(config, ours, last), saved(config, theirs, last)
+    )
+    for name in ("detections.json", "metrics.json"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
