@@ -1,6 +1,7 @@
 """The programs that are measured, those of training and prediction, and what they are given."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
