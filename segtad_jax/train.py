@@ -12,7 +12,6 @@ WORKDIR/profile/          a trace of some steps, where one was asked for
 
 import contextlib
 import dataclasses
-import fnmatch
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -28,7 +27,7 @@ from segtad_jax.checkpoint.transfer import start_from
 from segtad_jax.config.check import check_channels
 from segtad_jax.config.defaults import flatten
 from segtad_jax.data import pipeline
-from segtad_jax.data.dataset import Dataset, Recording
+from segtad_jax.data.dataset import Dataset, split_holdout
 from segtad_jax.detector import Detector
 from segtad_jax.evaluate import (
     brief,
@@ -278,25 +277,3 @@ def evaluation_steps(config: ConfigDict, holdout: bool) -> list[int]:
     every, last = config.train.eval_every, config.train.steps
     steps = list(range(every, last, every)) if every > 0 else []
     return [*steps, last] if holdout else steps
-
-
-def split_holdout(
-    recordings: Sequence[Recording], holdout: str
-) -> tuple[list[Recording], list[Recording]]:
-    """Divides training recordings into those to train on and those that `data.holdout` names.
-
-    Raises:
-        ValueError: a pattern that names no recording, or if nothing is left to train on.
-    """
-    patterns = [part.strip() for part in holdout.split(",") if part.strip()]
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(r.video, pattern) for r in recordings):
-            raise ValueError(
-                f"data.holdout: '{pattern}' names none of the {len(recordings)} training "
-                f"recordings, such as '{recordings[0].video}'."
-            )
-    held = [r for r in recordings if any(fnmatch.fnmatchcase(r.video, p) for p in patterns)]
-    rest = [r for r in recordings if r not in held]
-    if not rest:
-        raise ValueError(f"data.holdout = '{holdout}' leaves no recording to train on.")
-    return rest, held

@@ -12,7 +12,7 @@ import pytest
 from segtad_jax import evaluate, train
 from segtad_jax.checkpoint import run_folder
 from segtad_jax.checkpoint.store import locate
-from segtad_jax.data.dataset import Recording
+from segtad_jax.data.dataset import Recording, split_holdout
 from segtad_jax.runtime.metric_log import NonFiniteLossError
 from tests.test_config import CONFIGS
 from tests.tiny_runs import ROOT, TINY, assert_equal_runs, logged, opened, short, tiny
@@ -234,11 +234,11 @@ def named(video: str) -> Recording:
 
 def test_holdout_is_kept_aside_and_must_exist() -> None:
     recordings = [named(v) for v in ("s01_0", "s01_1", "s02_0")]
-    rest, held = train.split_holdout(recordings, "s01_*")
+    rest, held = split_holdout(recordings, "s01_*")
     assert [r.video for r in held] == ["s01_0", "s01_1"]
     assert [r.video for r in rest] == ["s02_0"]
-    assert train.split_holdout(recordings, "") == (recordings, [])
+    assert split_holdout(recordings, "") == (recordings, [])
     with pytest.raises(ValueError, match=r"'s09_\*' names none of the 3 training.*'s01_0'"):
-        train.split_holdout(recordings, "s01_*, s09_*")
+        split_holdout(recordings, "s01_*, s09_*")
     with pytest.raises(ValueError, match="leaves no recording to train on"):
-        train.split_holdout(recordings, "*")
+        split_holdout(recordings, "*")

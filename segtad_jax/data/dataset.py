@@ -5,6 +5,7 @@ one imports TFDS; nothing here imports TensorFlow, which costs seconds and half 
 """
 
 import dataclasses
+import fnmatch
 import json
 import struct
 import zlib
@@ -189,6 +190,28 @@ def find_all(directory: epath.PathLike) -> list[epath.Path]:
 def _hidden(path: epath.Path) -> bool:
     """Whether builders are still at work there."""
     return any(part.startswith(".") for part in path.parts)
+
+
+def split_holdout(
+    recordings: Sequence[Recording], holdout: str
+) -> tuple[list[Recording], list[Recording]]:
+    """Divides training recordings into those to train on and those that `data.holdout` names.
+
+    Raises:
+        ValueError: a pattern that names no recording, or if nothing is left to train on.
+    """
+    patterns = [part.strip() for part in holdout.split(",") if part.strip()]
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(r.video, pattern) for r in recordings):
+            raise ValueError(
+                f"data.holdout: '{pattern}' names none of the {len(recordings)} training "
+                f"recordings, such as '{recordings[0].video}'."
+            )
+    held = [r for r in recordings if any(fnmatch.fnmatchcase(r.video, p) for p in patterns)]
+    rest = [r for r in recordings if r not in held]
+    if not rest:
+        raise ValueError(f"data.holdout = '{holdout}' leaves no recording to train on.")
+    return rest, held
 
 
 def _recordings(rows: list[dict[str, Any]], split: str) -> tuple[Recording, ...]:
