@@ -2,11 +2,12 @@
 
 import ast
 import fnmatch
+import graphlib
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,33 @@ def config_breaches(path: Path) -> Iterator[str]:
             yield f"configs/{path.name}:{line}: a config may not import {name}"
 
 
+def package_files() -> dict[str, Path]:
+    """The package's modules by their full names; a folder's is that of its __init__."""
+    names = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+def modules_imported(path: Path, modules: Collection[str]) -> set[str]:
+    """The package's modules that a file imports, here or late in a function."""
+    found = set()
+    for _, name in imports(path):
+        parts = name.split(".")
+        prefixes = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        found.add(next((prefix for prefix in prefixes if prefix in modules), PACKAGE))
+    return found - {PACKAGE}
+
+
+def definitions(kind: type) -> Iterator[tuple[str, ast.AST]]:
+    """(file:line, node) of every definition of a kind in the package."""
+    for path in package_files().values():
+        for node in ast.walk(ast.parse(path.read_text(), path)):
+            if isinstance(node, kind):
+                yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}", node
+
+
 def written_files() -> list[Path]:
     """Every file of the project that a person wrote."""
     folders = [".ci", "benchmarks", "configs", "docs", "launch", PACKAGE, "tests"]
@@ -190,6 +218,31 @@ def test_breach_by_a_config_is_found(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "x.py").write_text("import jax\nfrom segtad_jax import config\n")
     assert breaches(tmp_path) == ["configs/x.py:1: a config may not import jax"]
+
+
+def test_the_story_is_on_one_floor():
+    """What SegTAD is lies open in a dozen files; later capabilities are wings."""
+    files = {path.name for path in (ROOT / PACKAGE).glob("*.py")}
+    assert files == {
+        "__init__.py", "__main__.py", "main.py", "train.py", "step.py", "targets.py", "losses.py",
+        "augment.py", "optim.py", "detector.py", "postprocess.py", "evaluate.py",
+    }  # fmt: skip
+
+
+def test_no_imports_go_in_a_circle():
+    modules = package_files()
+    graph = {name: modules_imported(path, modules) - {name} for name, path in modules.items()}
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+    assert order.index(f"{PACKAGE}.ops.graph") < order.index(f"{PACKAGE}.main")
+
+
+def test_a_name_has_one_meaning():
+    """No two classes of the package have one name; private ones are seen in their file alone."""
+    places: dict[str, list[str]] = {}
+    for place, node in definitions(ast.ClassDef):
+        if not node.name.startswith("_"):
+            places.setdefault(node.name, []).append(place)
+    assert not {name: where for name, where in places.items() if len(where) > 1}
 
 
 def test_no_file_is_called_utils():
