@@ -1,4 +1,4 @@
-"""What got slower or larger between two files of --json.
+"""Compares two files of --json: what got slower or larger.
 
     python -m benchmarks.compare OLD.json NEW.json [--tolerance=0.1]
 
@@ -10,14 +10,13 @@ be compared.
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import measure
-from benchmarks.measure import Report, Row
+from benchmarks.measure import Measurement, Results
 
-HIGHER_IS_BETTER = {"videos/s", "x"}
 OF_THE_MACHINE = {"ms", "s", "videos/s"}  # units that a faster machine changes
+COMPARED = {"data", "model", "sampling", "eval"}  # groups of the config
 
 
 def main() -> None:
@@ -28,8 +27,7 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=0.1, help="0.1: a tenth slower passes")
     flags = parser.parse_args()
     try:
-        old, new = measure.read(flags.old), measure.read(flags.new)
-        lines, worse = compare(old, new, flags.tolerance)
+        lines, worse = compare(measure.read(flags.old), measure.read(flags.new), flags.tolerance)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -37,57 +35,44 @@ def main() -> None:
     sys.exit(int(bool(worse)))
 
 
-def compare(old: Report, new: Report, tolerance: float) -> tuple[list[str], list[str]]:
-    """A line for each row of the old report, and the names of those that are worse or missing.
+def compare(old: Results, new: Results, tolerance: float) -> tuple[list[str], list[str]]:
+    """A line for each row of the old results, and the names of those that are worse or missing.
 
     Raises:
-        ValueError: the reports are not of the same thing.
+        ValueError: the results are not of the same thing.
     """
-    _require_same(old, new)
-    after = {row.name.strip(): row for row in new.rows}
-    peaks = f"{old.best_peak:,.0f} GFLOP/s, then {new.best_peak:,.0f}"
-    lines = [f"times at each file's own matmul peak: {peaks}"]
-    worse = []
+    before, after = _subject(old), _subject(new)
+    if changed := [name for name in before if after.get(name, before[name]) != before[name]]:
+        lines = [f"{name} was {before[name]} and is {after[name]}" for name in changed]
+        raise ValueError("these are not of the same thing: " + "; ".join(lines))
+    rows = {row.name.strip(): row for row in new.rows}
+    lines, worse = ["times at each file's own matmul peak"], []
     for row in old.rows:
         name = row.name.strip()
-        if name not in after:
+        if name not in rows:
             lines.append(f"{name:34} is missing in the new file")
             worse.append(name)
             continue
-        ratio = _cost(new, after[name]) / _cost(old, row)
+        ratio = _cost(new, rows[name]) / _cost(old, row)
         verdict = "WORSE" if ratio > 1 + tolerance else "better" if ratio < 1 - tolerance else ""
-        values = f"{measure.number(row.value):>9} -> {measure.number(after[name].value):>9}"
+        values = f"{measure.number(row.value):>9} -> {measure.number(rows[name].value):>9}"
         lines.append(f"{name:34} {values} {row.unit:8} {ratio:7.2f} x {verdict}".rstrip())
         worse += [name] if verdict == "WORSE" else []
-    lines.append(f"worse: {', '.join(worse)}" if worse else "nothing got worse")
-    return lines, worse
+    return [*lines, f"worse: {', '.join(worse)}" if worse else "nothing got worse"], worse
 
 
-def _cost(report: Report, row: Row) -> float:
-    """What a row costs, free of the machine's speed; larger is worse."""
-    value = 1 / row.value if row.unit in HIGHER_IS_BETTER else row.value
-    measured = report.peak is not None and row.unit in OF_THE_MACHINE
-    return value * report.best_peak if measured else value
+def _subject(results: Results) -> dict[str, object]:
+    """The benchmark, its machine and its shapes: what must be equal."""
+    shapes = {k: v for k, v in results.config.items() if k.split(".")[0] in COMPARED}
+    machine = {name: results.machine[name] for name in ("device", "devices")}
+    return {"benchmark": results.benchmark, **machine, **shapes, "data.dir": None}
 
 
-def _require_same(old: Report, new: Report) -> None:
-    found = list(_differences(old, new))
-    if found:
-        raise ValueError("these are not of the same thing: " + "; ".join(found))
-
-
-def _differences(old: Report, new: Report) -> Iterator[str]:
-    pairs = {
-        "benchmark": (old.benchmark, new.benchmark),
-        "batch": (old.batch, new.batch),
-        "devices": tuple((r.machine["devices"], r.machine["device"]) for r in (old, new)),
-    }
-    for field in sorted(set(old.config) & set(new.config)):
-        if field.split(".")[0] in {"data", "model", "sampling", "eval"} and field != "data.dir":
-            pairs[field] = (old.config[field], new.config[field])
-    for name, (before, after) in pairs.items():
-        if before != after:
-            yield f"{name} was {before} and is {after}"
+def _cost(results: Results, row: Measurement) -> float:
+    """The cost of a row, free of the machine's speed; larger is worse."""
+    value = 1 / row.value if row.unit in ("videos/s", "x") else row.value
+    measured = row.peak in results.peaks and row.unit in OF_THE_MACHINE
+    return value * max(results.peaks[row.peak]) if measured else value
 
 
 if __name__ == "__main__":

@@ -1,18 +1,16 @@
-"""What all benchmarks share: the machine's peak, repeats, memory, fresh processes, tables, files.
+"""Peaks of the machine, repeats, tables and files, for all benchmarks.
 
 A time means little without the machine's speed at that moment, so every measurement stands between
-two of the machine's own matmul peak, and is made again where these differ.
+two of the machine's own peak, and is made again where these differ.
 """
 
-import concurrent.futures
 import dataclasses
+import functools
 import importlib.metadata
 import json
-import multiprocessing
+import math
 import os
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,11 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SIZE = 2048  # of the square matrices of the peak
+CPU_SIZE, SIZE = 2048, 8192  # of the square matrices of the peak
 PRODUCTS = 20
+PEAK_SECONDS = 2.0  # after which a slow machine's peak is the best until then
+COPIED = 1 << 26  # float32 values, 268 MB: more than a cache holds
 STEADY = 0.05  # how much the peaks before and after may differ
 MAX_REPEATS = 1000
 MB = 1e6
+HIGHEST = "float32, highest precision"  # 'float32' itself is TF32 on most GPUs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,76 +37,111 @@ class Effort:
     seconds: float = 2.0  # that a row takes at least
     repeats: int = 5  # likewise
     tries: int = 3  # for steady peaks; then the steadiest is taken, and the table says so
+    deadline: float = math.inf  # of time.monotonic(), by which the last call shall have ended
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Measurement:
     """One figure: the median and the quartiles of its repeats."""
 
     name: str
     value: float
-    unit: str  # 'ms' of a batch, 's', 'MB', 'videos/s', 'x'
+    unit: str  # 'ms' of a batch, 's', 'MB', 'videos/s', 'x'; 'error' of a comparison
     low: float | None = None
     high: float | None = None
     repeats: int = 1
     gflop: float | None = None  # of a batch, counted
+    peak: str = "float32"  # which of the peaks its share is of
+    gb: float | None = None  # that a batch reads and writes, as the compiler counts it
+    memory: float | None = None  # MB of the program: arguments, results and temporaries
+    copied: float | None = None  # ms with the batch and the results copied from and to the host
+    peer: float | None = None  # ms of the same in PyTorch, copies included
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What a benchmark leaves in its JSON file."""
+class Results:
+    """The content of a benchmark's JSON file."""
 
     benchmark: str
     config: Mapping[str, Any]
-    batch: int
-    peak: tuple[float, float] | None  # GFLOP/s before and after; None: no times were measured
-    rows: tuple[Row, ...]
+    rows: Sequence[Measurement]
+    peaks: Mapping[str, Sequence[float]]  # GFLOP/s before and after; {}: no times were measured
     machine: Mapping[str, Any]
+    bandwidth: Sequence[float] = ()  # GB/s of a copy before and after
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name: why
 
-    @property
-    def best_peak(self) -> float:
-        """GFLOP/s; NaN without times."""
-        return max(self.peak) if self.peak else float("nan")
-
-    def share(self, row: Row) -> float | None:
-        """Of the peak, that the counted operations of a row reach."""
-        if row.gflop is None or self.peak is None or row.unit != "ms":
+    def share(self, row: Measurement) -> float | None:
+        """The part of the peak that a row's counted operations reach."""
+        if row.gflop is None or row.unit != "ms" or row.peak not in self.peaks:
             return None
-        return row.gflop / (row.value / 1e3) / self.best_peak
+        devices = 1 if self.machine["platform"] == "cpu" else self.machine["devices"]
+        return row.gflop / (row.value / 1e3) / max(self.peaks[row.peak]) / devices
+
+    def bandwidth_share(self, row: Measurement) -> float | None:
+        """The part of a copy's bandwidth that a row's reading and writing reach."""
+        if row.gb is None or not self.bandwidth:
+            return None
+        return row.gb / (row.value / 1e3) / max(self.bandwidth)
 
 
-def matmul_peak() -> float:
-    """GFLOP/s of the best of 20 products of 2048 x 2048 float32 matrices on the first device."""
-    a, b = jax.random.normal(jax.random.key(0), (2, SIZE, SIZE))
-    product = jax.jit(jnp.matmul)
-    times = sample(lambda: product(a, b), Effort(0.0, PRODUCTS))
-    return 2 * SIZE**3 / min(times) / 1e9
+def matmul_peak(kind: str = "float32") -> float:
+    """GFLOP/s of the best of 20 products of square matrices on the first device."""
+    size = CPU_SIZE if jax.default_backend() == "cpu" else SIZE
+    dtype, precision = ("float32", "highest") if kind == HIGHEST else (kind, None)
+    a, b = jax.random.normal(jax.random.key(0), (2, size, size), dtype)
+    product = jax.jit(functools.partial(jnp.matmul, precision=precision))
+    return 2 * size**3 / _fastest(lambda: product(a, b)) / 1e9
+
+
+def copy_bandwidth() -> float:
+    """GB/s that the first device reads and writes in the best of 20 copies of 268 MB."""
+    values = jnp.zeros(COPIED, jnp.float32)
+    copied = jax.jit(lambda x: x + 1)
+    return 2 * values.nbytes / _fastest(lambda: copied(values)) / 1e9
+
+
+def _fastest(function: Callable[[], Any]) -> float:
+    deadline = time.monotonic() + PEAK_SECONDS
+    return min(sample(function, Effort(0.0, PRODUCTS, deadline=deadline)))
+
+
+def steady(before: float, after: float) -> bool:
+    """Whether two peaks agree."""
+    return abs(after - before) <= STEADY * max(before, after)
 
 
 def between_peaks(
-    measure: Callable[[], Sequence[Row]], effort: Effort
-) -> tuple[list[Row], tuple[float, float]]:
+    measure: Callable[[], Sequence[Measurement]], effort: Effort, kind: str = "float32"
+) -> tuple[list[Measurement], dict[str, tuple[float, float]]]:
     """The rows, and the peaks before and after them; measured again until these agree."""
-    found: list[tuple[float, list[Row], tuple[float, float]]] = []
+    tries = []
     for _ in range(effort.tries):
-        before = matmul_peak()
-        rows = list(measure())
-        after = matmul_peak()
-        found.append((abs(after - before) / max(before, after), rows, (before, after)))
-        if found[-1][0] <= STEADY:
+        before = matmul_peak(kind)
+        rows = [dataclasses.replace(row, peak=kind) for row in measure()]
+        after = matmul_peak(kind)
+        tries.append((abs(after - before) / max(before, after), rows, (before, after)))
+        if steady(before, after):
             break
-    _, rows, peaks = min(found, key=lambda entry: entry[0])
-    return rows, peaks
+    _, rows, peaks = min(tries, key=lambda entry: entry[0])
+    return rows, {kind: peaks}
 
 
-def sample(function: Callable[[], Any], effort: Effort) -> list[float]:
-    """Seconds of every call, after one that is not counted.
+def sample(function: Callable[[], Any], effort: Effort, warm: bool = True) -> list[float]:
+    """Seconds of every call; what a call returns is waited for.
 
-    What a call returns is waited for.
+    Args:
+        function: to call.
+        effort: how long and how often: at least once, then not where a call like the last would end
+            after the deadline.
+        warm: whether a first call is made that does not count.
     """
-    jax.block_until_ready(function())
+    if warm:
+        jax.block_until_ready(function())
     times: list[float] = []
     while len(times) < effort.repeats or (sum(times) < effort.seconds and len(times) < MAX_REPEATS):
+        if times and time.monotonic() + times[-1] > effort.deadline:
+            break
         started = time.perf_counter()
         jax.block_until_ready(function())
         times.append(time.perf_counter() - started)
@@ -113,70 +149,29 @@ def sample(function: Callable[[], Any], effort: Effort) -> list[float]:
 
 
 def timed(
-    name: str,
-    function: Callable[[], Any],
-    effort: Effort,
-    gflop: float | None = None,
-    batches: int = 1,
-) -> Row:
+    name: str, function: Callable[[], Any], effort: Effort, batches: int = 1, **more: Any
+) -> Measurement:
     """Milliseconds of a batch; a call of the function is `batches` of them."""
-    times = 1e3 * np.array(sample(function, effort)) / batches
-    low, median, high = np.percentile(times, [25, 50, 75]).tolist()
-    return Row(name, median, "ms", low, high, len(times), gflop)
+    return milliseconds(name, sample(function, effort), batches, **more)
 
 
-class Memory:
-    """The largest memory of this process above what it has when this is made.
-
-    On Linux the kernel's own peak is set back first. Elsewhere a peak before this one hides it.
-    """
-
-    def __init__(self) -> None:
-        self._clear = Path("/proc/self/clear_refs")
-        if self._clear.exists():
-            self._clear.write_text("5")  # the peak, VmHWM, becomes the present size
-        self._base = _peak_bytes()
-
-    def peak_mb(self) -> float:
-        """Of the host, above the base."""
-        return (_peak_bytes() - self._base) / MB
-
-    @staticmethod
-    def device_mb() -> float | None:
-        """Peak of the first device, where it keeps count (not a CPU)."""
-        statistics = jax.local_devices()[0].memory_stats() or {}
-        return statistics["peak_bytes_in_use"] / MB if "peak_bytes_in_use" in statistics else None
-
-
-def _peak_bytes() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) << 10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak << 10
-
-
-def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a module's function in a new interpreter, whose memory is its own.
-
-    Raises:
-        BrokenProcessPool: the process was killed, as by a lack of memory.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(function, *arguments).result()
+def milliseconds(name: str, times: Sequence[float], batches: int = 1, **more: Any) -> Measurement:
+    """Median and quartiles of seconds of calls; `more` are further fields."""
+    low, median, high = np.percentile(1e3 * np.array(times) / batches, [25, 50, 75]).tolist()
+    return Measurement(name, median, "ms", low, high, len(times), **more)
 
 
 def machine() -> dict[str, Any]:
-    """What the figures are of."""
-    device = jax.devices()[0]
+    """The machine and the versions that figures are of."""
+    device, info = jax.devices()[0], Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return {
         "platform": device.platform,
         "device": device.device_kind,
         "devices": jax.device_count(),
         "cores": os.cpu_count(),
-        "processor": _processor(),
+        "processor": next(names, platform.processor()),
         "system": platform.system(),
         "python": platform.python_version(),
         "jax": jax.__version__,
@@ -184,72 +179,81 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
-
-
-def write(path: Path, report: Report) -> None:
-    """The whole file or none."""
+def write(path: Path, text: str) -> None:
+    """Writes the whole file or none."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n")
+    temporary.write_text(text + "\n")
     temporary.replace(path)
 
 
-def read(path: Path) -> Report:
-    """A report that `write` wrote.
+def to_json(results: Results) -> str:
+    """The text that `read` reads."""
+    return json.dumps(dataclasses.asdict(results), indent=1)
+
+
+def read(path: Path) -> Results:
+    """Results that a benchmark wrote.
 
     Raises:
         ValueError: the file is something else.
     """
     try:
         content = json.loads(path.read_text())
-        rows = tuple(Row(**row) for row in content.pop("rows"))
-        peak = content.pop("peak")
-        return Report(**content, rows=rows, peak=tuple(peak) if peak else None)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        return Results(**content | {"rows": [Measurement(**row) for row in content["rows"]]})
+    except (UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is no file of --json=FILE of a benchmark ({type(error).__name__}: {error})"
         ) from error
 
 
-def table(report: Report) -> str:
-    """For people."""
-    host = report.machine
-    title = (
-        f"{report.benchmark}, batch {report.batch}, on {host['devices']} x {host['device']} "
-        f"({host['cores']} cores, {host['processor']}), jax {host['jax']}"
-    )
-    lines = [title]
-    if report.peak:
-        before, after = report.peak
-        steady = abs(after - before) <= STEADY * max(before, after)
-        note = "" if steady else ": UNSTEADY, take no figure from this"
-        lines += [f"matmul peak {before:,.0f} GFLOP/s before, {after:,.0f} after{note}"]
-    heading = (
-        f"{'':34} {'median':>11} {'':8} {'a video':>9} {'quartiles':>17} {'n':>4} "
-        f"{'GFLOP':>8} {'of peak':>7}"
-    )
-    return "\n".join([*lines, heading, *(_line(report, row) for row in report.rows)])
-
-
-def _line(report: Report, row: Row) -> str:
-    spread = "" if row.low is None else f"{number(row.low)} .. {number(row.high)}"
-    share, gflop = report.share(row), row.gflop
-    cells = [
-        f"{row.name:34} {number(row.value):>11} {row.unit:8}",
-        f"{number(row.value / report.batch) if row.unit == 'ms' else '':>9}",
-        f"{spread:>17} {row.repeats:>4}",
-        f"{'' if gflop is None else number(gflop):>8}",
-        f"{'' if share is None else f'{share:.0%}':>7}",
+def table(results: Results) -> str:
+    """A title, the peaks, a Markdown table, and what is left out."""
+    host = results.machine
+    on = f"{host['devices']} x {host['device']} ({host['cores']} cores, {host['processor']})"
+    lines = [f"{results.benchmark}, on {on}, jax {host['jax']}, Python {host['python']}", ""]
+    measured = {f"products, {kind}": (pair, "GFLOP/s") for kind, pair in results.peaks.items()}
+    if results.bandwidth:
+        measured["a copy"] = (results.bandwidth, "GB/s")
+    for name, (values, unit) in measured.items():
+        before, after = values[0], values[-1]
+        note = "" if steady(before, after) else ": UNSTEADY, take no figure from this"
+        lines.append(f"- {name}: {before:,.0f} {unit} before, {after:,.0f} after{note}")
+    columns: dict[str, Callable[[Measurement], str]] = {
+        "": lambda row: row.name,
+        "median": lambda row: f"{number(row.value)} {row.unit}",
+        "quartiles": lambda row: f"{number(row.low)} .. {number(row.high)}" if row.low else "",
+        "n": lambda row: str(row.repeats),
+        "GFLOP": lambda row: number(row.gflop),
+        "of the peak": lambda row: percent(results.share(row)),
+        "of the bandwidth": lambda row: percent(results.bandwidth_share(row)),
+        "MB": lambda row: number(row.memory),
+        "with copies, ms": lambda row: number(row.copied),
+        "PyTorch, ms": lambda row: number(row.peer),
+        "times as fast": lambda row: number(row.peer and row.peer / (row.copied or row.value)),
+        "note": lambda row: row.note,
+    }
+    cells = {name: [column(row) for row in results.rows] for name, column in columns.items()}
+    cells = {name: column for name, column in cells.items() if any(column)}
+    widths = {name: max(map(len, [name, *column])) for name, column in cells.items()}
+    rows = [
+        list(cells),
+        ["-" * width for width in widths.values()],
+        *zip(*cells.values(), strict=True),
     ]
-    return " ".join(cells).rstrip()
+    for row in rows if results.rows else []:
+        padded = [text.ljust(width) for text, width in zip(row, widths.values(), strict=True)]
+        lines.append(f"| {' | '.join(padded)} |")
+    lines += [f"- left out: {name}: {why}" for name, why in results.left_out.items()]
+    return "\n".join(lines)
 
 
 def number(value: float | None) -> str:
-    """Three digits, or all before the point."""
+    """Three digits, or all before the point; '' for None."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def percent(share: float | None) -> str:
+    """'' for None."""
+    return "" if share is None else f"{share:.0%}"

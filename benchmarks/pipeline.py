@@ -1,107 +1,82 @@
-"""What the input pipeline gives on its own, and how many times what a training step takes.
+"""The input pipeline's rate on its own, and how many times the training step's it is.
 
     python -m benchmarks.pipeline --config configs/activitynet.py [--batch=4] [--data=DIR]
 
-Shards of synthetic recordings in the config's shapes are written as `prepare` writes them, below
+Shards of random recordings in the config's shapes are written as `prepare` writes them, below
 --data, where they stay, or in a temporary folder. Each repeat is a pass over all of them, with
 nothing remembered from the one before; files are in the operating system's cache from then on.
 """
 
-import contextlib
-import functools
+import collections
+import dataclasses
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from benchmarks import command, measure
-from benchmarks.measure import Effort, Row
-from benchmarks.programs import STORED, Training, world
-from segtad_jax.data import pipeline, synthetic
+from benchmarks import command
+from benchmarks.measure import Effort, Measurement, timed
+from benchmarks.programs import STORED, Training, in_memory
 from segtad_jax.data.dataset import Dataset, find_all, open_dataset
+from segtad_jax.data.records import Record
 from segtad_jax.data.writer import write_dataset
-from segtad_jax.runtime import parallel
 
 DATA = flags.DEFINE_string("data", None, "Folder for the shards; those of an earlier call are used")
 VIDEOS = flags.DEFINE_integer("videos", 64, "Recordings to write.", lower_bound=1)
 
 
-def main(config: ConfigDict, batch: int) -> command.Measured:
-    """Measures."""
+def make(config: ConfigDict, batch: int) -> Training:
+    """The training step, if its batch divides the recordings."""
     if VIDEOS.value % batch:
         raise ValueError(f"--videos={VIDEOS.value} is not a multiple of the batch of {batch}.")
-    effort = command.effort()
-    with _folder() as folder:
-        data, program = written(config, folder), Training(config, batch)
-        measured = functools.partial(rates, program, data, effort)
-        return command.Measured(*measure.between_peaks(measured, effort))
+    return Training(config, batch)
 
 
-def rates(program: Training, data: Dataset, effort: Effort) -> list[Row]:
+def rates(program: Training, effort: Effort) -> list[Measurement]:
     """Videos per second of both, and the quotient."""
-    state, batch = program.new_state(), program.batch()
+    with tempfile.TemporaryDirectory() as folder:
+        stored = written(program.config, Path(DATA.value or folder))
 
-    def read() -> None:
-        size, recordings = program.config.train.batch_size, data.recordings("training")
-        for _ in pipeline.training_batches(
-            data,
-            recordings,
-            window=program.config.data.num_frames,
-            batch_size=size,
-            seed=0,
-            first_step=0,
-            last_step=len(recordings) // size,
-        ):
-            pass
+        def read() -> None:
+            batches = program.batches(VIDEOS.value // program.size, stored)
+            collections.deque(batches, maxlen=0)
 
-    def step() -> object:
-        nonlocal state
-        state, metrics = program.step(state, parallel.shard_batch(batch))
-        return metrics
-
-    number = len(data.recordings("training"))
-    rows = [
-        _rate("input pipeline", measure.timed("", read, effort), number),
-        _rate("training step", measure.timed("", step, effort), program.config.train.batch_size),
-    ]
-    return [*rows, Row("pipeline over step", rows[0].value / rows[1].value, "x")]
+        pipeline = _rate("input pipeline", timed("", read, effort), VIDEOS.value)
+    step = _rate("training step", timed("", program.from_host, effort), program.size)
+    return [pipeline, step, Measurement("pipeline over step", pipeline.value / step.value, "x")]
 
 
-def _rate(name: str, row: Row, videos: int) -> Row:
-    low, high = (1e3 * videos / (t or row.value) for t in (row.high, row.low))
-    return Row(name, 1e3 * videos / row.value, "videos/s", low, high, row.repeats)
+def _rate(name: str, row: Measurement, videos: int) -> Measurement:
+    value, low, high = (1e3 * videos / time for time in (row.value, row.high, row.low))
+    return dataclasses.replace(row, name=name, value=value, low=low, high=high, unit="videos/s")
 
 
 def written(config: ConfigDict, folder: Path) -> Dataset:
     """The data set of the config's shapes below a folder, made unless it is there."""
-    drawn = world(config)
-    sizes = f"{drawn.num_frames}_{drawn.num_channels}_{drawn.num_classes}_{VIDEOS.value}"
-    name = f"benchmark_{sizes}"
+    drawn = in_memory(config, VIDEOS.value)
+    sizes = config.data.num_frames, drawn.num_channels, len(drawn.classes), VIDEOS.value
+    name = f"benchmark_{'_'.join(map(str, sizes))}"
     if found := find_all(folder / name):
         return open_dataset(found[0])
-    records = synthetic.records("training", VIDEOS.value, drawn)
+    records = (
+        Record(
+            *(r.video, drawn.features(r), r.rate, r.duration, r.segments),
+            labels=tuple(drawn.classes[label - 1] for label in r.labels),
+        )
+        for r in drawn.recordings("training")
+    )
     directory = write_dataset(
         folder,
         name=name,
-        classes=synthetic.class_names(drawn.num_classes),
+        classes=drawn.classes,
         num_channels=drawn.num_channels,
         splits={"training": records},
-        description=synthetic.DESCRIPTION,
+        description="Random recordings.",
         dtype=STORED,
     )
     return open_dataset(directory)
 
 
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    if DATA.value:
-        yield Path(DATA.value)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
-
-
 if __name__ == "__main__":
-    command.run("pipeline", lambda config: config.train.batch_size, main)
+    command.run(lambda: "pipeline", "train", make, rates)

@@ -1,16 +1,20 @@
-"""The programs that are measured, those of training and prediction, and what they are given."""
+"""The programs that are measured, those of training and prediction, with recordings in memory."""
 
 import functools
-from collections.abc import Iterator
+import tempfile
+import time
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
+from benchmarks import flops
+from benchmarks.measure import Effort, Measurement
 from segtad_jax.config.check import check
-from segtad_jax.data import pipeline, synthetic
+from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD, create_variables, grid
@@ -18,11 +22,14 @@ from segtad_jax.optim import optimizer
 from segtad_jax.runtime import parallel, startup
 from segtad_jax.step import TrainState, create_state, parallel_step
 
-STORED = np.float16  # as `prepare` stores features
+STORED = np.dtype(np.float16)  # as `prepare` stores features
+RATE = 5.0  # frames per second
+DRAWN = 32  # recordings that differ; more of them repeat these
+FRAMES_AN_ACTION = 34  # one action in so many frames
 
 
 def start() -> None:
-    """What the commands do before they use JAX."""
+    """Prepares the process as the commands do before they use JAX."""
     startup.keep_freed_memory()
     startup.keep_compiled_programs()
 
@@ -36,100 +43,42 @@ def sizes(config: ConfigDict) -> tuple[int, int]:
     )
 
 
-def world(config: ConfigDict) -> synthetic.World:
-    """Synthetic recordings of one window each, in the config's shapes."""
-    channels, classes = sizes(config)
-    return synthetic.World(config.data.num_frames, channels, classes, noise=1.0, seed=0)
-
-
 def in_memory(config: ConfigDict, number: int) -> Dataset:
-    """A data set of `number` synthetic training recordings."""
-    drawn, split = world(config), "training"
-    names = synthetic.class_names(drawn.num_classes)
-    records = list(synthetic.records(split, number, drawn))
+    """A data set of `number` random recordings of one window each, in the config's shapes."""
+    random, frames = np.random.default_rng(0), config.data.num_frames
+    channels, classes = sizes(config)
+    drawn, actions = min(number, DRAWN), frames // FRAMES_AN_ACTION + 1
+    features = random.standard_normal((drawn, frames, channels), np.float32).astype(STORED)
+    segments = np.sort(random.random((drawn, actions, 2)), axis=-1) * frames / RATE
+    labels = random.integers(1, classes + 1, (drawn, actions))
     recordings = tuple(
         Recording(
-            video=record.video,
-            num_frames=len(record.features),
-            rate=record.rate,
-            duration=record.duration,
-            segments=record.segments,
-            labels=np.array([names.index(label) + 1 for label in record.labels], int),
-            shard="",
-            offset=0,
-            size=0,
+            *(f"video_{index:04d}", frames, RATE, frames / RATE),
+            *(segments[index % drawn], labels[index % drawn]),
+            *("", index % drawn, 0),  # where its features are
         )
-        for record in records
+        for index in range(number)
     )
-    stored = {record.video: record.features.astype(STORED) for record in records}
+    names = tuple(f"class_{index:03d}" for index in range(classes))
     return Dataset(
-        directory=epath.Path(),
-        name="in memory",
-        classes=names,
-        num_channels=drawn.num_channels,
-        dtype=np.dtype(STORED),
-        splits={split: recordings},
-        read=lambda recording: stored[recording.video],
+        *(epath.Path(), "in memory", names, channels, STORED, {"training": recordings}),
+        read=lambda recording: features[recording.offset],
     )
 
 
-class Training:
-    """The step that training runs, with its own loss, optimiser and batches."""
+class Program:
+    """A step `(state, batch) -> outputs` of all devices, with its state and its first batch.
 
-    def __init__(self, config: ConfigDict, batch: int) -> None:
-        """Compiles only what makes the parameters.
+    Training and Inference add `step`, `counted` (GFLOP of a video, by part of the network),
+    `new_state()`, `batches(number)` and `call(batch on the devices)`.
+    """
 
-        Raises:
-            ValueError: the config cannot be run on these devices.
-        """
-        self.config = config.copy_and_resolve_references()
-        self.config.train.batch_size = batch
-        check(self.config, jax.device_count())
-        self.dataset = in_memory(self.config, batch)
-        self.recordings = self.dataset.recordings("training")
-        self.model = SegTAD(self.config, len(self.dataset.classes), axis_name=parallel.AXIS)
-        self.optimizer = optimizer(self.config)
-        self.step = parallel_step(self.config, self.model, self.optimizer)
-
-    def new_state(self) -> TrainState:
-        """Of the first step, on all devices."""
-        state = create_state(self.config, self.model, self.optimizer, self.dataset.num_channels)
-        return parallel.replicate(state)
-
-    def batches(self, first_step: int, last_step: int) -> Iterator[pipeline.Batch]:
-        """Returns the batches of some steps."""
-        return pipeline.training_batches(
-            self.dataset,
-            self.recordings,
-            window=self.config.data.num_frames,
-            batch_size=self.config.train.batch_size,
-            seed=0,
-            first_step=first_step,
-            last_step=last_step,
-        )
-
-    def batch(self) -> pipeline.Batch:
-        """Returns the batch of the first step."""
-        return next(self.batches(0, 1))
-
-    def loop(self, state: TrainState, steps: int) -> TrainState:
-        """Makes some steps as a run does, batches and metrics included."""
-        first, before = int(state.step), {}
-        for batch in self.batches(first, first + steps):
-            state, metrics = self.step(state, parallel.shard_batch(batch))
-            jax.device_get(before)
-            before = metrics
-        return state
-
-
-class Inference:
-    """What detects in recordings, from their features to their detections."""
-
-    def __init__(self, config: ConfigDict, batch: int, number: int) -> None:
-        """Compiles only what makes the parameters.
+    def __init__(self, config: ConfigDict, group: str, batch: int, number: int) -> None:
+        """Compiles nothing.
 
         Args:
-            config: with `eval.class_scores` if proposals shall get their labels from a file.
+            config: not changed.
+            group: of the config, that has the `batch_size`.
             batch: windows at once.
             number: of recordings, of one window each.
 
@@ -137,36 +86,178 @@ class Inference:
             ValueError: the config cannot be run on these devices.
         """
         self.config = config.copy_and_resolve_references()
-        self.config.eval.batch_size = batch
+        self.config[group].batch_size = self.size = batch
         check(self.config, jax.device_count())
         self.dataset = in_memory(self.config, number)
         self.recordings = self.dataset.recordings("training")
-        self.detector = Detector(self.config, self.dataset.classes)
+
+    @property
+    def gflop(self) -> float:
+        """Of a batch, counted."""
+        return self.size * sum(self.counted.values())
 
     @functools.cached_property
-    def variables(self) -> dict[str, Any]:
-        """Parameters and statistics as they are before training."""
+    def state(self) -> Any:
+        """As the last call left it."""
+        return self.new_state()
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, np.ndarray]:
+        """The first batch, on the host."""
+        return next(self.batches(1))
+
+    @functools.cached_property
+    def placed(self) -> Any:
+        """The first batch, on the devices."""
+        return parallel.shard_batch(self.inputs)
+
+    def on_device(self) -> Any:
+        """The outputs of a batch that is on the devices, left there."""
+        return self.call(self.placed)
+
+    def from_host(self) -> Any:
+        """The outputs of a batch that is copied to the devices, as their user takes them."""
+        return self.call(parallel.shard_batch(self.inputs))
+
+    def compiled(self) -> Any:
+        """The step as JAX compiled it; calls do not compile it again."""
+        return self.step.lower(self.state, self.placed).compile()
+
+    def memory(self) -> float | None:
+        """MB of a device: arguments, results and temporaries, as the compiler states them."""
+        if not (sizes := self.compiled().memory_analysis()):
+            return None
+        total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+        return (total + sizes.temp_size_in_bytes - sizes.alias_size_in_bytes) / 1e6
+
+    def traffic(self) -> float | None:
+        """GB that a device reads and writes, as the compiler counts: bodies of loops once."""
+        count = (self.compiled().cost_analysis() or {}).get("bytes accessed")
+        return None if count is None else count / 1e9
+
+    def first_calls(self, effort: Effort) -> list[Measurement]:
+        """Seconds of a first call without compiled programs, and of one that finds them on disk."""
+        del effort  # a first call is one
+        kept, rows = jax.config.jax_compilation_cache_dir, []
+        jax.block_until_ready((self.state, self.placed))
+        with tempfile.TemporaryDirectory() as folder:
+            jax.config.update("jax_compilation_cache_dir", folder)
+            for name in ("first call, cold", "first call, from the cache"):
+                jax.clear_caches()
+                compilation_cache.reset_cache()  # else it stays in the folder of the first use
+                started = time.perf_counter()
+                jax.block_until_ready(self.from_host())
+                rows.append(Measurement(name, time.perf_counter() - started, "s"))
+        jax.config.update("jax_compilation_cache_dir", kept)
+        compilation_cache.reset_cache()
+        return rows
+
+
+class Training(Program):
+    """The step that training runs, with its own loss, optimiser and batches."""
+
+    def __init__(self, config: ConfigDict, batch: int) -> None:
+        """See Program."""
+        super().__init__(config, "train", batch, batch)
+        self.model = SegTAD(self.config, len(self.dataset.classes), axis_name=parallel.AXIS)
+        self.optimizer = optimizer(self.config)
+        self.step = parallel_step(self.config, self.model, self.optimizer)
+        counted = flops.gflop(self.config, *sizes(self.config), num_sampled(self.config))
+        counted["SSN"] += counted.pop("heads") + counted.pop("boundaries")
+        self.counted = {name: (1 + flops.BACKWARD) * count for name, count in counted.items()}
+
+    def new_state(self) -> TrainState:
+        """Of the first step, on all devices."""
+        arguments = self.config, self.model, self.optimizer, self.dataset.num_channels
+        return parallel.replicate(create_state(*arguments))
+
+    def batches(self, number: int, dataset: Dataset | None = None) -> Any:
+        """Those of the first steps, of another data set where one is given."""
+        dataset = dataset or self.dataset
+        return pipeline.training_batches(
+            dataset,
+            dataset.recordings("training"),
+            window=self.config.data.num_frames,
+            batch_size=self.size,
+            seed=0,
+            first_step=0,
+            last_step=number,
+        )
+
+    def call(self, batch: Any) -> Any:
+        """The metrics of one more step."""
+        self.state, metrics = self.step(self.state, batch)
+        return metrics
+
+    def loop(self, steps: int) -> Any:
+        """Metrics of steps as a run makes them: those of a step are fetched during the next."""
+        before = {}
+        for batch in map(parallel.shard_batch, self.batches(steps)):
+            metrics = self.call(batch)
+            jax.device_get(before)
+            before = metrics
+        return metrics
+
+
+class Inference(Program):
+    """Detection in recordings, from their features to their detections."""
+
+    def __init__(
+        self, config: ConfigDict, batch: int, number: int | None = None, video_scores: bool = True
+    ) -> None:
+        """See Program.
+
+        Args:
+            config: not changed.
+            batch: windows at once.
+            number: of recordings; by default a batch of them.
+            video_scores: whether proposals get their labels from random scores of their videos,
+                else from the frames' classes.
+        """
+        config = config.copy_and_resolve_references()
+        config.eval.class_scores = "random" if video_scores else ""
+        super().__init__(config, "eval", batch, number or batch)
+        classes = self.dataset.classes
+        self.detector = Detector(self.config, classes)
+        if video_scores:  # in place of a file of them
+            scores = dict(zip(classes, np.random.default_rng(0).random(len(classes)), strict=True))
+            videos = {recording.video: scores for recording in self.recordings}
+            self.detector.video_scores = lambda _: videos
+        self.step = self.detector.predict_step
+        self.counted = flops.gflop(self.config, *sizes(self.config), num_proposals(self.config))
+        self.counted["SSN"] += 0.0 if video_scores else self.counted["heads"]
+        del self.counted["heads"], self.counted["boundaries"]
+
+    def new_state(self) -> dict[str, Any]:
+        """Parameters and statistics as they are before training, on all devices."""
         model = SegTAD(self.config, len(self.dataset.classes))
-        return create_variables(self.config, model, self.dataset.num_channels)
+        return parallel.replicate(create_variables(self.config, model, self.dataset.num_channels))
 
     def detect(self) -> Any:
         """All recordings: batches, the devices' part, copies to the host, pooling, soft-NMS."""
-        return self.detector.detect(self.variables, self.dataset, self.recordings)
+        return self.detector.detect(self.state, self.dataset, self.recordings)
 
-    def batch(self) -> dict[str, np.ndarray]:
-        """What the detector hands to its step, of the first windows."""
-        windows = pipeline.inference_windows(self.recordings, self.config.data.num_frames, 0.0)
-        batch = next(
-            pipeline.inference_batches(
-                self.dataset,
-                self.recordings,
-                windows,
-                window=self.config.data.num_frames,
-                batch_size=self.config.eval.batch_size,
-            )
-        )
-        inputs = {key: batch[key] for key in ("features", "num_frames", "window")}
-        return inputs | {"cut": np.zeros((len(batch["window"]), 2), bool)}
+    def batches(self, number: int) -> Any:
+        """The first ones, as the detector hands them to its step."""
+        recordings = self.recordings[: number * self.size]
+        window = self.config.data.num_frames
+        for batch in pipeline.inference_batches(
+            self.dataset,
+            recordings,
+            pipeline.inference_windows(recordings, window, 0.0),
+            window=window,
+            batch_size=self.size,
+        ):
+            inputs = {key: batch[key] for key in ("features", "num_frames", "window")}
+            yield inputs | {"cut": np.zeros((self.size, 2), bool)}
+
+    def call(self, batch: Any) -> Any:
+        """What soft-NMS selects, and the windows that it is of."""
+        return self.step(self.state, batch)[:2]
+
+    def from_host(self) -> Any:
+        """The same with its batch and its outputs copied."""
+        return jax.device_get(super().from_host())
 
 
 def num_proposals(config: ConfigDict) -> int:

@@ -7,28 +7,31 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import compare, flops, growth, measure, programs, stages
-from benchmarks.measure import Effort, Report, Row
+from benchmarks import compare, equality, flops, measure, programs, sheet, stages
+from benchmarks.measure import Effort, Measurement, Results
 from configs import activitynet, tiny
-from segtad_jax import train
 from segtad_jax.data.dataset import open_dataset
-from segtad_jax.models.segtad import SegTAD
-from segtad_jax.optim import optimizer
+from segtad_jax.models.segtad import SegTAD, create_variables
 
 ROOT = Path(__file__).resolve().parent.parent
 MACHINE = {
-    "devices": 1, "device": "cpu", "cores": 2, "processor": "P", "jax": "0.10.2"
+    "platform": "cpu", "devices": 1, "device": "cpu", "cores": 2, "processor": "P",
+    "jax": "0.10.2", "python": "3.11.7",
 }  # fmt: skip
 
 
-def report(*rows: Row, peak=(100.0, 100.0), batch=1, config=None) -> Report:
-    return Report("step", config or {"model.width": 8}, batch, peak, rows, MACHINE)
+def results(
+    *rows: Measurement, peak=(100.0, 100.0), benchmark="step, batch 1", config=None, **more
+):
+    peaks = {"float32": peak} if peak else {}
+    return Results(benchmark, config or {"model.width": 8}, list(rows), peaks, MACHINE, **more)
 
 
 # --- counting -------------------------------------------------------------------------------------
@@ -65,93 +68,83 @@ def test_flops_are_those_of_the_design():
     assert programs.num_sampled(config) == 50 * 17  # copies are computed once
 
 
-@pytest.mark.parametrize("part", ["SSN", "PDN"])
-def test_flops_against_xla(part):
+def network_flops(layers: int, *wanted: str) -> float:
+    """GFLOP of the outputs named, as XLA counts them."""
     config = tiny.get_config()
-    config.model.width = 256  # so that products are nearly all of it
+    config.model.width, config.model.proposal_layers = 256, layers  # products are nearly all of it
     model = SegTAD(config, 3)
-    state = jax.eval_shape(lambda: train.create_state(config, model, optimizer(config), 64))
-    batch = {
-        "features": jax.ShapeDtypeStruct((1, 64, 64), jnp.float32),
-        "num_frames": jax.ShapeDtypeStruct((1,), jnp.int32),
-    }
-    whole = jax.eval_shape(lambda v, b: stages.run(model, v, b, {})[1], state.variables, batch)
+    variables = jax.eval_shape(lambda: create_variables(config, model, 64))
+    batch = jax.ShapeDtypeStruct((1, 64, 64), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
 
-    def by_xla(stage: str, *wanted: str) -> float:
-        lowered = stages.forward(model, stage, wanted).lower(state.variables, batch, whole)
-        return lowered.cost_analysis()["flops"] / 1e9
+    def chosen(variables, features, num_frames):
+        return {name: model.apply(variables, features, num_frames)[name] for name in wanted}
 
-    counted = flops.gflop(config, 64, 3, programs.num_proposals(config))
-    if part == "SSN":
-        found = by_xla(stages.SSN, "decoded", "frame_logits") - counted["heads"]
-    else:  # SGAlign's loop is in both, however XLA counts it
-        found = by_xla(stages.BOTH) - by_xla(stages.ALIGN)
-    assert counted[part] == pytest.approx(found, rel=0.05)
+    return jax.jit(chosen).lower(variables, *batch).cost_analysis()["flops"] / 1e9
+
+
+def test_flops_against_xla():
+    config = tiny.get_config()
+    config.model.width = 256
+    proposals = programs.num_proposals(config)
+    counted = flops.gflop(config, 64, 3, proposals)
+    assert counted["SSN"] + counted["heads"] == pytest.approx(
+        network_flops(3, "frame_logits"), rel=0.05
+    )
+    config.model.proposal_layers = 1  # SGAlign's loop is in both, however XLA counts it
+    two_layers = counted["PDN"] - flops.gflop(config, 64, 3, proposals)["PDN"]
+    found = network_flops(3, "proposal_logits") - network_flops(1, "proposal_logits")
+    assert two_layers == pytest.approx(found, rel=0.05)
 
 
 def test_a_share_of_the_peak():
-    row = Row("PDN", 50.0, "ms", gflop=2.0)
-    assert report(row, peak=(90.0, 100.0)).share(row) == pytest.approx(0.4)
-    assert report(row, peak=None).share(row) is None
-    assert report(row).share(Row("memory", 1.0, "MB")) is None
+    row = Measurement("PDN", 50.0, "ms", gflop=2.0, gb=1.0)
+    assert results(row, peak=(90.0, 100.0)).share(row) == pytest.approx(0.4)
+    assert results(row, peak=None).share(row) is None
+    assert results(row).share(Measurement("memory", 1.0, "MB")) is None
+    assert results(row).share(Measurement("x", 50.0, "ms", gflop=2.0, peak="bfloat16")) is None
+    assert results(row, bandwidth=[40.0, 30.0]).bandwidth_share(row) == pytest.approx(0.5)
+    assert results(row).bandwidth_share(row) is None
+    four = MACHINE | {"platform": "gpu", "devices": 4}  # the peak is of one device
+    several = Results("step", {}, [row], {"float32": [100.0]}, four)
+    assert several.share(row) == pytest.approx(0.1)
 
 
 # --- parts of the network -------------------------------------------------------------------------
 
+SMALL_CONFIG = {"model.width": 4, "model.proposal_layers": 1}
+
+
+def small(kind):
+    config = tiny.get_config("runlocal")
+    config.update_from_flattened_dict(SMALL_CONFIG)
+    return kind(config, 2 * jax.device_count())
+
 
 @pytest.fixture(scope="module")
-def parts():
-    """A small model, a batch, and what the parts give in a whole run."""
-    config = tiny.get_config("runlocal")
-    program = programs.Inference(config, 2 * jax.device_count(), 2 * jax.device_count())
-    model = SegTAD(program.config, len(program.dataset.classes))
-    batch = jax.device_put({k: v[:2] for k, v in program.batch().items()})
-    outputs, whole = jax.jit(functools.partial(stages.run, model))(program.variables, batch, {})
-    return model, program.variables, batch, outputs, whole
+def inference():
+    return small(programs.Inference)
 
 
-def test_a_part_alone_gives_what_it_gives_in_the_whole(parts):
-    model, variables, batch, outputs, whole = parts
-    for part, module in ((stages.SSN, "SSN"), (stages.BOTH, "PDN")):
-        alone = stages.forward(model, part)(variables, batch, whole)
-        for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(whole[module]), strict=True):
-            assert jnp.allclose(a, b, atol=1e-5), part
-    assert jnp.array_equal(whole["PDN"], outputs["proposal_logits"])
+def test_parts_grow_to_the_whole_network(inference):
+    calls = [stages.network(inference, part, 2) for part in stages.PARTS]
+    texts = [call.func.lower(*call.args).as_text() for call in calls]
+    products = [text.count("dot_general") + text.count("convolution") for text in texts]
+    assert 0 < products[0] < products[1] < products[2]
+    variables, (features, num_frames) = calls[-1].args
+    model = SegTAD(inference.config, len(inference.dataset.classes))
+    outputs = jax.jit(model.apply)(variables, features, num_frames)
+    assert jnp.allclose(calls[-1]()[-1], outputs["proposal_logits"], atol=1e-5)
 
 
-def test_a_part_alone_computes_nothing_else(parts):
-    model, variables, batch, _, whole = parts
-    texts = {
-        part: stages.forward(model, part).lower(variables, batch, whole).as_text()
-        for part in stages.PARTS
-    }
-    assert {part for part, text in texts.items() if "convolution" in text} == {stages.SSN}
-    products = {part: text.count("dot_general") for part, text in texts.items()}
-    assert products[stages.BOTH] > products[stages.ALIGN] > 0
+def test_parts_stop_at_the_deadline(inference):
+    with pytest.raises(TimeoutError, match="SSN"):
+        next(stages.rows(inference, Effort(deadline=0.0)))
 
 
-def test_gradients_of_a_part_are_of_its_parameters_and_its_input(parts):
-    model, variables, batch, _, whole = parts
-    batch = batch | {"seeds": jnp.zeros((2, 8), jnp.int32)}
-    whole = jax.jit(functools.partial(stages.run, model, train=True))(variables, batch, {})[1]
-    own = stages.training(model, stages.SSN)(variables, batch, whole)
-    assert set(own[0]) == {"ssn"}
-    own, decoded = stages.training(model, stages.BOTH)(variables, batch, whole)
-    assert "ssn" not in own
-    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(own["pdn"]))
-    assert decoded.shape == whole["SSN"]["decoded"].shape
-    assert jnp.any(decoded != 0)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "gone"),
-    [("MODULES", ("SSN", "PDN", "Refiner"), "Refiner"), ("LAYER", ("PDN", "_x"), "PDN._x")],
-)
-def test_a_part_that_is_gone_is_named(parts, monkeypatch, name, value, gone):
-    model, variables, batch, _, _ = parts
-    monkeypatch.setattr(stages, name, value)
-    with pytest.raises(RuntimeError, match=f"no longer calls {gone}: mend benchmarks/stages"):
-        jax.eval_shape(functools.partial(stages.run, model, layers=False), variables, batch, {})
+def test_parts_of_training_are_gradients():
+    gradients = stages.network(small(programs.Training), stages.PARTS[-1], 2)()
+    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradients["pdn"]))
+    assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradients["ssn"]))
 
 
 # --- measuring ------------------------------------------------------------------------------------
@@ -161,9 +154,21 @@ def test_a_row_is_the_median_and_quartiles_of_a_batch(monkeypatch):
     ticks = iter([0.0, 1.0, 0.0, 3.0, 0.0, 2.0])
     monkeypatch.setattr(measure.time, "perf_counter", lambda: next(ticks))
     calls = []
-    row = measure.timed("x", lambda: calls.append(0), Effort(0.0, 3), gflop=1.5, batches=2)
-    assert row == Row("x", 1000.0, "ms", 750.0, 1250.0, 3, 1.5)
+    row = measure.timed("x", lambda: calls.append(0), Effort(0.0, 3), batches=2, gflop=1.5)
+    assert row == Measurement("x", 1000.0, "ms", 750.0, 1250.0, 3, 1.5)
     assert len(calls) == 4  # the first is not counted
+
+
+def test_no_call_begins_that_would_end_after_the_deadline(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(measure.time, "monotonic", lambda: now[0])
+
+    def call():
+        now[0] += 3.0
+
+    assert measure.sample(call, Effort(100.0, deadline=10.0), warm=False) == [3.0] * 3
+    assert measure.sample(call, Effort(100.0, deadline=10.0), warm=False) == [3.0]  # one at least
 
 
 @pytest.mark.parametrize(
@@ -176,34 +181,145 @@ def test_a_row_is_the_median_and_quartiles_of_a_batch(monkeypatch):
 )
 def test_it_is_measured_again_until_the_peak_is_steady(monkeypatch, peaks, kept):
     left = list(peaks)
-    monkeypatch.setattr(measure, "matmul_peak", lambda: left.pop(0))
-    rows, found = measure.between_peaks(lambda: [Row("x", len(left), "ms")], Effort(tries=3))
+    monkeypatch.setattr(measure, "matmul_peak", lambda kind: left.pop(0))
+    rows, found = measure.between_peaks(lambda: [Measurement("x", len(left), "ms")], Effort())
     assert not left
-    assert found == kept
+    assert found == {"float32": kept}
     assert rows[0].value == len(peaks) - peaks.index(kept[1])  # those between these two
 
 
-def test_memory_is_that_of_a_fresh_process():
-    small, large = (measure.in_fresh_process(peak_of, size) for size in (1, 200))
-    assert small < 100
-    assert 190 < large < 300
-
-
-def peak_of(megabytes: int) -> float:
-    memory = measure.Memory()
-    bytearray(megabytes * 1_000_000)  # gone again at once
-    return memory.peak_mb()
-
-
 def test_a_table_says_what_is_unsteady():
-    row = Row("SSN", 12.345, "ms", 12.0, 1300.0, 7, 1.6)
-    steady = measure.table(report(row, Row("peak memory", 321.0, "MB"), batch=4))
-    assert "step, batch 4, on 1 x cpu (2 cores, P), jax 0.10.2" in steady
-    assert "matmul peak 100 GFLOP/s before, 100 after\n" in steady
-    assert re.search(r"SSN +12\.3 ms +3\.09 +12 \.\. 1,300 +7 +1\.6 +130%", steady)
-    assert re.search(r"peak memory +321 MB +1$", steady)
-    unsteady = measure.table(report(row, peak=(100.0, 90.0)))
+    row = Measurement("SSN", 12.345, "ms", 12.0, 1300.0, 7, 1.6)
+    text = measure.table(results(row, Measurement("peak memory", 321.0, "MB")))
+    assert "step, batch 1, on 1 x cpu (2 cores, P), jax 0.10.2" in text
+    assert "float32: 100 GFLOP/s before, 100 after\n" in text
+    assert re.search(r"SSN +\| 12\.3 ms \| 12 \.\. 1,300 \| 7 \| 1\.6 +\| 130% +\|", text)
+    assert re.search(r"peak memory \| 321 MB +\| +\| 1 \| +\| +\|", text)
+    unsteady = measure.table(results(row, peak=(100.0, 90.0)))
     assert "90 after: UNSTEADY, take no figure from this" in unsteady
+
+
+# --- the sheet ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(monkeypatch, tmp_path):
+    """Fills a sheet at a clock that rows move; returns its file."""
+    now = [0.0]
+    monkeypatch.setattr(sheet.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(measure, "matmul_peak", lambda kind: 100.0)
+    monkeypatch.setattr(measure, "copy_bandwidth", lambda: 10.0)
+
+    def row(name, seconds, error=None):
+        def make(effort):
+            now[0] += seconds
+            if error:
+                raise error
+            yield Measurement(name, seconds, "ms")
+
+        return name, make
+
+    def fill(*rows):
+        result = Results("sheet", {}, [], {}, MACHINE, [])
+        sheet.fill(result, [row(*r) for r in rows], Effort(deadline=10.0), tmp_path / "out")
+        text = (tmp_path / "out" / "sheet.md").read_text()
+        return measure.read(tmp_path / "out" / "sheet.json"), text
+
+    return fill
+
+
+def test_the_sheet_names_what_the_time_leaves_out(written):
+    found, text = written(("a", 6.0), ("b", 6.0), ("c", 1.0), ("d", 1.0))
+    assert [row.name for row in found.rows] == ["a", "b"]
+    assert found.left_out == {"c": "the minutes are spent", "d": "the minutes are spent"}
+    assert text.endswith(
+        "- left out: c: the minutes are spent\n- left out: d: the minutes are spent\n"
+    )
+
+
+def test_the_sheet_goes_on_after_a_row_that_fails(written):
+    lack = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore")
+    found, text = written(("a", 1.0, lack), ("b", 1.0, ValueError("batch 1")), ("c", 1.0))
+    assert [row.name for row in found.rows] == ["c"]
+    assert "Out of memory" in found.left_out["a"]
+    assert "more" not in found.left_out["a"]
+    assert "batch 1" in found.left_out["b"]
+    assert found.peaks == {
+        kind: [100.0, 100.0] for kind in ("float32", "bfloat16", measure.HIGHEST)
+    }
+    assert "- a copy: 10 GB/s before, 10 after" in text
+
+
+def test_the_rows_of_the_sheet_are_in_order():
+    shapes = {"activitynet": activitynet.get_config(), "hacs": activitynet.get_config()}
+    names = [name for name, _ in sheet.rows(shapes, (), None)]
+    assert names[0] == "activitynet: detection, batch 1, float32"
+    assert names[1] == "activitynet: detection, batch 1, bfloat16"
+    groups = list(dict.fromkeys(re.sub(r", batch.*|, bfloat16$", "", name) for name in names))
+    assert groups == [
+        "activitynet: detection", "activitynet: training step", "equality",
+        "activitynet: soft-NMS, 1 classes", "activitynet: soft-NMS, 200 classes",
+        "hacs: detection", "hacs: training step",
+    ]  # fmt: skip
+    batches = [int(re.search(r"batch (\d+)", name)[1]) for name in names if "batch" in name]
+    assert batches[:10:2] == [1, 32, 128, 32, 128]
+    assert set(batches[-16:-4]) == {4, 8, 16}
+    assert [name.rsplit(", ", 1)[1] for name in names[-4:]] == ["first call"] * 2 + ["stages"] * 2
+
+
+PEER = """
+import json, sys
+flags = dict(flag[2:].split("=") for flag in sys.argv[1:] if "=" in flag)
+assert flags["what"] == "infer" and flags["shape"] == "hacs" and flags["top"] == "200"
+if "--broken" in sys.argv:
+    sys.exit("no such flag: --broken")
+ms = 5.0 if "--fast" in sys.argv else 8.0
+with open(flags["json"], "a") as file:
+    file.write(json.dumps({"ms": ms, "gflop": 0.5 * int(flags["batch"])}))
+"""
+
+
+def test_the_peer_is_run_as_a_program_and_the_fastest_counts(tmp_path):
+    (tmp_path / "bench.py").write_text(PEER)
+    settings = types.SimpleNamespace(max_detections=200)
+    program = types.SimpleNamespace(size=4, gflop=2.1, config=types.SimpleNamespace(eval=settings))
+    arguments = ("hacs", "detection", "float32")
+    time_peer = functools.partial(sheet._peer, str(tmp_path))
+    late = measure.time.monotonic() + 60
+    assert time_peer([], *arguments, program, late) == (8.0, "")
+    assert time_peer(["--fast", "--broken"], *arguments, program, late) == (5.0, "")
+    program.gflop = 4.0
+    ms, note = time_peer([], *arguments, program, late)
+    assert ms is None
+    assert "2 GFLOP" in note
+    ms, note = time_peer([], "hacs", "training step", "float32", program, late)
+    assert ms is None
+    assert "AssertionError" in note
+
+
+def test_a_sheet_without_a_peer_says_why(tmp_path, monkeypatch):
+    assert str(tmp_path) in sheet._no_peer(str(tmp_path))
+    (tmp_path / "bench.py").touch()
+    monkeypatch.setattr(sheet.importlib.util, "find_spec", lambda name: None)
+    assert "torch" in sheet._no_peer(str(tmp_path))
+    row = Measurement("a", 4.0, "ms", peer=10.0)
+    assert re.search(r"\| 10 +\| 2\.5 +\|", measure.table(results(row)))
+    copied = Measurement("a", 4.0, "ms", copied=5.0, peer=10.0)  # a peer's copies are counted
+    assert re.search(r"\| 5 +\| 10 +\| 2 +\|", measure.table(results(copied)))
+
+
+@pytest.mark.slow
+def test_equality_of_two_precisions():
+    config = tiny.get_config("runlocal")
+    config.update_from_flattened_dict(SMALL_CONFIG)
+    rows = equality.rows(config, "bfloat16", Effort())
+    assert [row.name for row in rows] == [f"equality, bfloat16: {n}" for n in equality.NAMES]
+    assert all(row.note.startswith("within") for row in rows), rows
+    losses, gradients, scores, choices = (row.value for row in rows)
+    assert 0 < losses < 0.03
+    assert gradients > 0
+    assert scores > 0
+    assert choices == 0  # on one device
 
 
 # --- comparing ------------------------------------------------------------------------------------
@@ -220,34 +336,36 @@ def run_compare(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
 def compared(tmp_path, monkeypatch, capsys):
     """Exit status, output and errors of the command for two reports."""
 
-    def run(old: Report, new: Report, *flags: str) -> tuple[int, str, str]:
+    def run(old: Results, new: Results, *flags: str) -> tuple[int, str, str]:
         paths = [tmp_path / "old.json", tmp_path / "new.json"]
         for path, found in zip(paths, (old, new), strict=True):
-            measure.write(path, found)
+            measure.write(path, measure.to_json(found))
         return run_compare(monkeypatch, capsys, *map(str, paths), *flags)
 
     return run
 
 
-def command(name: str, *arguments: str) -> subprocess.CompletedProcess:
+def command(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"XLA_FLAGS": ""},
+        env=os.environ | {"XLA_FLAGS": ""} | environment,
     )
 
 
 def test_compare_judges_by_the_machines_own_peak(compared):
-    old = report(
-        Row("step", 100.0, "ms"), Row("  SSN", 50.0, "ms"), Row("peak memory", 300.0, "MB")
+    old = results(
+        Measurement("step", 100.0, "ms"),
+        Measurement("  SSN", 50.0, "ms"),
+        Measurement("peak memory", 300.0, "MB"),
     )
-    new = report(
-        Row("step", 190.0, "ms"),  # a machine of half the speed: better
-        Row("  SSN", 120.0, "ms"),
-        Row("peak memory", 315.0, "MB"),
+    new = results(
+        Measurement("step", 190.0, "ms"),  # a machine of half the speed: better
+        Measurement("  SSN", 120.0, "ms"),
+        Measurement("peak memory", 315.0, "MB"),
         peak=(50.0, 50.0),
     )
     status, text, _ = compared(old, new)
@@ -263,8 +381,12 @@ def test_compare_judges_by_the_machines_own_peak(compared):
 
 
 def test_compare_knows_what_is_better_when_higher_and_what_is_missing():
-    old = report(Row("decoded", 100.0, "videos/s"), Row("multiple", 5.0, "x"), Row("NMS", 1, "ms"))
-    new = report(Row("decoded", 80.0, "videos/s"), Row("multiple", 9.0, "x"))
+    old = results(
+        Measurement("decoded", 100.0, "videos/s"),
+        Measurement("multiple", 5.0, "x"),
+        Measurement("NMS", 1, "ms"),
+    )
+    new = results(Measurement("decoded", 80.0, "videos/s"), Measurement("multiple", 9.0, "x"))
     lines, worse = compare.compare(old, new, 0.1)
     assert worse == ["decoded", "NMS"]
     assert "1.25 x WORSE" in lines[1]
@@ -273,11 +395,14 @@ def test_compare_knows_what_is_better_when_higher_and_what_is_missing():
 
 
 def test_compare_refuses_what_is_not_alike(compared):
-    row = Row("step", 1.0, "ms")
-    status, _, told = compared(report(row), report(row, batch=2, config={"model.width": 9}))
+    row = Measurement("step", 1.0, "ms")
+    status, _, told = compared(
+        results(row), results(row, benchmark="step, batch 2", config={"model.width": 9})
+    )
     assert status == 2
     assert told == (
-        "error: these are not of the same thing: batch was 1 and is 2; model.width was 8 and is 9\n"
+        "error: these are not of the same thing: "
+        "benchmark was step, batch 1 and is step, batch 2; model.width was 8 and is 9\n"
     )
 
 
@@ -298,23 +423,28 @@ SMALL = (
     "--config=configs/tiny.py:runlocal",
     "--config.model.width=4",
     "--config.model.proposal_layers=1",
-    "--batch=2",
     "--seconds=0",
-    "--repeats=1",
-    "--tries=1",
 )
-FIRST = {
-    "parameters made, cold",
-    "parameters made, from the cache",
-    "first call, cold",
-    "first call, from the cache",
-    "peak memory above the base",
-    "of it, the program's temporaries",
-}
+ONCE = ("--batch=2", "--repeats=1", "--tries=1")
+PARTS = {"SSN", "SSN, SGAlign", "SSN, SGAlign, PDN"}
+FIRST = {"first call, cold", "first call, from the cache"}
+ABSENT = (
+    "tensorflow", "tensorflow_datasets", "orbax", "h5py", "matplotlib", "jinja2", "safetensors",
+    "apache_beam", "seglearn",
+)  # fmt: skip
 
 
-def run_benchmark(name: str, path: Path, *flags: str) -> tuple[dict[str, Row], str]:
-    done = command(name, *SMALL, f"--json={path}", *flags)
+@pytest.fixture(scope="module")
+def little_installed(tmp_path_factory):
+    """An environment without what only data sets, checkpoints and reports need."""
+    folder = tmp_path_factory.mktemp("absent")
+    code = f"import sys\nsys.modules.update(dict.fromkeys({ABSENT}))\n"
+    (folder / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": str(folder)}
+
+
+def run_benchmark(name: str, path: Path, *flags: str, **environment: str):
+    done = command(name, *SMALL, *ONCE, f"--json={path}", *flags, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found = measure.read(path)
     assert json.loads(path.read_text())["config"]["model.width"] == 4
@@ -325,77 +455,67 @@ def run_benchmark(name: str, path: Path, *flags: str) -> tuple[dict[str, Row], s
     return {row.name.strip(): row for row in found.rows}, done.stdout
 
 
-def test_inference(tmp_path):
-    rows, text = run_benchmark(
-        "inference", tmp_path / "a.json", "--measure=times", "--video_scores"
-    )
-    stage_names = list(stages.PARTS)
-    assert set(rows) == {
-        "detect: everything", "device step, copied to the host", "input", *stage_names,
-        "scores", "NMS",
-    }  # fmt: skip
+def test_inference(tmp_path, little_installed):
+    flags = ("--measure=times", "--video_scores")
+    rows, text = run_benchmark("inference", tmp_path / "a.json", *flags, **little_installed)
+    assert set(rows) == {"detect: everything", "device step, copied to the host"} | PARTS
     assert text.startswith("inference with video-level scores, batch 2, on 1 x cpu")
-    total = rows["SSN"].gflop + rows["SGAlign and PDN"].gflop
-    assert rows["detect: everything"].gflop == pytest.approx(total)
-    plain, _ = run_benchmark("inference", tmp_path / "b.json", "--measure=times")
-    assert plain["SSN"].gflop > rows["SSN"].gflop  # the frames' classes
+    assert rows["detect: everything"].gflop == pytest.approx(rows["SSN, SGAlign, PDN"].gflop)
 
 
 @pytest.mark.slow
-def test_training_step(tmp_path):
-    rows, _ = run_benchmark("step", tmp_path / "a.json")
-    times = {
-        "loop: everything", "step", "input", "targets", "sampling", *stages.PARTS,
-        "optimiser",
-    }  # fmt: skip
-    assert set(rows) == times | FIRST
-    assert rows["peak memory above the base"].value < 2000
-
-
-@pytest.mark.slow
-def test_first_calls_of_inference(tmp_path):
-    rows, text = run_benchmark("inference", tmp_path / "a.json", "--measure=first")
-    assert set(rows) == FIRST
-    assert "matmul peak" not in text
+def test_training_step_and_its_first_calls(tmp_path, little_installed):
+    rows, _ = run_benchmark("step", tmp_path / "a.json", **little_installed)
+    assert set(rows) == {"loop: everything", "step"} | PARTS | FIRST
+    assert rows["first call, from the cache"].value < rows["first call, cold"].value
 
 
 def test_pipeline(tmp_path):
-    flags = ("--videos=4", f"--data={tmp_path / 'data'}")
+    flags = ("--videos=4", f"--data={tmp_path / 'data'}", "--measure=times")
     rows, _ = run_benchmark("pipeline", tmp_path / "a.json", *flags)
     quotient = rows["input pipeline"].value / rows["training step"].value
     assert rows["pipeline over step"].value == pytest.approx(quotient)
     shards = list((tmp_path / "data").rglob("*.tfrecord*"))
-    again = command("pipeline", *SMALL, "--videos=3")
+    again = command("pipeline", *SMALL, *ONCE, "--videos=3")
     assert again.stderr == "error: --videos=3 is not a multiple of the batch of 2.\n"
     assert shards == list((tmp_path / "data").rglob("*.tfrecord*"))
     assert len(open_dataset(shards[0].parent).recordings("training")) == 4
 
 
-def test_startup(tmp_path):
-    rows, _ = run_benchmark("startup", tmp_path / "a.json", "--measure=times", "--frames=64")
-    assert set(rows) == {"import of segtad_jax.train", "grid of T=64, 136 proposals"}
-    found = command("startup", *SMALL, "--frames=100")
-    assert found.stderr.startswith("error: data.num_frames = 100 is not divisible by 8")
+def test_sheet(tmp_path, little_installed):
+    flags = (f"--output={tmp_path / 'out'}", "--batches=2", "--only=detection,soft-NMS")
+    flags += ("--minutes=2", f"--peer={tmp_path}")
+    done = command("sheet", *SMALL, *flags, **little_installed)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = measure.read(tmp_path / "out" / "sheet.json")
+    rows = {row.name: row for row in found.rows}
+    parts = {"SSN", "SSN, SGAlign", "SSN, SGAlign, PDN", *FIRST}
+    one = "tiny: detection, batch 2, float32"
+    assert set(rows) == {
+        one, "tiny: detection, batch 2, bfloat16", "tiny: soft-NMS, 1 classes, batch 2",
+        "tiny: soft-NMS, 3 classes, batch 2", *(f"{one}: {part}" for part in parts),
+    }  # fmt: skip
+    assert all(row.value > 0 for row in found.rows)
+    assert rows[one].gflop > 0
+    assert rows[one].memory > 0
+    assert rows[one].gb > 0
+    assert found.bandwidth_share(rows[one]) > 0
+    assert rows["tiny: detection, batch 2, bfloat16"].peak == "bfloat16"
+    assert set(found.peaks) == {"float32", "bfloat16", measure.HIGHEST}
+    assert set(found.left_out) == {"PyTorch"}
+    assert measure.table(found) + "\n" == (tmp_path / "out" / "sheet.md").read_text()
 
 
 @pytest.mark.slow
-def test_growth(tmp_path):
-    path = tmp_path / "a.json"
-    flags = ("--batch=1", "--frames=64,128", "--strides=4", f"--plot={tmp_path / 'a.svg'}")
-    rows, text = run_benchmark("growth", path, *flags)
-    for frames in (64, 128):
-        for stage in ("grid", "whole", "whole memory", "SGAlign", "SGAlign memory", "NMS"):
-            assert f"T={frames} stride=4: {stage}" in rows
-    assert "T=128 stride=4 (528 proposals) measured" in text
-    assert (tmp_path / "a.svg").read_text().count("<path") > 10
-
-
-def test_growth_names_what_needs_too_much(monkeypatch):
-    monkeypatch.setattr(growth, "_available", lambda: 1e-3)
-    point = growth.at_size(tiny.get_config("runlocal").to_dict(), Effort(0.0, 1))
-    assert point.refused > 1e-3
-    assert not point.times
-    assert [row.name for row in point.rows()] == ["T=64 stride=4: grid"]
+def test_sheet_of_all_rows(tmp_path, little_installed):
+    flags = (f"--output={tmp_path}", "--batches=2")
+    done = command("sheet", *SMALL, *flags, **little_installed)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = measure.read(tmp_path / "sheet.json")
+    assert not found.left_out
+    names = " ".join(row.name for row in found.rows)
+    for part in ("training step, batch 2, bfloat16", "equality, bfloat16", "first call, cold"):
+        assert part in names
 
 
 def test_wrong_use_is_told_in_a_line():
