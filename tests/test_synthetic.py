@@ -101,7 +101,7 @@ def test_recordings_splits_and_seeds_differ():
 
 def test_recordings_are_what_the_world_says():
     world = dataclasses.replace(WORLD, num_frames=300, num_channels=5, num_classes=2, noise=0.5)
-    prototypes = synthetic.class_prototypes(world)
+    prototypes = synthetic.class_prototypes(2, 5, world.seed)
     assert prototypes.shape == (3, 5)
     for record in synthetic.records("training", 20, world):
         assert record.features.shape == (300, 5)

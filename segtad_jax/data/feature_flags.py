@@ -1,4 +1,4 @@
-"""Flags that say where features are and what they are: the same for `prepare` and `predict`."""
+"""The flags that name and describe features, shared by `prepare` and `predict`."""
 
 import argparse
 from collections.abc import Callable
@@ -13,7 +13,7 @@ def add_feature_flags(parser: argparse.ArgumentParser, features: str, **more: An
     Args:
       parser: of a command.
       features: help for --features, whose value is a list.
-      **more: of --features, such as a default.
+      **more: arguments for --features, such as a default.
     """
     add = parser.add_argument
     add("--features", type=comma_separated, help=features, **more)
@@ -23,7 +23,7 @@ def add_feature_flags(parser: argparse.ArgumentParser, features: str, **more: An
 
 
 def comma_separated(text: str) -> list[str]:
-    """Type of a flag: the parts of 'A,B', at least one."""
+    """Returns the parts of 'A,B', at least one; a type of a flag."""
     parts = [part for part in text.split(",") if part]
     if not parts:
         raise argparse.ArgumentTypeError("names nothing")
@@ -31,7 +31,7 @@ def comma_separated(text: str) -> list[str]:
 
 
 def positive(kind: type) -> Callable[[str], Any]:
-    """Type of a flag: an int or float above 0."""
+    """Returns the type of a flag: an int or float above 0."""
 
     def read(text: str) -> Any:
         try:

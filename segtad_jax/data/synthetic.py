@@ -1,6 +1,7 @@
 """Synthetic recordings: a class is a direction in feature space, drowned in noise.
 
-One frame tells little, many frames in a row tell all: what solves it is temporal context.
+A single frame says little of its class and many in a row say all, so that temporal context is what
+solves them.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ DESCRIPTION = "Synthetic recordings: noisy prototypes of classes, in actions of 
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """What synthetic recordings are drawn from."""
+    """The distribution that synthetic recordings are drawn from."""
 
     num_frames: int  # of every recording
     num_channels: int  # C
@@ -30,22 +31,24 @@ class World:
 
 
 def records(split: str, number: int, world: World) -> Iterator[Record]:
-    """So many recordings of a split, always the same for the same arguments."""
-    prototypes = class_prototypes(world)
+    """Yields `number` recordings of a split, always the same for the same arguments."""
+    prototypes = class_prototypes(world.num_classes, world.num_channels, world.seed)
     for index in range(number):
         random = np.random.default_rng([world.seed, *split.encode(), index])
         yield _record(f"{split}_{index:04d}", prototypes, world, random)
 
 
 def class_names(num_classes: int) -> tuple[str, ...]:
-    """Names in sorted order, `class_00` for label 1."""
+    """Returns names in sorted order, `class_00` for label 1."""
     return tuple(f"class_{index:02d}" for index in range(num_classes))
 
 
-def class_prototypes(world: World) -> Float[np.ndarray, "classes C"]:
-    """Mean features of background and of classes 1..D, each of PROTOTYPE_LENGTH."""
-    random = np.random.default_rng(world.seed)
-    prototypes = random.standard_normal((world.num_classes + 1, world.num_channels))
+def class_prototypes(
+    num_classes: int, num_channels: int, seed: int
+) -> Float[np.ndarray, "classes C"]:
+    """Returns mean features of background and classes 1..D, each vector of PROTOTYPE_LENGTH."""
+    random = np.random.default_rng(seed)
+    prototypes = random.standard_normal((num_classes + 1, num_channels))
     lengths = np.linalg.norm(prototypes, axis=1, keepdims=True)
     return PROTOTYPE_LENGTH * prototypes / lengths
 
@@ -76,7 +79,7 @@ def _record(
 def _actions(
     world: World, random: np.random.Generator
 ) -> tuple[Int[np.ndarray, "n 2"], Int[np.ndarray, " n"]]:
-    """Segments in frames, one after the other with gaps between, and labels 1..D."""
+    """Draws segments in frames, one after the other with gaps between, and labels 1..D."""
     segments = []
     start = int(random.integers(SHORTEST_GAP, LONGEST_GAP + 1))
     while start + SHORTEST <= world.num_frames:

@@ -1,10 +1,11 @@
-"""`prepare` on several machines: the same reading and the same shards, as a Beam pipeline.
+"""Runs `prepare` on several machines: the same reading and the same shards, as a Beam pipeline.
 
 Needs the extra: pip install 'segtad-jax[beam]'. Every worker must see the feature files and the
 output folder under the same names.
 """
 
 import collections
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,18 +26,15 @@ OUTCOMES = ".outcomes"  # while the pipeline runs: a line of JSON for each video
 def run(
     intake: Intake, preparation: Preparation, writer: ShardWriter, options: Sequence[str]
 ) -> Iterator[Outcome]:
-    """Writes all shards, then tells what became of each video, without its features.
+    """Writes all shards, then yields the outcome of each video, without its features.
 
     Args:
       intake: what to read.
       preparation: how.
-      writer: whose folder the shards go to, and which is told of them.
-      options: of Beam, such as '--runner=DirectRunner'.
+      writer: takes in the shards, which are written in its folder.
+      options: Beam's, such as '--runner=DirectRunner'.
     """
     classes = intake.annotations.classes
-    prefixes = {
-        split: str(writer.folder / shard_prefix(preparation.name, split)) for split in SPLITS
-    }
     with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
         outputs = (
             pipeline
@@ -45,15 +43,16 @@ def run(
             | beam.ParDo(_Read(intake, preparation, classes)).with_outputs(*SPLITS, main="outcomes")
         )
         for split in sorted({intake.annotations.videos[key].subset for key in intake.keys}):
+            prefix = str(writer.folder / shard_prefix(preparation.name, split))
             outputs[split] | f"write {split}" >> beam.io.WriteToTFRecord(
-                prefixes[split], shard_name_template="-SSSSS"
+                prefix, shard_name_template="-SSSSS"
             )
         outputs.outcomes | beam.io.WriteToText(str(writer.folder / OUTCOMES))
     lines = []
     for path in sorted(writer.folder.glob(f"{OUTCOMES}*")):
         lines += path.read_text().splitlines()
         path.unlink()
-    outcomes = [_outcome(json.loads(line), intake) for line in lines]
+    outcomes = [_from_json(json.loads(line), intake) for line in lines]
     outcomes.sort(key=lambda outcome: (SPLITS.index(outcome.video.subset), outcome.video.video))
     written = collections.Counter(o.video.subset for o in outcomes if o.record is not None)
     for split, number in written.items():
@@ -62,7 +61,7 @@ def run(
 
 
 class _Read(beam.DoFn):
-    """A video's key -> its serialised record, to the output of its split, and what became of it."""
+    """Turns a video's key into its serialised record, as its split's output, and its outcome."""
 
     def __init__(self, intake: Intake, preparation: Preparation, classes: Sequence[str]) -> None:
         self._intake, self._preparation, self._classes = intake, preparation, tuple(classes)
@@ -73,41 +72,38 @@ class _Read(beam.DoFn):
 
     def process(self, key: str) -> Iterator[Any]:
         outcome = self._intake.outcome(key, self._preparation)
-        record = outcome.record
-        if record is not None:
-            yield beam.pvalue.TaggedOutput(outcome.video.subset, self._serialise(record))
-        yield json.dumps(_content(key, outcome))
+        if outcome.record is not None:
+            payload = self._serialise(outcome.record)
+            yield beam.pvalue.TaggedOutput(outcome.video.subset, payload)
+        yield json.dumps(_to_json(key, outcome))
 
 
-def _content(key: str, outcome: Outcome) -> dict[str, Any]:
+def _to_json(key: str, outcome: Outcome) -> dict[str, Any]:
     record = outcome.record
-    defects = [[d.kind, d.video, d.value, d.where] for d in outcome.defects]
-    content: dict[str, Any] = {
+    return {
         "key": key,
-        "shape": list(outcome.shape),
-        "defects": defects,
-        "record": None,
-    }
-    if record is not None:
-        content["record"] = {
-            "num_frames": len(record.features),
+        "channels": outcome.channels,
+        "defects": [dataclasses.astuple(defect) for defect in outcome.defects],
+        "record": record
+        and {
+            "features": len(record.features),
             "rate": record.rate,
             "duration": record.duration,
             "segments": record.segments.tolist(),
-            "labels": list(record.labels),
-        }
-    return content
+            "labels": record.labels,
+        },
+    }
 
 
-def _outcome(content: dict[str, Any], intake: Intake) -> Outcome:
-    video, found = intake.annotations.videos[content["key"]], content["record"]
-    record = found and Record(
+def _from_json(content: dict[str, Any], intake: Intake) -> Outcome:
+    video, fields = intake.annotations.videos[content["key"]], content["record"]
+    record = fields and Record(
         video=video.video,
-        features=np.zeros((found["num_frames"], 0), np.float32),
-        rate=found["rate"],
-        duration=found["duration"],
-        segments=np.array(found["segments"], np.float64).reshape(-1, 2),
-        labels=tuple(found["labels"]),
+        features=np.zeros((fields["features"], 0), np.float32),
+        rate=fields["rate"],
+        duration=fields["duration"],
+        segments=np.array(fields["segments"], np.float64).reshape(-1, 2),
+        labels=tuple(fields["labels"]),
     )
     defects = tuple(Defect(*defect) for defect in content["defects"])
-    return Outcome(video, record, tuple(content["shape"]), defects)
+    return Outcome(video, record, content["channels"], defects)

@@ -1,4 +1,4 @@
-"""The command line of `prepare`: flags, and which of them go together."""
+"""The command line of `prepare`: its flags, and which of them go together."""
 
 import argparse
 import re
@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from segtad_jax.config.defaults import ENCODER_STRIDE
 from segtad_jax.data.feature_flags import add_feature_flags, comma_separated, positive
 from segtad_jax.data.features import RESIZERS
-from segtad_jax.prepare.recipes import hapt
+from segtad_jax.prepare.recipes import RECIPES
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The flags, complete; leaves with status 2 and a message where they do not go together."""
+    """Returns the flags; exits with status 2 and a message where they do not go together."""
     parser = _parser()
     flags = parser.parse_args(arguments)
     for wrong, message in _conflicts(flags):
         if wrong:
             parser.error(message)
     if flags.recipe:
+        recipe = RECIPES[flags.recipe]
         flags.name = flags.name or flags.recipe
-        flags.signals, flags.rate = "statistics", hapt.SAMPLE_RATE
-        flags.window = flags.window or hapt.WINDOW
+        flags.signals, flags.rate = "statistics", recipe.SAMPLE_RATE
+        flags.window = flags.window or recipe.WINDOW
     if flags.simulate:
         flags.layout = "tc"
         if flags.num_frames:
@@ -71,15 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     add_feature_flags(parser, "folder or file; several: A,B", default=[])
     add("--annotations", type=comma_separated, default=[], help="json, csv or folder of txt; A,B")
     add("--output", help="folder of data sets: OUTPUT/NAME/VERSION is written")
-    length = "resize every recording to so many frames"
-    add("--num_frames", type=_frames, metavar="T", help=length)
+    add("--num_frames", type=_frames, metavar="T", help="resize every recording to T frames")
     add("--resize", choices=list(RESIZERS), default="linear", help="how (default: linear)")
-    add("--window", type=positive(int), metavar="T", help="keep recordings whole, look at T frames")
+    window = "keep recordings whole, look at T frames"
+    add("--window", type=positive(int), metavar="T", help=window)
     add("--dtype", choices=["float16", "float32"], default="float16", help="of what is stored")
     add("--signals", choices=["statistics"], help="the arrays are raw signals: make features")
-    add("--recipe", choices=["hapt"], help="a known data set in --source")
+    add("--recipe", choices=list(RECIPES), help="a known data set in --source")
     add("--source", metavar="DIR", help="of the recipe")
-    simulated = "draw features of so many channels for the annotations, to try everything out"
+    simulated = "draw features of C channels for the annotations, to try everything out"
     add("--simulate", type=positive(int), metavar="C", help=simulated)
     add("--blocked", metavar="FILE", help="ids of videos to leave out")
     add("--workers", type=positive(int), default=2, metavar="N", help="threads (default: 2)")

@@ -1,6 +1,6 @@
-"""What `prepare` found in a data set: tables in the terminal, and one page with pictures."""
+"""Shows a report of `prepare`: tables in the terminal, and one page with pictures."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -14,11 +14,11 @@ from rich.table import Table
 from segtad_jax.evaluation.report import style
 from segtad_jax.evaluation.report.html import write_html
 
-SHOWN_IDS = 5  # of each kind of defect in the terminal; 50 on the page
-SHOWN_ON_PAGE = 50
+SHOWN_IDS = 5  # of each kind of defect in the terminal
+SHOWN_ON_PAGE = 50  # of each kind of defect on the page
 SHOWN_CLASSES = 60
 TICKED_RATIO = 1000  # ratio of lengths up to which 1, 2 and 5 have a tick, not 1 alone
-TOLD_THRESHOLDS = ("0.50", "0.70", "0.75", "0.95", "average")
+SHOWN_THRESHOLDS = ("0.50", "0.70", "0.75", "0.95", "average")
 TREATMENT_COLORS = {"left out": "red", "changed": "yellow", "kept": "cyan"}
 
 Report = Mapping[str, Any]  # as report.json
@@ -26,32 +26,11 @@ Report = Mapping[str, Any]  # as report.json
 
 def print_report(report: Report, console: Console) -> None:
     """Prints the tables."""
-    console.print(_splits(report))
-    lengths = report["lengths"]
-    if lengths["seconds"]:
-        console.print(_lengths(lengths))
-    console.print(_classes(report["classes"]))
-    console.print(_ceiling(report["ceiling"]))
-    if report["defects"]:
-        console.print(_defects(report["defects"]))
-    else:
-        console.print("Nothing is wrong with the files.")
-    for note in report["notes"]:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", header_style="dim")
-    return table
-
-
-def _splits(report: Report) -> Table:
-    title = f"{report['name']}: {report['channels']} channels, windows of {report['window']} frames"
+    lengths, ceiling, classes = report["lengths"], report["ceiling"], report["classes"]
     table = _table(
-        title, "split", "videos", "used", "actions", "hours", "background", "frames", "frames/s",
-    )  # fmt: skip
+        f"{report['name']}: {report['channels']} channels, windows of {report['window']} frames",
+        ["split", "videos", "used", "actions", "hours", "background", "frames", "frames/s"],
+    )
     for split, row in report["splits"].items():
         table.add_row(
             split,
@@ -63,6 +42,40 @@ def _splits(report: Report) -> Table:
             _range(row["frames"], "{:.0f}"),
             _range(row["rate"], "{:.3g}"),
         )
+    console.print(table)
+    if lengths["seconds"]:
+        table = _table("Actions", ["quantile", *(f"{q} %" for q in lengths["seconds"])])
+        shares = {q: 100 * share for q, share in lengths["share_of_video"].items()}
+        for name, form, quantiles in (
+            ("length, s", "{:.3g}", lengths["seconds"]),
+            ("share of the video, %", "{:.3g}", shares),
+            ("actions of a video", "{:.0f}", lengths["actions_of_a_video"]),
+        ):
+            table.add_row(name, *map(form.format, quantiles.values()))
+        console.print(table)
+    console.print(_class_table(classes))
+    table = _table(
+        f"What the grid of proposals can reach on {ceiling['split']}, T = {ceiling['window']} (%)",
+        ["stride", *(f"@{threshold}" for threshold in SHOWN_THRESHOLDS[:-1]), "average"],
+    )
+    for key, name in (("recall", "recall"), ("map", "mAP")):
+        for stride, reached in ceiling["strides"].items():
+            divides = "" if reached["divides"] else " (does not divide T)"
+            figures = (f"{100 * reached[key][threshold]:.1f}" for threshold in SHOWN_THRESHOLDS)
+            table.add_row(f"{name}, {stride}{divides}", *figures)
+    console.print(table)
+    if report["defects"]:
+        console.print(_defect_table(report["defects"]))
+    else:
+        console.print("Nothing is wrong with the files.")
+    for note in report["notes"]:
+        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", header_style="dim")
     return table
 
 
@@ -73,58 +86,30 @@ def _range(quantiles: Mapping[str, float], form: str) -> str:
     return low if low == high else f"{low}..{high}"
 
 
-def _lengths(lengths: Mapping[str, Any]) -> Table:
-    table = _table("Actions", "quantile", *(f"{q} %" for q in lengths["seconds"]))
-    for name, key, form in (
-        ("length, s", "seconds", "{:.3g}"),
-        ("share of the video, %", "share_of_video", "{:.3g}"),
-        ("actions of a video", "actions_of_a_video", "{:.0f}"),
-    ):
-        factor = 100 if key == "share_of_video" else 1
-        table.add_row(name, *(form.format(factor * v) for v in lengths[key].values()))
-    return table
-
-
-def _classes(classes: Mapping[str, Mapping[str, int]]) -> Table:
+def _class_table(classes: Mapping[str, Mapping[str, int]]) -> Table:
     splits = sorted({split for counts in classes.values() for split in counts})
-    table = _table(f"{len(classes)} classes", "class", *splits)
+    table = _table(f"{len(classes)} classes", ["class", *splits])
     ordered = sorted(classes.items(), key=lambda item: -sum(item[1].values()))
-    shown = ordered if len(ordered) <= 24 else [*ordered[:8], *ordered[-8:]]
-    for number, (label, counts) in enumerate(shown):
-        if number == 8 and len(shown) < len(ordered):
-            table.add_row(f"... {len(ordered) - len(shown)} more ...")
-        table.add_row(escape(label), *(f"{counts.get(split, 0):,}" for split in splits))
+    for number, (label, counts) in enumerate(ordered):
+        if len(ordered) <= 24 or not 8 <= number < len(ordered) - 8:
+            table.add_row(escape(label), *(f"{counts.get(split, 0):,}" for split in splits))
+        elif number == 8:
+            table.add_row(f"... {len(ordered) - 16} more ...")
     return table
 
 
-def _ceiling(ceiling: Mapping[str, Any]) -> Table:
-    table = _table(
-        f"What the grid of proposals can reach on {ceiling['split']}, T = {ceiling['window']} (%)",
-        "stride",
-        *(f"@{threshold}" for threshold in TOLD_THRESHOLDS[:-1]),
-        "average",
-    )
-    for key, name in (("recall", "recall"), ("map", "mAP")):
-        for stride, found in ceiling["strides"].items():
-            table.add_row(
-                f"{name}, {stride}" + ("" if found["divides"] else " (does not divide T)"),
-                *(f"{100 * found[key][threshold]:.1f}" for threshold in TOLD_THRESHOLDS),
-            )
-    return table
-
-
-def _defects(defects: Mapping[str, Any]) -> Table:
-    table = _table("What is wrong (all of it is in report.json)", "what", "number", "")
+def _defect_table(defects: Mapping[str, Any]) -> Table:
+    table = _table("What is wrong (all of it is in report.json)", ["what", "number", ""])
     table.add_column("videos", justify="left", header_style="dim", overflow="fold")
-    for kind, found in defects.items():
-        color = TREATMENT_COLORS[found["treatment"]]
-        names = list(dict.fromkeys(item["video"] for item in found["items"]))
+    for kind, defect in defects.items():
+        color = TREATMENT_COLORS[defect["treatment"]]
+        names = list(dict.fromkeys(item["video"] for item in defect["items"]))
         listed = ", ".join(repr(name)[1:-1][:40] for name in names[:SHOWN_IDS])
         more = f", ... {len(names) - SHOWN_IDS} more" if len(names) > SHOWN_IDS else ""
         table.add_row(
-            f"{kind}: {escape(found['meaning'])}",
-            f"{found['count']:,}",
-            f"[{color}]{found['treatment']}[/]",
+            f"{kind}: {escape(defect['meaning'])}",
+            f"{defect['count']:,}",
+            f"[{color}]{defect['treatment']}[/]",
             escape(listed + more),
         )
     return table
@@ -132,34 +117,31 @@ def _defects(defects: Mapping[str, Any]) -> Table:
 
 def write_page(path: str | PathLike[str], report: Report) -> None:
     """Writes the page, which opens from disk without a network."""
+    images = {}
+    if report["ceiling"]["strides"]:
+        images["ceiling"] = _ceiling_figure(report["ceiling"])
+    if report["lengths"]["seconds_histogram"]["counts"]:
+        images["lengths"] = _length_figure(report["lengths"])
+    if report["classes"]:
+        images["classes"] = _class_figure(report["classes"])
     write_html(
         path,
         "dataset.html",
         title=report["name"],
-        images=dict(figures(report)),
+        images=images,
         report=report,
-        thresholds=TOLD_THRESHOLDS,
+        thresholds=SHOWN_THRESHOLDS,
         shown=SHOWN_ON_PAGE,
     )
-
-
-def figures(report: Report) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) of what there is to see."""
-    if report["ceiling"]["strides"]:
-        yield "ceiling", _ceiling_figure(report["ceiling"])
-    if report["lengths"]["seconds_histogram"]["counts"]:
-        yield "lengths", _length_figure(report["lengths"])
-    if report["classes"]:
-        yield "classes", _class_figure(report["classes"])
 
 
 def _ceiling_figure(ceiling: Mapping[str, Any]) -> Figure:
     with style.axes(1, 2, size=(9.0, 3.2)) as (figure, panels):
         for panel, key, name in zip(panels[0], ("recall", "map"), ("recall", "mAP"), strict=True):
-            for stride, found in ceiling["strides"].items():
-                points = {float(t): v for t, v in found[key].items() if t != "average"}
-                label = f"stride {stride}: average {100 * found[key]['average']:.1f}"
-                line = "o-" if found["divides"] else "o:"
+            for stride, reached in ceiling["strides"].items():
+                points = {float(t): v for t, v in reached[key].items() if t != "average"}
+                label = f"stride {stride}: average {100 * reached[key]['average']:.1f}"
+                line = "o-" if reached["divides"] else "o:"
                 panel.plot(list(points), list(points.values()), line, label=label, markersize=3.5)
             panel.set_title(f"Best possible {name} on {ceiling['split']} (%)")
             panel.set_xlabel("tIoU threshold")
@@ -171,21 +153,18 @@ def _ceiling_figure(ceiling: Mapping[str, Any]) -> Figure:
 
 def _length_figure(lengths: Mapping[str, Any]) -> Figure:
     with style.axes(1, 2, size=(9.0, 2.8)) as (figure, panels):
-        for panel, key, title in zip(
-            panels[0],
-            ("seconds_histogram", "share_histogram"),
-            ("Length of actions (s)", "Length of actions (share of the video)"),
-            strict=True,
+        for panel, key, unit in zip(
+            panels[0], ("seconds", "share"), ("s", "share of the video"), strict=True
         ):
-            edges = np.array(lengths[key]["edges"])
-            counts = lengths[key]["counts"]
+            histogram = lengths[f"{key}_histogram"]
+            edges, counts = np.array(histogram["edges"]), histogram["counts"]
             panel.bar(edges[:-1], counts, np.diff(edges), align="edge", color=style.ACCENT)
             panel.set_xscale("log")
             wide = edges[-1] > TICKED_RATIO * edges[0]  # so many labels would overlap
             panel.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
             panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             panel.xaxis.set_minor_locator(NullLocator())
-            panel.set_title(title)
+            panel.set_title(f"Length of actions ({unit})")
             panel.set_ylabel("actions")
             panel.grid(visible=False, axis="x")
         return figure
@@ -201,15 +180,13 @@ def _class_figure(classes: Mapping[str, Mapping[str, int]]) -> Figure:
         position, base = np.arange(len(ordered)), np.zeros(len(ordered))
         splits = sorted({split for counts in classes.values() for split in counts})
         for split, color in zip(splits, style.COLORS, strict=False):
-            counts = np.array([found.get(split, 0) for _, found in ordered])
+            counts = np.array([by_split.get(split, 0) for _, by_split in ordered])
             panel.barh(position, counts, 0.7, base, color=color, label=split)
             base += counts
         # Dollars would enclose mathematics.
         panel.set_yticks(position, [label.replace("$", r"\$") for label, _ in ordered], fontsize=7)
-        title = "Actions of each class"
-        panel.set_title(
-            f"{title} ({SHOWN_CLASSES // 2} rarest and most frequent)" if many else title
-        )
+        shown = f" ({SHOWN_CLASSES // 2} rarest and most frequent)" if many else ""
+        panel.set_title(f"Actions of each class{shown}")
         panel.grid(visible=False, axis="y")
         panel.margins(y=0.01)
         panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)

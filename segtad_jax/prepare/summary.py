@@ -1,12 +1,17 @@
-"""What `prepare` tells of a data set: what is in it, what is not, and what can be reached on it."""
+"""Collects what `prepare` reads and sums it up as report.json."""
 
 import collections
+import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 
 from segtad_jax.data.defects import CHANGED, KINDS, LEFT_OUT, Defect
+from segtad_jax.data.pipeline import inference_step
+from segtad_jax.data.preparation import Preparation
+from segtad_jax.data.records import Record
+from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
 from segtad_jax.prepare.annotations import Annotations
 from segtad_jax.prepare.intake import SPLITS, Outcome
 
@@ -14,47 +19,34 @@ QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent
 # A window that holds every recording whole is best, if it is not so long that it cannot be trained.
 LONGEST_WINDOW = 1024
 WINDOW_MULTIPLE = 16  # every stride up to 16 divides it
-
-
-class Row(NamedTuple):
-    """What is kept of a recording in memory."""
-
-    video: str
-    split: str
-    shape: tuple[int, ...]
-    num_frames: int
-    rate: float
-    duration: float
-    segments: np.ndarray  # [n, 2] seconds
-    labels: tuple[str, ...]
+STRIDES = (2, 4, 8, 16)  # frames, of the grids of proposals whose ceilings are computed
+THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+OVERLAP = 0.5  # of windows in inference
 
 
 class Summary:
-    """Collects what is met, and tells it."""
+    """Everything but the features of the videos that were read, and all defects."""
 
     def __init__(self, annotations: Annotations, defects: Iterable[Defect]) -> None:
-        """Of annotations, and of what was wrong before any features were read."""
+        """Starts with all annotations, and the defects from before any features were read."""
         self.annotations = annotations
         self.defects = list(defects)
-        self.rows: list[Row] = []
+        self.records: dict[str, list[Record]] = {split: [] for split in SPLITS}
+        self._channels: dict[str, set[int]] = {split: set() for split in SPLITS}
 
     def add(self, outcome: Outcome) -> None:
-        """Notes what became of a video."""
+        """Takes in a video that was read."""
         self.defects += outcome.defects
         if outcome.record is not None:
-            record = outcome.record
-            self.rows.append(
-                Row(
-                    record.video,
-                    outcome.video.subset,
-                    outcome.shape,
-                    len(record.features),
-                    record.rate,
-                    record.duration,
-                    record.segments,
-                    record.labels,
-                )
-            )
+            nothing = np.zeros((len(outcome.record.features), 0), np.float32)
+            record = dataclasses.replace(outcome.record, features=nothing)
+            self.records[outcome.video.subset].append(record)
+            self._channels[outcome.video.subset].add(outcome.channels)
+
+    @property
+    def all_records(self) -> list[Record]:
+        """The records of all splits, without their features."""
+        return [record for records in self.records.values() for record in records]
 
     @property
     def flawed(self) -> bool:
@@ -62,71 +54,63 @@ class Summary:
         return any(defect.treatment in (LEFT_OUT, CHANGED) for defect in self.defects)
 
     def natural_window(self) -> int:
-        """T where none is asked for: the longest recording, if it is not too long."""
-        longest = max((row.num_frames for row in self.rows), default=0)
+        """Returns the T of a data set without one: the longest recording's, within limits."""
+        longest = max((len(record.features) for record in self.all_records), default=0)
         return min(-(-longest // WINDOW_MULTIPLE) * WINDOW_MULTIPLE, LONGEST_WINDOW)
 
-    def judged(self) -> tuple[str, list[Row]]:
-        """The split that will be scored, and its recordings."""
-        for split in ("validation", "testing", "training"):
-            rows = [row for row in self.rows if row.split == split]
-            if any(row.labels for row in rows):
-                return split, rows
-        return "training", []
-
-    def content(self) -> dict[str, Any]:
-        """All of it but the ceiling, in JSON's types."""
+    def report(self, preparation: Preparation) -> dict[str, Any]:
+        """Returns the contents of report.json, in JSON's types."""
+        splits = {video.subset for video in self.annotations.videos.values()}
         return {
-            "splits": {
-                split: self._split(split)
-                for split in SPLITS
-                if any(video.subset == split for video in self.annotations.videos.values())
-            },
+            "name": preparation.name,
+            "channels": preparation.num_channels,
+            "window": preparation.window,
+            "dtype": preparation.dtype,
+            "resize": preparation.num_frames and preparation.resize,
+            "splits": {split: self._split(split) for split in SPLITS if split in splits},
             "defects": self._defects(),
             "notes": [*self.annotations.notes, *self._frames_for_seconds()],
             "classes": self._classes(),
             "lengths": self._lengths(),
+            "ceiling": self._ceiling(preparation.window),
         }
 
     def _split(self, split: str) -> dict[str, Any]:
-        rows = [row for row in self.rows if row.split == split]
-        annotated = [v for v in self.annotations.videos.values() if v.subset == split]
-        total = sum(row.duration for row in rows)
+        records = self.records[split]
+        annotated = sum(video.subset == split for video in self.annotations.videos.values())
+        actions = sum(len(record.labels) for record in records)
+        seconds = sum(record.duration for record in records)
         return {
-            "annotated": len(annotated),
-            "found": len(rows),
-            "left_out": len(annotated) - len(rows),
-            "without_annotations": sum(not row.labels for row in rows),
-            "actions": sum(len(row.labels) for row in rows),
-            "hours": total / 3600,
-            "background": 1 - sum(map(_covered, rows)) / total
-            if any(row.labels for row in rows)
-            else None,
-            "frames": _quantiles([row.num_frames for row in rows]),
-            "seconds": _quantiles([row.duration for row in rows]),
-            "rate": _quantiles([row.rate for row in rows]),
-            "channels": sorted({row.shape[-1] for row in rows}),
+            "annotated": annotated,
+            "found": len(records),
+            "left_out": annotated - len(records),
+            "without_annotations": sum(not record.labels for record in records),
+            "actions": actions,
+            "hours": seconds / 3600,
+            "background": 1 - sum(map(_covered, records)) / seconds if actions else None,
+            "frames": _quantiles([len(record.features) for record in records]),
+            "seconds": _quantiles([record.duration for record in records]),
+            "rate": _quantiles([record.rate for record in records]),
+            "channels": sorted(self._channels[split]),
         }
 
     def _defects(self) -> dict[str, Any]:
         by_kind = collections.defaultdict(list)
-        for defect in self.defects:
-            by_kind[defect.kind].append(defect)
+        for d in self.defects:
+            by_kind[d.kind].append({"video": d.video, "value": d.value, "where": d.where})
         return {
             kind: {
-                "treatment": KINDS[kind].treatment,
-                "meaning": KINDS[kind].meaning,
+                "treatment": treatment,
+                "meaning": meaning,
                 "count": len(by_kind[kind]),
-                "items": [
-                    {"video": d.video, "value": d.value, "where": d.where} for d in by_kind[kind]
-                ],
+                "items": by_kind[kind],
             }
-            for kind in KINDS
+            for kind, (treatment, meaning) in KINDS.items()
             if kind in by_kind
         }
 
     def _frames_for_seconds(self) -> list[str]:
-        """A note, if so many annotations leave their videos that the unit must be another."""
+        """Returns a note if most annotations leave their videos: the unit must be another."""
         total = sum(len(video.actions) for video in self.annotations.videos.values())
         beyond = sum(defect.kind in ("beyond_end", "outside") for defect in self.defects)
         if beyond <= total / 2:
@@ -139,48 +123,78 @@ class Summary:
 
     def _classes(self) -> dict[str, dict[str, int]]:
         counts = {
-            split: collections.Counter(
-                label for row in self.rows if row.split == split for label in row.labels
-            )
-            for split in SPLITS
+            split: collections.Counter(label for record in records for label in record.labels)
+            for split, records in self.records.items()
         }
         return {
-            label: {split: counts[split][label] for split in SPLITS if counts[split]}
+            label: {split: count[label] for split, count in counts.items() if count}
             for label in self.annotations.classes
         }
 
     def _lengths(self) -> dict[str, Any]:
-        seconds = [float(n) for row in self.rows for n in np.diff(row.segments)[:, 0]]
-        shares = [float(n) for row in self.rows for n in np.diff(row.segments)[:, 0] / row.duration]
+        seconds, shares = [], []
+        for record in self.all_records:
+            lengths = np.diff(record.segments)[:, 0]
+            seconds += lengths.tolist()
+            shares += (lengths / record.duration).tolist()
+        counts = [
+            len(record.labels)
+            for split, records in self.records.items()
+            for record in records
+            if record.labels or split != "testing"
+        ]
         return {
             "seconds": _quantiles(seconds),
             "share_of_video": _quantiles(shares),
-            "actions_of_a_video": _quantiles(
-                [len(row.labels) for row in self.rows if row.split != "testing" or row.labels]
-            ),
+            "actions_of_a_video": _quantiles(counts),
             "seconds_histogram": _histogram(seconds),
             "share_histogram": _histogram(shares),
         }
 
+    def _ceiling(self, window: int) -> dict[str, Any]:
+        """Returns what the grid of proposals can reach on the split that will be scored."""
+        split, clips = "training", {}
+        for candidate in ("validation", "testing", "training"):
+            if any(record.labels for record in self.records[candidate]):
+                split = candidate
+                clips = {record.video: _clip(record, window) for record in self.records[split]}
+                break
+        strides = {
+            str(stride): grid_ceiling(clips, window, stride, THRESHOLDS)
+            | {"divides": window % stride == 0}
+            for stride in STRIDES
+            if stride <= window
+        }
+        return {"split": split, "window": window, "strides": strides}
 
-def _covered(row: Row) -> float:
-    """Seconds of a recording that lie in any action."""
+
+def _covered(record: Record) -> float:
+    """Returns the seconds of a recording that lie in any action."""
     covered, until = 0.0, 0.0
-    for start, end in sorted(row.segments.tolist()):
+    for start, end in sorted(record.segments.tolist()):
         covered += max(end - max(start, until), 0.0)
         until = max(until, end)
-    return min(covered, row.duration)
+    return min(covered, record.duration)
+
+
+def _clip(record: Record, window: int) -> Clip:
+    frames = len(record.features)
+    step = inference_step(window, OVERLAP)
+    offsets = range(0, max(frames - window, 0) + step, step)
+    segments = record.segments.tolist()
+    actions = [(*segment, label) for segment, label in zip(segments, record.labels, strict=True)]
+    return Clip(frames, record.rate, record.duration, offsets, actions)
 
 
 def _quantiles(values: Sequence[SupportsFloat]) -> dict[str, float]:
     if not values:
         return {}
-    found = np.percentile(np.asarray(values, float), QUANTILES).tolist()
-    return {str(q): value for q, value in zip(QUANTILES, found, strict=True)}
+    quantiles = np.percentile(np.asarray(values, float), QUANTILES).tolist()
+    return {str(q): value for q, value in zip(QUANTILES, quantiles, strict=True)}
 
 
 def _histogram(values: Sequence[float]) -> dict[str, list[float]]:
-    """Counts in bins of equal ratio, for lengths differ by orders of magnitude."""
+    """Returns counts in bins of equal ratio, as lengths differ by orders of magnitude."""
     positive = np.array([value for value in values if value > 0])
     if not positive.size:
         return {"edges": [], "counts": []}

@@ -27,11 +27,11 @@ CITATION = (
 )
 
 
-def open_hapt(folder: epath.PathLike) -> tuple[Annotations, Source]:
-    """Annotations and raw signals (accelerometer in g, gyroscope in rad/s).
+def open_recordings(folder: epath.PathLike) -> tuple[Annotations, Source]:
+    """Opens annotations and raw signals (accelerometer in g, gyroscope in rad/s).
 
     Args:
-      folder: of UCI, with RawData/, or one with hapt_50hz_f16.npz and hapt_gt.json.
+      folder: UCI's, with RawData/, or one with hapt_50hz_f16.npz and hapt_gt.json.
 
     Raises:
       FileNotFoundError: it holds neither.
@@ -55,10 +55,10 @@ def open_hapt(folder: epath.PathLike) -> tuple[Annotations, Source]:
 
 @dataclasses.dataclass(frozen=True)
 class _TextFiles(Source):
-    """UCI's: a file of the accelerometer and one of the gyroscope, a line for each sample."""
+    """UCI's files: one of the accelerometer, one of the gyroscope, a line for each sample."""
 
     def read(self, video: str) -> np.ndarray:
-        """The six axes."""
+        """Returns the six axes."""
         parts = []
         for sensor in ("acc", "gyro"):
             path = self.path / f"{sensor}_{video}.txt"
@@ -71,7 +71,7 @@ class _TextFiles(Source):
 
 
 def _annotations(path: epath.Path, source: Source) -> Annotations:
-    """Of labels.txt: experiment, user, activity, first and last sample, counted from 1."""
+    """Reads labels.txt: experiment, user, activity, first and last sample, counted from 1."""
     actions: dict[str, list[Action]] = {video: [] for video in source.places}
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         where = f"{path}, line {number}"
@@ -86,14 +86,8 @@ def _annotations(path: epath.Path, source: Source) -> Annotations:
                 f"{where}: {line!r} is not `experiment user activity first last` of a recording "
                 "that is there"
             ) from error
-    videos = {
-        video: Video(
-            video,
-            "validation" if int(video[-2:]) in TEST_USERS else "training",
-            None,
-            None,
-            tuple(found),
-        )
-        for video, found in actions.items()
-    }
+    videos = {}
+    for video, performed in actions.items():
+        subset = "validation" if int(video[-2:]) in TEST_USERS else "training"
+        videos[video] = Video(video, subset, None, None, tuple(performed))
     return Annotations(videos, (), ())
