@@ -1,4 +1,4 @@
-"""Keeps results: results.csv, a line for each run, and configs.json, the configs that were run.
+"""Keeps results: results.csv, a line for each trial, and configs.json, the configs that were run.
 
 Both are all that the next start needs: folders of runs may be gone. A line is found by the fields
 of its config, so that a field that this package gets later, off by default, leaves it valid.
@@ -19,12 +19,9 @@ from segtad_jax.runtime.files import write_whole
 
 RESULTS, CONFIGS = "results.csv", "configs.json"
 TIOUS = tuple(f"{tiou / 100:.2f}" for tiou in range(50, 100, 5))
-_COLUMNS = (
-    *("ablation", "seed", "config", "steps", "seconds", "cpu_seconds", "cores"),
-    *TIOUS,
-    "average",
-    *(f"ceiling_{measure}" for measure in MEASURES),
-)
+_TRIAL = ("ablation", "seed", "config")
+_TAKEN = ("steps", "seconds", "cpu_seconds", "cores")
+_COLUMNS = (*_TRIAL, *_TAKEN, *TIOUS, "average", *(f"ceiling_{m}" for m in MEASURES))
 
 
 class Result(NamedTuple):
@@ -48,16 +45,25 @@ class ResultFiles:
             ValueError: a file is not what this module wrote.
         """
         self._folder = epath.Path(folder)
-        self._configs: dict[str, dict[str, Any]] = self._read_configs()
-        self._lines: list[dict[str, str]] = self._read_lines()
+        self._configs: dict[str, dict[str, Any]] = _read_configs(self._folder / CONFIGS)
         # A field that was unknown then has its default; one that is gone keeps its value.
         keys = {
             name: plan.key(plan.without_circumstances(flatten(default()) | fields))
             for name, fields in self._configs.items()
         }
-        self._by_trial = {
-            (keys[line["config"]], int(line["seed"])): _result(line) for line in self._lines
-        }
+        self._lines = _read_lines(self._folder / RESULTS)
+        self._by_trial: dict[tuple[str, int], Result] = {}
+        for number, line in enumerate(self._lines, start=2):
+            where = f"{self._folder / RESULTS}, line {number}"
+            if line["config"] not in keys:
+                raise ValueError(
+                    f"{where}: config {line['config']} is not in {CONFIGS} beside it, so that "
+                    "nobody knows what was run. Restore that file, or delete the line."
+                )
+            try:
+                self._by_trial[keys[line["config"]], int(line["seed"])] = _result(line)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{where}: {error}") from error
 
     def get(self, trial: plan.Trial) -> Result | None:
         """Returns the result of a trial with this config and seed; None if there is none."""
@@ -67,16 +73,12 @@ class ResultFiles:
         """Writes a result; the files are whole at any time."""
         fields = plan.method(trial.config)
         name = plan.key(fields)
-        line = {
-            "ablation": trial.ablation,
-            "seed": trial.seed,
-            "config": name,
-            "steps": result.steps,
-        }
-        line |= {field: getattr(result, field) for field in ("seconds", "cpu_seconds", "cores")}
+        line = dict(zip(_TRIAL, (trial.ablation, str(trial.seed), name), strict=True))
+        taken = {column: getattr(result, column) for column in _TAKEN}
+        line |= {column: "" if n is None else f"{n:.0f}" for column, n in taken.items()}
         line |= {measure: f"{value:.5f}" for measure, value in result.map.items()}
         line |= {f"ceiling_{m}": f"{value:.5f}" for m, value in result.ceiling.items()}
-        self._lines.append({column: _text(line[column]) for column in _COLUMNS})
+        self._lines.append(line)
         self._configs[name] = fields
         self._by_trial[name, trial.seed] = result
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -89,41 +91,28 @@ class ResultFiles:
         write_whole(self._folder / RESULTS, text.getvalue())
 
     def mean_seconds(self) -> float | None:
-        """Mean time of the trials that were timed; None if there are none."""
+        """Returns the mean time of the trials that were timed; None if there are none."""
         timed = [result.seconds for result in self._by_trial.values() if result.seconds]
         return sum(timed) / len(timed) if timed else None
 
-    def _read_configs(self) -> dict[str, dict[str, Any]]:
-        path = self._folder / CONFIGS
-        if not path.exists():
-            return {}
-        try:
-            return json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: {error}. Restore it, or give another --results.") from error
 
-    def _read_lines(self) -> list[dict[str, str]]:
-        path = self._folder / RESULTS
-        if not path.exists():
-            return []
-        reader = csv.DictReader(io.StringIO(path.read_text()))
-        if tuple(reader.fieldnames or ()) != _COLUMNS:
-            raise ValueError(
-                f"{path} does not have the columns {', '.join(_COLUMNS)}. Restore it, or give "
-                "another --results."
-            )
-        lines = list(reader)
-        for number, line in enumerate(lines, start=2):
-            try:
-                _result(line), int(line["seed"])
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-            if line["config"] not in self._configs:
-                raise ValueError(
-                    f"{path}, line {number}: config {line['config']} is not in {CONFIGS} beside "
-                    "it, so that nobody knows what was run. Restore that file, or delete the line."
-                )
-        return lines
+def _read_configs(path: epath.Path) -> dict[str, dict[str, Any]]:
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: {error}. Restore it, or give another --results.") from error
+
+
+def _read_lines(path: epath.Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    reader = csv.DictReader(io.StringIO(path.read_text()))
+    if tuple(reader.fieldnames or ()) != _COLUMNS:
+        raise ValueError(
+            f"{path} does not have the columns {', '.join(_COLUMNS)}. Restore it, or give another "
+            "--results."
+        )
+    return list(reader)
 
 
 def _result(line: Mapping[str, str]) -> Result:
@@ -135,9 +124,3 @@ def _result(line: Mapping[str, str]) -> Result:
         float(line["cpu_seconds"]) if line["cpu_seconds"] else None,
         int(line["cores"]) if line["cores"] else None,
     )
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.0f}" if isinstance(value, float) else str(value)

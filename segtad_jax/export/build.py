@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from etils import epath
+from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Int
 
 from segtad_jax import __version__
@@ -38,7 +39,7 @@ classifier finds in their recording, and multiply the scores (`classes` of model
 
 
 def write(checkpoint: str, output: epath.PathLike, platforms: Sequence[str]) -> epath.Path:
-    """Writes the folder, whole or not at all, and says how large the files are.
+    """Writes the folder, whole or not at all, and prints the sizes of its files.
 
     On an object store, where nothing can be renamed, model.json comes last: without it the folder
     is that of an export which was killed.
@@ -85,25 +86,23 @@ def write(checkpoint: str, output: epath.PathLike, platforms: Sequence[str]) -> 
 
 
 def lower(model: Trained, platforms: Sequence[str]) -> jax.export.Exported:
-    """Inference of r recordings of w windows each, both symbolic, for these platforms.
+    """Lowers inference for these platforms; r recordings of w windows each are symbolic sizes.
 
     The parameters are constants of it: one file that cannot be joined with another's parameters.
     """
     r, w = jax.export.symbolic_shape("r, w")
     window = (model.config.data.num_frames, model.num_channels)
-    shapes = [
-        jax.ShapeDtypeStruct((r, w, *window), jnp.float32),
-        jax.ShapeDtypeStruct((r, w), jnp.int32),
-        jax.ShapeDtypeStruct((r, w), jnp.int32),
-    ]
-    return jax.export.export(jax.jit(function_of(model)), platforms=list(platforms))(*shapes)
+    features = jax.ShapeDtypeStruct((r, w, *window), jnp.float32)
+    frames = jax.ShapeDtypeStruct((r, w), jnp.int32)
+    export = jax.export.export(jax.jit(inference(model)), platforms=list(platforms))
+    return export(features, frames, frames)
 
 
-def function_of(model: Trained) -> Callable[..., Detections]:
-    """(features [r, w, T, C], num_frames [r, w], offset [r, w]) -> detections of r recordings.
+def inference(model: Trained) -> Callable[..., Detections]:
+    """Returns a function (features [r, w, T, C], num_frames [r, w], offset [r, w]) -> Detections.
 
-    What `Detector.detect` gives, in frames, in one program on the device, also where recordings
-    have several windows. `labels` are rows of `labels(model)`.
+    These are what `Detector.detect` finds, in frames, in one program on the device also where
+    recordings have several windows; their labels are indices into `labels(model)`.
     """
     config, settings = model.config, model.config.eval
     network = SegTAD(config, len(model.classes))
@@ -111,14 +110,14 @@ def function_of(model: Trained) -> Callable[..., Detections]:
     variables = jax.tree.map(jnp.asarray, model.variables)
 
     def pooled(windows: Candidates, offset: Int[Array, " w"]) -> Selected:
-        scores, found = windows  # [w, D, M], [w, M, 2]
-        found += offset[:, None, None].astype(found.dtype)
-        # Soft-NMS wants a multiple of LANES, which cannot be told of a symbolic number.
-        missing = -found.shape[1] % LANES
-        found = jnp.pad(found, ((0, 0), (0, missing), (0, 0)))
+        scores, moved = windows  # [w, D, M], [w, M, 2]
+        moved += offset[:, None, None].astype(moved.dtype)
+        # Soft-NMS needs a multiple of LANES, which is not known of a symbolic size.
+        missing = -moved.shape[1] % LANES
+        moved = jnp.pad(moved, ((0, 0), (0, missing), (0, 0)))
         scores = jnp.pad(scores, ((0, 0), (0, 0), (0, missing)), constant_values=-jnp.inf)
         together = jnp.moveaxis(scores, 0, 1).reshape(scores.shape[1], -1)  # [D, w * M]
-        return select(Candidates(together, found.reshape(-1, 2)), settings)
+        return select(Candidates(together, moved.reshape(-1, 2)), settings)
 
     def detect(
         features: Float[Array, "r w T C"], num_frames: Int[Array, "r w"], offset: Int[Array, "r w"]
@@ -130,23 +129,21 @@ def function_of(model: Trained) -> Callable[..., Detections]:
         outputs: Any = network.apply(variables, batch, frames)
         windows: Any = process_batch(outputs, segments, frames, cut.reshape(-1, 2), settings, False)
         windows = jax.tree.map(lambda x: x.reshape(*offset.shape, *x.shape[1:]), windows)
-        kept = over_videos(pooled, windows, offset)
-        return kept.scores, kept.segments, kept.labels
+        selected = over_videos(pooled, windows, offset)
+        return selected.scores, selected.segments, selected.labels
 
     return detect
 
 
 def labels(model: Trained) -> list[str]:
-    """Names that the function's labels are indices into: the classes, or a single "action"."""
+    """Returns the names of the function's labels: the classes, or a single "action"."""
     return ["action"] if model.config.eval.class_scores else list(model.classes)
 
 
 def to_safetensors(model: Trained) -> bytes:
-    """Parameters and BatchNorm statistics, named by their paths: params/pdn/scores_bias."""
-    arrays = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf)
-        for path, leaf in jax.tree.leaves_with_path(model.variables)
-    }
+    """Serialises parameters and BatchNorm statistics, named by path: params/pdn/scores_bias."""
+    leaves = flatten_dict(model.variables, sep="/")
+    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}
     metadata = {
         "made_by": f"segtad_jax {__version__}",
         "step": str(model.step),
@@ -159,7 +156,7 @@ def to_safetensors(model: Trained) -> bytes:
 
 
 def describe(model: Trained, exported: jax.export.Exported) -> dict[str, Any]:
-    """The content of model.json."""
+    """Returns the content of model.json."""
     config = model.config
     return {
         "made_by": f"segtad_jax {__version__}",

@@ -7,7 +7,6 @@ compiler does not know is n/a.
 
 import collections
 import dataclasses
-import functools
 import logging
 import re
 import time
@@ -26,7 +25,7 @@ from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from segtad_jax.runtime import command, parallel
-from segtad_jax.step import TrainState, create_state, parallel_step
+from segtad_jax.step import create_state, parallel_step
 from segtad_jax.tpu import topology
 from segtad_jax.tpu.topology import GIB, Slice
 
@@ -91,11 +90,22 @@ def check_slices(config: ConfigDict, names: Sequence[str]) -> int:
 
 def _check_slice(config: ConfigDict, wanted: Slice, devices: Sequence[jax.Device]) -> int:
     log.info("%s: compiling both steps for %d chips", wanted.name, len(devices))
-    state, chips = abstract_state(config), len(devices)
+    chips, channels, classes = len(devices), config.data.num_channels, config.data.num_classes
     batches = {"train": config.train.batch_size, "predict": config.eval.batch_size}
+    model, optim = SegTAD(config, classes, axis_name=parallel.AXIS), optimizer(config)
+    state: Any = jax.eval_shape(lambda: create_state(config, model, optim, channels))
+    detector = Detector(config, [str(label) for label in range(classes)], devices=devices)
     figures = {
-        "train": train_figures(config, devices, state, batches["train"] // chips),
-        "predict": predict_figures(config, devices, state, batches["predict"] // chips),
+        "train": compile_step(
+            parallel_step(config, model, optim, devices),
+            state,
+            batch_shapes(config, chips, batches["train"] // chips),
+        ),
+        "predict": compile_step(
+            detector.predict_step,
+            state.variables,
+            window_shapes(config, chips, batches["predict"] // chips),
+        ),
     }
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     console = Console(width=100, highlight=False)
@@ -105,15 +115,6 @@ def _check_slice(config: ConfigDict, wanted: Slice, devices: Sequence[jax.Device
         console.print(line, soft_wrap=True)
     fits = all(step.fits for step in figures.values())
     return command.DONE if fits else command.FAILED
-
-
-def abstract_state(config: ConfigDict) -> TrainState:
-    """Shapes of the training state; nothing is computed."""
-    model = SegTAD(config, config.data.num_classes)
-    create = functools.partial(
-        create_state, config, model, optimizer(config), config.data.num_channels
-    )
-    return jax.eval_shape(create)
 
 
 def batch_shapes(config: ConfigDict, num_devices: int, batch: int) -> Shapes:
@@ -142,24 +143,6 @@ def window_shapes(config: ConfigDict, num_devices: int, batch: int) -> Shapes:
         "window": shapes["num_frames"],
         "cut": jax.ShapeDtypeStruct((num_devices, batch, 2), jnp.bool_),
     }
-
-
-def train_figures(
-    config: ConfigDict, devices: Sequence[jax.Device], state: TrainState, batch: int
-) -> Figures:
-    """Compiles the training step for `batch` windows on each device."""
-    model = SegTAD(config, config.data.num_classes, axis_name=parallel.AXIS)
-    step = parallel_step(config, model, optimizer(config), devices)
-    return compile_step(step, state, batch_shapes(config, len(devices), batch))
-
-
-def predict_figures(
-    config: ConfigDict, devices: Sequence[jax.Device], state: TrainState, batch: int
-) -> Figures:
-    """Compiles the inference step for `batch` windows on each device."""
-    classes = [str(label) for label in range(config.data.num_classes)]
-    step = Detector(config, classes, devices=devices).predict_step
-    return compile_step(step, state.variables, window_shapes(config, len(devices), batch))
 
 
 def compile_step(step: Any, state: Any, batch: Shapes) -> Figures:
