@@ -3,12 +3,13 @@
     python -m segtad_jax.main --config configs/custom.py --config.data.dir=DATA --workdir RUN
 
 DATA is what prepare was given as --output, or DATA/NAME/VERSION where that holds several data sets.
-T, C and the classes are those that prepare wrote; the zeros, the -1 and the empty tuple below stand
-for what `segtad_jax.config.fit` chooses by stated rules, and prints with its reasons. A field that
-the command line sets stays as it is set.
+T, C and the classes are those that prepare wrote; what is open below `segtad_jax.config.fit`
+chooses by stated rules, and prints with its reasons. A field that the command line sets stays as it
+is set, and `--config.FIELD=None` opens one.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from segtad_jax.config import default, with_arguments
 
@@ -16,21 +17,20 @@ from segtad_jax.config import default, with_arguments
 def get_config(argument: str = "") -> ConfigDict:
     """`argument`: switches separated by commas, see `segtad_jax.config`."""
     config = default()
-    config.fit = True
-    config.data.num_frames = 0
-    config.model.width = 0
-    config.model.stride = 0
-    config.model.dilations = ()
-    config.model.num_bins = 0
-    config.sampling.seeds = 0
+    config.data.num_frames = placeholder(int)
+    config.model.width = placeholder(int)
+    config.model.stride = placeholder(int)
+    config.model.dilations = placeholder(tuple)
+    config.model.num_bins = placeholder(int)
+    config.sampling.seeds = placeholder(int)
     config.optim.schedule = "cosine"
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 30
-    config.train.batch_size = 0
-    config.train.steps = 0
+    config.train.batch_size = placeholder(int)
+    config.train.steps = placeholder(int)
     config.eval.class_mean = "geometric"
     config.eval.renormalise = True
-    config.eval.snap = -1
+    config.eval.snap = placeholder(int)
     config.eval.snap_mean = True
     config.eval.snap_offset = 0.5
     config.eval.boundary_power = 0.35

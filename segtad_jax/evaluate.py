@@ -22,8 +22,9 @@ from segtad_jax.detector import Detector
 from segtad_jax.evaluation import scoring
 from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
 from segtad_jax.models.segtad import SegTAD, create_variables
-from segtad_jax.postprocess import Detection, write_detections, write_json
+from segtad_jax.postprocess import Detection, write_detections
 from segtad_jax.runtime import metric_log, parallel, startup
+from segtad_jax.runtime.files import write_json
 from segtad_jax.runtime.metric_log import MetricLog
 
 log = logging.getLogger(__name__)
@@ -69,9 +70,7 @@ def open_data(config: ConfigDict) -> tuple[ConfigDict, Dataset]:
         FileNotFoundError: there is no such data set.
         ValueError: the config cannot be run; says why.
     """
-    if not fit.open_fields(config):  # an invalid config is refused before data are written
-        check(config, jax.device_count())
-        return config, open_or_build(config.data)
+    check(config, jax.device_count(), partial=True)  # before data are written
     dataset = open_or_build(config.data)
     config = fit.fitted(config, dataset)
     check(config, jax.device_count())

@@ -43,8 +43,8 @@ _COORDINATOR = flags.DEFINE_string("coordinator", None, "Elsewhere: address:port
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Elsewhere: how many there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Elsewhere: which this one is, from 0.")
 flags.register_multi_flags_validator(
-    ["mode", "workdir"],
-    lambda given: given["mode"] == "compile" or given["workdir"] is not None,
+    ["mode", "workdir", "print_config"],
+    lambda given: given["mode"] == "compile" or given["print_config"] or given["workdir"],
     "Flag --workdir must have a value other than None.",
 )
 

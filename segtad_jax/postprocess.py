@@ -4,7 +4,6 @@ Soft-NMS runs once per recording: with the network where a recording is one wind
 over the windows of a batch), else after the windows of a recording are pooled on the host.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from ml_collections import ConfigDict
 from segtad_jax.ops.boundaries import boundary_scores, centre, snap
 from segtad_jax.ops.nms import soft_nms
 from segtad_jax.ops.videos import over_videos
-from segtad_jax.runtime import files
+from segtad_jax.runtime.files import write_json
 
 
 class Candidates(NamedTuple):
@@ -230,8 +229,3 @@ def write_detections(path: epath.PathLike, detections: Mapping[str, Sequence[Det
     """Writes the official result file: ids as in the annotations, all three keys."""
     results = official_results(detections)
     write_json(path, {"version": "VERSION 1.3", "results": results, "external_data": {}})
-
-
-def write_json(path: epath.PathLike, content: object) -> None:
-    """Writes a whole file or none."""
-    files.write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

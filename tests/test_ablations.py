@@ -1,6 +1,5 @@
 """Rows of Tables 3 to 8: what they set, that they can be run, and what they are in the model."""
 
-import pathlib
 import re
 
 import jax
@@ -12,7 +11,7 @@ from segtad_jax.config.check import check
 from segtad_jax.config.defaults import PLAIN, RUNLOCAL, default, flatten, with_arguments
 from segtad_jax.experiments.paper import MEASURES, TABLES
 from segtad_jax.models.segtad import SegTAD
-from tests.test_config import CONFIGS, load
+from tests.test_config import CONFIGS, ROOT_CONFIGS, load
 
 FILES = {path.stem: path for path in CONFIGS}
 
@@ -103,25 +102,6 @@ def test_unknown_ablation_is_answered_with_the_list() -> None:
         with_arguments(default(), "plain,ablation=no_grahp")
 
 
-def test_plain_is_part_of_paper_and_takes_away_what_we_added() -> None:
-    for config in (load(FILES["watch"], "plain"), with_arguments(default(), "paper")):
-        found = config.copy_and_resolve_references()
-        found.update_from_flattened_dict(PLAIN)
-        assert flatten(found) == flatten(config)
-    for path in CONFIGS:
-        assert flatten(load(path, "plain,paper")) == flatten(load(path, "paper"))
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_plain_leaves_nothing_of_ours_in_any_config(path) -> None:
-    plain, known = flatten(load(path, "plain")), flatten(default())
-    groups = {name for name in known if name.startswith(("augment.", "loss.", "eval."))}
-    of_the_data = {"eval.sigma", "eval.max_detections", "eval.batch_size"}
-    assert {name: plain[name] for name in groups - of_the_data} == {
-        name: known[name] for name in groups - of_the_data
-    }
-
-
 def test_numbers_are_the_papers() -> None:
     """Of rows that are the same everywhere, and the differences that section 4.3 speaks of."""
     for table in TABLES.values():
@@ -131,5 +111,5 @@ def test_numbers_are_the_papers() -> None:
 
 
 def test_docs_name_every_ablation() -> None:
-    text = (pathlib.Path(__file__).parent.parent / "docs" / "ablations.md").read_text()
+    text = (ROOT_CONFIGS.parent / "docs" / "ablations.md").read_text()
     assert not [name for name in ABLATIONS if name not in text]

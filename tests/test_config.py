@@ -1,14 +1,16 @@
-"""Defaults, arguments and the check's messages."""
+"""Defaults, switches, the check's messages, and config files by name."""
 
 import importlib.util
 import pathlib
+import re
 
 import pytest
 from ml_collections import ConfigDict
 
-from segtad_jax.config.check import check
-from segtad_jax.config.defaults import PAPER, default, differences, flatten, with_arguments
-from segtad_jax.config.fit import open_fields
+from segtad_jax.config import files
+from segtad_jax.config.check import CHOICES, OFF_AT_0, POSITIVE, SHARES, check, unknown_field
+from segtad_jax.config.defaults import PAPER, PLAIN, SWITCHES, default, flatten, with_arguments
+from segtad_jax.config.stored import ANY_DATA, OPENABLE
 
 ROOT_CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 CONFIGS = sorted(ROOT_CONFIGS.glob("*.py"))
@@ -21,155 +23,210 @@ def load(path: pathlib.Path, argument: str = "") -> ConfigDict:
     return module.get_config(argument)
 
 
+def changed(fields: dict) -> ConfigDict:
+    config = default()
+    config.update_from_flattened_dict(fields)
+    return config
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 @pytest.mark.parametrize(
     "argument", ["", "paper", "runlocal", "paper,runlocal", "plain,ablation=no_graph"]
 )
 def test_every_config_file_can_be_run(path: pathlib.Path, argument: str) -> None:
-    config = load(path, argument)
-    if open_fields(config):
-        assert path.stem == "custom"  # a data set settles these: tests/test_fit.py
-    else:
-        check(config)
+    check(load(path, argument), partial=path.stem == "custom")
 
 
-def test_paper_selects_every_literal_reading() -> None:
-    config = with_arguments(default(), "paper")
-    found = config.copy_and_resolve_references()
-    found.update_from_flattened_dict(PAPER)
-    assert flatten(found) == flatten(config)
-    assert config.model.aggregate == "sum"
-    assert config.model.interpolation == "linear"
-    assert config.sampling.edges == "list"
-    assert config.loss.boundary_radius == 0
-    assert not config.loss.balance_boundaries
-    assert not config.model.global_convolution
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_plain_leaves_nothing_of_ours_in_any_config(path: pathlib.Path) -> None:
+    plain, known = flatten(load(path, "plain")), flatten(default())
+    of_the_data = {"eval.sigma", "eval.max_detections", "eval.batch_size"}
+    ours = {name for name in known if name.startswith(("augment.", "loss.", "eval."))}
+    assert not {name for name in ours - of_the_data if plain[name] != known[name]}
+    assert flatten(load(path, "plain,paper")) == flatten(load(path, "paper"))
 
 
-@pytest.mark.parametrize("name", ["watch", "hapt", "custom"])
-def test_plain_leaves_nothing_of_ours(name: str) -> None:
-    plain, found = flatten(default()), flatten(load(ROOT_CONFIGS / f"{name}.py", "plain"))
-    ours = {
-        field
-        for field in plain
-        if field.partition(".")[0] in ("loss", "augment", "eval") and found[field] != plain[field]
-    }
-    assert ours <= {"eval.max_detections", "eval.sigma"}
+def test_paper_is_plain_and_every_literal_reading() -> None:
+    assert PLAIN.items() <= PAPER.items()
+    paper = flatten(with_arguments(default(), "paper"))
+    assert flatten(changed(paper | PAPER)) == paper
+    assert [paper[f"model.{name}"] for name in ("aggregate", "interpolation")] == ["sum", "linear"]
+    assert (paper["sampling.edges"], paper["loss.boundary_radius"]) == ("list", 0)
+    assert not paper["loss.balance_boundaries"]
+    assert not paper["model.global_convolution"]
 
 
-def test_unknown_argument_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'papr' in ':papr,runlocal'.*mean 'paper'.*runlocal"):
+def test_an_unknown_switch_is_answered_with_the_nearest_and_all() -> None:
+    with pytest.raises(ValueError, match=r"'papr' in ':papr,runlocal'.*'paper'") as raised:
         with_arguments(default(), "papr,runlocal")
+    assert all(name in str(raised.value) for name in SWITCHES)
 
 
 def test_two_ablations_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"names 2 ablations.*name one"):
+    with pytest.raises(ValueError, match=r":ablation=no_graph,ablation=no_global.*name one"):
         with_arguments(default(), "ablation=no_graph,ablation=no_global")
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("fields", "remedy"),
     [
-        ("data.num_frames", 100, r"num_frames = 100 is not divisible by 8.*use 104"),
-        ("model.stride", 7, r"num_frames = 1000 is not divisible by model.stride = 7.*1001"),
-        (
-            "model.num_bins",
-            30,
-            r"num_bins = 30 is not a multiple of 4, as .* = 0.5 asks; use 32",
-        ),
-        ("model.num_bins", 0, r"num_bins = 0 is not a multiple of 4, .*use 4"),
-        ("model.context", 1.0, r"num_bins = 32 is not a multiple of 3, as .* = 1.0 asks; use 33"),
-        ("model.context", -0.25, r"model.context is -0.25; it must not be negative"),
-        ("model.dilations", (), r"dilations is \(\), but model.branches has 'atrous': give"),
-        ("model.dilations", (1, 0), r"dilations is \(1, 0\), but .* above 0"),
-        ("model.aggregate", "median", r"aggregate is 'median'; it can be: sum, mean, max"),
-        ("model.branches", ("graph", "atrus"), r"branches is \('graph', 'atrus'\)"),
-        ("model.branches", (), r"name at least one of"),
-        ("model.decoder_stride", 2, r"decoder_stride = 2; it can be 1 or 4"),
-        ("model.snippet_neighbours", 125, r"1000 frames give 125"),
-        ("model.stride", 200, r"stride 200 give 15 proposals.*needs more than 24"),
-        ("train.batch_size", 6, r"train.batch_size = 6 does not divide among 4 devices.*8"),
-        ("eval.batch_size", 3, r"eval.batch_size = 3 does not divide among 4 devices.*4"),
-        ("train.save_every", 15, r"save_every = 15 is not a multiple of train.log_every = 10"),
-        ("train.steps", 0, r"train.steps is 0"),
-        ("train.keep", 0, r"train.keep is 0; it must be above 0"),
-        ("eval.sigma", 0.0, r"eval.sigma is 0.0; it must be above 0"),
-        ("eval.snap", -1, r"eval.snap = -1; 0 leaves it out"),
-        ("eval.snap_offset", 1.5, r"eval.snap_offset = 1.5 is not in 0..1"),
-        ("augment.masks", -1, r"augment.masks = -1; 0 leaves it out"),
-        ("augment.rotate", (1, 2, 4), r"augment.rotate names 3 channels, but they rotate two and"),
-        ("augment.rotate", (1, 2, 2, 3), r"augment.rotate = \(1, 2, 2, 3\) is not .* named once"),
-        ("augment.rotate", ((1, 2), (4, 5)), r"augment.rotate = .* is not a tuple of channels"),
-        ("augment.rotate", (1.5, 2), r"augment.rotate = \(1.5, 2\) is not a tuple of channels"),
-        ("augment.mirror", ("a",), r"augment.mirror = \('a',\) is not a tuple of channels"),
-        ("augment.mirror", (3, 3), r"augment.mirror = \(3, 3\) is not a tuple .* each named once"),
-        ("augment.rotate_degrees", -1.0, r"augment.rotate_degrees = -1.0; 0 leaves it out"),
-        ("augment.mask_frames", 0, r"augment.mask_frames is 0; it must be above 0"),
-        ("augment.mix_style", 1.5, r"augment.mix_style = 1.5 is not in 0..1"),
-        ("augment.mix_concentration", 0.0, r"mix_concentration is 0.0; it must be above 0"),
-        ("eval.class_mean", "harmonic", r"eval.class_mean is 'harmonic'; it can be: arithmetic"),
-        ("eval.boundary_power", -0.5, r"eval.boundary_power = -0.5; 0 leaves it out"),
-        ("eval.batch_size", 0, r"eval.batch_size is 0"),
-        ("eval.window_overlap", 1.0, r"window_overlap = 1.0 is not in \[0, 1\)"),
+        ({"data.num_frames": 100}, "104"),
+        ({"data.num_frames": 1000, "model.stride": 7}, "1001"),
+        ({"model.num_bins": 30, "model.context": 0.5}, "32"),
+        ({"model.num_bins": 32, "model.context": 1.0}, "33"),
+        ({"model.branches": ("graph", "atrus")}, "atrous, global, graph"),
+        ({"model.branches": ()}, "atrous, global, graph"),
+        ({"model.dilations": ()}, "1,10,20,30"),
+        ({"model.dilations": (1, 0)}, "1,10,20,30"),
+        ({"model.snippet_neighbours": 125, "data.num_frames": 1000}, "more frames"),
+        ({"model.proposal_neighbours": 4, "model.stride": 200}, "a smaller stride"),
+        ({"train.batch_size": 6}, "8"),
+        ({"eval.batch_size": 3}, "4"),
+        ({"train.save_every": 15, "train.log_every": 10}, "20"),
+        ({"train.eval_every": 15, "train.log_every": 10}, "20"),
+        ({"eval.window_overlap": 1.0}, r"\[0, 1\)"),
+        ({"augment.rotate": (1, 2, 2, 3)}, r"\(0, 3\)"),
+        ({"augment.rotate": ((1, 2), (4, 5))}, r"\(0, 3\)"),
+        ({"augment.rotate": (1.5, 2)}, r"\(0, 3\)"),
+        ({"augment.mirror": ("a",)}, r"\(0, 3\)"),
+        ({"augment.mirror": (3, 3)}, r"\(0, 3\)"),
+        ({"train.log_every": None}, "set it"),
+        ({"model.width": None}, "set it"),
+        *(({field: "median"}, ", ".join(map(str, CHOICES[field]))) for field in CHOICES),
+        *(({field: 0}, "above 0") for field in POSITIVE),
+        *(({field: -1}, "off at 0") for field in OFF_AT_0),
+        *(({field: 1.5}, r"0\.\.1") for field in SHARES),
     ],
 )
-def test_check_names_the_numbers(field: str, value: object, message: str) -> None:
+def test_what_cannot_be_run_is_refused_with_field_value_and_remedy(fields, remedy) -> None:
     config = default()
-    config.update_from_flattened_dict({field: value})
-    with pytest.raises(ValueError, match=message):
+    with config.ignore_type():
+        config.update_from_flattened_dict(fields)
+    with pytest.raises(ValueError, match=remedy) as raised:
         check(config, num_devices=4)
+    for field, value in fields.items():
+        assert field in str(raised.value)
+        assert value is None or str(value) in str(raised.value)
+
+
+def test_rotated_channels_come_two_and_two() -> None:
+    with pytest.raises(ValueError, match=r"augment\.rotate names 3 channels.*\(1, 2, 4, 5\)"):
+        check(changed({"augment.rotate": (1, 2, 4)}))
+
+
+@pytest.mark.parametrize("field", OPENABLE)
+def test_zero_does_not_open_a_field_any_more_and_none_does(field: str) -> None:
+    """The advice is what works on the command line: tests/test_config_flag.py."""
+    value = () if field == "model.dilations" else -1
+    with pytest.raises(ValueError, match=rf"{field} is {re.escape(str(value))}.*{field}=None"):
+        check(changed({field: value}))
+    check(changed({field: None}), partial=True)
+    if field not in ANY_DATA:
+        with pytest.raises(ValueError, match=rf"{field} is open.*set it"):
+            check(changed({field: None}))
+
+
+def test_values_are_checked_before_the_rest_is_chosen() -> None:
+    with pytest.raises(ValueError, match=r"model\.stride is 0"):
+        check(changed({"model.stride": 0, "model.width": None}), partial=True)
+    check(changed({"model.stride": 7, "data.num_frames": None}), partial=True)  # may divide it
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("loss.segmentation", 0.0), ("loss.segmentation_classes", False)]
+    ("fields", "missing"),
+    [({"loss.segmentation": 0.0}, 0.0), ({"loss.segmentation_classes": False}, False)],
 )
-def test_something_must_learn_the_classes(field: str, value: object) -> None:
-    config = default()
-    config.update_from_flattened_dict({field: value})
-    with pytest.raises(ValueError, match=rf"{field} = {value}.*set model.classifier = True, or"):
-        check(config)
+def test_something_must_learn_the_classes(fields, missing) -> None:
+    (field,) = fields
+    with pytest.raises(ValueError, match=rf"{field} = {missing}.*model\.classifier = True"):
+        check(changed(fields))
     for other in ({"model.classifier": True}, {"eval.class_scores": "scores.json"}):
-        able = config.copy_and_resolve_references()
-        able.update_from_flattened_dict(other)
-        check(able)
+        check(changed(fields | other))
 
 
-@pytest.mark.parametrize(("judged", "saved"), [(100, 200), (300, 200), (100, 0)])
-def test_every_step_that_a_holdout_judges_is_saved(judged: int, saved: int) -> None:
-    config = default()
-    config.train.eval_every, config.train.save_every = judged, saved
-    check(config)
-    config.data.holdout = "a"
-    message = rf"eval_every = {judged} is not a multiple of train.save_every = {saved}.*holdout"
+@pytest.mark.parametrize(("evaluated", "saved"), [(100, 200), (300, 200), (100, 0)])
+def test_every_step_that_a_holdout_evaluates_is_saved(evaluated: int, saved: int) -> None:
+    fields = {"train.eval_every": evaluated, "train.save_every": saved}
+    check(changed(fields))
+    message = rf"eval_every = {evaluated} .* train.save_every = {saved}.*holdout"
     with pytest.raises(ValueError, match=message):
-        check(config)
-    config.train.eval_every = 2 * saved
-    check(config)
+        check(changed(fields | {"data.holdout": "a"}))
+    check(changed(fields | {"data.holdout": "a", "train.eval_every": 2 * saved}))
 
 
 def test_other_contexts_have_bins_of_their_own() -> None:
-    config = default()
-    config.model.context, config.model.num_bins = 0.25, 30  # 6 = 4 + 2
-    check(config)
-    config.model.branches, config.model.dilations = ("graph",), ()
-    check(config)
+    fields = {"model.context": 0.25, "model.num_bins": 30}  # 6 = 4 + 2
+    check(changed(fields))
+    check(changed(fields | {"model.branches": ("graph",), "model.dilations": ()}))
 
 
-def test_nothing_is_chosen_for_a_config_that_does_not_ask() -> None:
-    config = default()
-    config.train.steps = 0
-    assert open_fields(config) == []
+@pytest.mark.parametrize(
+    ("typo", "field"),
+    [
+        ("model.widht", "model.width"),
+        ("modle.width", "model.width"),
+        ("width", "model.width"),
+        ("eval.batchsize", "eval.batch_size"),
+        ("sede", "seed"),
+    ],
+)
+def test_an_unknown_field_is_answered_with_the_nearest(typo: str, field: str) -> None:
+    assert re.search(rf"'{re.escape(typo)}'.*'{field}'", unknown_field(typo))
 
 
-def test_unknown_field_is_refused_with_a_hint() -> None:
-    config = default()
-    with pytest.raises(AttributeError, match=r"Did you mean.*width"):
-        config.lock().model.widht = 3
+def test_a_file_that_sets_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'model\.widht'.*'model\.width'"):
+        check(changed({"model.widht": 3}))
+    with pytest.raises(ValueError, match=r"'fit'.*None"):  # opened zeros, once
+        check(changed({"fit": True}))
 
 
-def test_differences_name_both_values() -> None:
-    ours, theirs = {"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}
-    assert differences(ours, theirs) == [
-        "b: 2 here, 3 there",
-        "c: '(absent)' here, 4 there",
-    ]
+def test_a_name_is_a_shipped_config_and_a_path_a_file(tmp_path, monkeypatch) -> None:
+    assert files.shipped() == {path.stem: path for path in CONFIGS}  # the clone's own
+    monkeypatch.chdir(tmp_path)
+    for name in ("watch", "watch.py", "mine"):
+        (tmp_path / name).write_text((ROOT_CONFIGS / "tiny.py").read_text())
+    assert files.locate("watch") == ROOT_CONFIGS / "watch.py"
+    assert flatten(files.load("watch:plain")) == flatten(load(ROOT_CONFIGS / "watch.py", "plain"))
+    for name in ("./watch", "watch.py", "mine", str(tmp_path / "watch.py")):
+        assert files.load(f"{name}:paper").model.width == 32  # tiny's
+    assert files.load("mine").is_locked
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("whatch", "watch"), ("configs/hap.py", "configs/hapt.py"), ("elsewhere/tinny.py", "tiny")],
+)
+def test_a_typo_in_a_files_name_is_answered_with_the_nearest(name, nearest, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT_CONFIGS.parent)
+    with pytest.raises(ValueError, match=rf"'{name}'.*'{nearest}'.*activitynet, custom"):
+        files.load(name)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("    nothing.there = 1", "line 4: NameError: .*'nothing'"),
+        ("    config.model.width = 'wide'", "line 4: TypeError: .*'width'.* wide "),
+        ("    config =", "line 4: SyntaxError"),
+    ],
+)
+def test_a_file_that_raises_is_named_with_the_line(tmp_path, line, message) -> None:
+    path = tmp_path / "mine.py"
+    text = "from segtad_jax.config import default\ndef get_config(_=''):\n    config = default()\n"
+    path.write_text(f"{text}{line}\n    return config\n")
+    with pytest.raises(ValueError, match=f"mine.py, {message}"):
+        files.load(str(path))
+
+
+def test_the_listing_has_every_field_with_its_value_and_comment() -> None:
+    config = load(ROOT_CONFIGS / "custom.py")
+    lines = files.listing(config).splitlines()
+    fields = [line.partition(" = ")[0] for line in lines if " = " in line and line[0] != "#"]
+    assert set(fields) == set(flatten(config))
+    assert len(fields) == len(flatten(config))
+    width = next(line for line in lines if line.startswith("model.width"))
+    assert width == "model.width = None  # C', channels inside (ours)"
+    assert "# Synthetic recordings: what tests and `:runlocal` use." in lines
+    config.data.synthetic_seed = 7
+    assert "data.synthetic_seed = 7" in files.listing(config).splitlines()

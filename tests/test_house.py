@@ -43,7 +43,7 @@ PARTS = {
     "config": set(),
     "config/fit": {"config", "data"},
     "runtime": set(),
-    "checkpoint": {"config", "data", "postprocess", "runtime"},
+    "checkpoint": {"config", "data", "runtime"},
     "evaluation": set(),
     "evaluation/__main__": {"runtime"},
     "evaluation/report/curves": {"runtime"},

@@ -12,6 +12,7 @@ import pytest
 from segtad_jax import postprocess
 from segtad_jax.config.defaults import default
 from segtad_jax.ops.proposals import proposal_grid
+from segtad_jax.runtime.files import write_json
 
 T, D = 16, 3
 GRID = proposal_grid(T, 2)
@@ -250,7 +251,7 @@ def test_the_result_file_has_the_official_form(tmp_path: pathlib.Path) -> None:
         "external_data": {},
     }
     with pytest.raises(ValueError, match="not JSON compliant"):
-        postprocess.write_json(path, {"a": float("nan")})
+        write_json(path, {"a": float("nan")})
     assert [p.name for p in tmp_path.iterdir()] == ["detections.json"]
     assert "v1" in json.loads(path.read_text())["results"]  # the file of before is whole
 

@@ -84,7 +84,7 @@ def test_without_libtpu_it_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     ("field", "names", "message"),
     [
-        ("num_channels", ["v5e:2x2"], "data.num_channels is 0"),
+        ("num_channels", ["v5e:2x2"], "data.num_channels is open"),
         ("num_classes", ["v5e:2x2"], "--config.data.num_classes=200"),
         ("", [], "--topology.*v5e:4x4"),
         ("", ["v5e:2x2", "v9:2x2"], "v9"),
@@ -93,7 +93,7 @@ def test_without_libtpu_it_says_what_to_install() -> None:
 def test_wrong_use(field: str, names: list[str], message: str) -> None:
     config = small_config(data__num_channels=CHANNELS, data__num_classes=CLASSES)
     if field:
-        config.data[field] = 0
+        config.data[field] = None
     with pytest.raises(ValueError, match=message):
         check_slices(config, names)
 

@@ -1,4 +1,4 @@
-"""What is in a checkpoint: python -m segtad_jax.checkpoint RUN[/STEP].
+"""Prints what is in a checkpoint: python -m segtad_jax.checkpoint RUN[/STEP].
 
 Reads no array. Exit status: 0 done; 1 no such checkpoint, or it does not read; 2 wrong command
 line.

@@ -1,9 +1,14 @@
-"""Text that describes a checkpoint, without reading an array."""
+"""Describes a checkpoint, without reading an array."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 from etils import epath
+from flax.traverse_util import flatten_dict
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 from segtad_jax.checkpoint import run_folder
 from segtad_jax.checkpoint.store import DIRECTORY, kept_steps, locate, read_contents
@@ -11,7 +16,7 @@ from segtad_jax.data.preparation import read_preparation
 
 
 def summary(checkpoint: str) -> str:
-    """What is in RUN or RUN/STEP, as text.
+    """Returns a description of RUN or RUN/STEP.
 
     Raises:
         FileNotFoundError: no such checkpoint; says which there are.
@@ -34,35 +39,34 @@ def summary(checkpoint: str) -> str:
         + f", windows of T = {config.data.num_frames} frames",
         "classes": f"{len(classes)}: {', '.join(classes)}",
     }
+    parameters = (
+        (name, " x ".join(map(str, leaf.shape)), str(leaf.dtype), f"{leaf.size:,}")
+        for name, leaf in flatten_dict(state["params"], sep="/").items()
+    )
     totals = {
         "parameters": _total(state["params"]),
         "BatchNorm statistics": _total(state.get("batch_stats")),
         "optimiser state": f"{_total(state['opt_state'])}, which only training reads",
     }
-    return "\n\n".join([_lines(facts), _table(state["params"]), _lines(totals)])
-
-
-def _table(params: Any) -> str:
-    rows = [("parameter", "shape", "dtype", "values")]
-    rows += [
-        (
-            jax.tree_util.keystr(path, simple=True, separator="/"),
-            " x ".join(map(str, leaf.shape)),
-            str(leaf.dtype),
-            f"{leaf.size:,}",
-        )
-        for path, leaf in jax.tree.leaves_with_path(params)
-    ]
-    name, shape, dtype, values = (max(map(len, column)) for column in zip(*rows, strict=True))
-    return "\n".join(
-        f"{row[0]:<{name}}  {row[1]:>{shape}}  {row[2]:<{dtype}}  {row[3]:>{values}}"
-        for row in rows
+    heading = ("parameter", Column("shape", justify="right"), "dtype")
+    tables = (
+        _table(facts.items()),
+        _table(parameters, *heading, Column("values", justify="right")),
+        _table(totals.items()),
     )
+    return "\n\n".join(tables)
 
 
-def _lines(facts: dict[str, str]) -> str:
-    width = max(map(len, facts))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+def _table(rows: Iterable[Sequence[str]], *heading: str | Column) -> str:
+    table = Table(
+        *heading, box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(heading)
+    )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(width=10_000, color_system=None)  # no name is cut, whatever the terminal
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def _total(tree: Any) -> str:
@@ -72,7 +76,7 @@ def _total(tree: Any) -> str:
 
 
 def _size(folder: epath.Path) -> int:
-    """Bytes of all files below a folder."""
+    """Returns the bytes of all files below a folder."""
     return sum(_size(p) if p.is_dir() else p.stat().length for p in folder.iterdir())
 
 

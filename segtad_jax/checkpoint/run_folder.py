@@ -1,4 +1,4 @@
-"""Whose folder a run is: config.json, written at the first start, holds every other to it."""
+"""Guards the folder of a run: later starts must match the config.json that the first one wrote."""
 
 import json
 from collections.abc import Sequence
@@ -8,14 +8,15 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from segtad_jax.checkpoint.store import locate, split
-from segtad_jax.config.defaults import default, differences, flatten
+from segtad_jax.config.defaults import default, flatten
+from segtad_jax.config.stored import differences, read_fields, restore
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.data.preparation import FILE as PREPARATION
-from segtad_jax.postprocess import write_json
 from segtad_jax.runtime import parallel
-from segtad_jax.runtime.files import absolute, write_whole
+from segtad_jax.runtime.files import absolute, write_json, write_whole
 
-FILE = "config.json"
+FILE = "config.json"  # the flat config, and beside its fields:
+IDENTITY = ("classes", "channels", "start")
 # What a checkpoint must have in common with a config that evaluates it.
 MODEL_FIELDS = ("model.", "data.num_frames", "classes", "channels")
 # Where the data lie and how much is kept may change between two starts of one run.
@@ -23,7 +24,7 @@ FREE_FIELDS = ("data.dir", "train.keep", "eval.batch_size")
 
 
 class Identity(NamedTuple):
-    """What config.json says of a run."""
+    """What config.json says about a run."""
 
     config: ConfigDict
     classes: tuple[str, ...]  # names of the labels 1..D
@@ -32,47 +33,35 @@ class Identity(NamedTuple):
 
 
 def read(run: epath.Path) -> Identity:
-    """What config.json says of a run.
+    """Reads config.json of a run, of this or an older version.
 
     Raises:
-        ValueError: there is none, or it is of another version of this package.
+        ValueError: there is none, or it has a field or a value that this version does not know.
     """
-    content = _read(run)
+    fields = _read(run)
+    if missing := {"classes", "channels"} - fields.keys():
+        raise ValueError(f"{run} is not a run: {FILE} has no field '{min(missing)}'.")
+    classes, channels, start = (fields.pop(name, None) for name in IDENTITY)
     try:
-        classes, channels = tuple(content.pop("classes")), int(content.pop("channels"))
-        start = content.pop("start", None)
-    except KeyError as error:
-        raise ValueError(f"{run} is not a run: {FILE} has no field {error}") from error
-    config = default()
-    if unknown := sorted(set(content) - set(flatten(config))):
-        raise ValueError(
-            f"{run / FILE} is of another version of segtad_jax: this one knows no field "
-            f"{', '.join(unknown)}. Use the version that trained it."
-        )
-    for field, value in content.items():
-        try:
-            config.update_from_flattened_dict(
-                {field: tuple(value) if isinstance(value, list) else value}
-            )
-        except TypeError as error:
-            raise ValueError(f"{run / FILE}: {field} = {value!r}: {error}") from error
-    return Identity(config, classes, channels, start)
+        return Identity(restore(fields), tuple(classes), int(channels), start)
+    except ValueError as error:
+        raise ValueError(f"{run / FILE}: {error}") from error
 
 
 def read_classes(run: epath.Path) -> tuple[str, ...]:
-    """Names of the labels 1..D of a run, of whatever version of this package.
+    """Reads the names of the labels 1..D of a run, of any version.
 
     Raises:
         ValueError: the folder is no run.
     """
-    return tuple(_read(run).get("classes", ()))
+    return tuple(_read_json(run).get("classes", ()))
 
 
 def starting_point(workdir: epath.Path, checkpoint: str | None) -> str | None:
-    """The checkpoint, RUN/STEP, that a run starts from: as at its first start, else as given now.
+    """Returns the checkpoint, RUN/STEP, that a run starts from; None for new parameters.
 
     Args:
-        workdir: of the run.
+        workdir: of the run; where it was started before, it starts from the same as then.
         checkpoint: RUN or RUN/STEP; None: as it was, or from new parameters.
 
     Raises:
@@ -84,31 +73,28 @@ def starting_point(workdir: epath.Path, checkpoint: str | None) -> str | None:
             return None
         run, step = locate(checkpoint)
         return str(absolute(run) / str(step))
-    recorded = _read(workdir).get("start")
+    recorded = _read_json(workdir).get("start")
     if checkpoint is None:
         return recorded
     run, number = split(checkpoint)
     # RUN alone stays what it was at the first start, however far that run has come since.
-    given = str(
-        absolute(run) / (epath.Path(recorded or "").name if number is None else str(number))
-    )
-    if given != recorded:
+    step_name = epath.Path(recorded or "").name if number is None else str(number)
+    if str(absolute(run) / step_name) != recorded:
         raise ValueError(
             f"{workdir} was started from {recorded or 'new parameters'}, not from {checkpoint}. "
-            "Leave --checkpoint out to go on with it, or use another --workdir."
+            "Leave --checkpoint out to resume it, or use another --workdir."
         )
     return recorded
 
 
 def expect(config: ConfigDict, dataset: Dataset) -> None:
-    """Raises ValueError if the data set has not the channels or classes that the config says."""
-    found = {"data.num_channels": dataset.num_channels, "data.num_classes": len(dataset.classes)}
-    for field, number in found.items():
-        expected = flatten(config)[field]
-        if expected and expected != number:
+    """Raises ValueError if the data set has other channels or classes than the config says."""
+    actual = {"data.num_channels": dataset.num_channels, "data.num_classes": len(dataset.classes)}
+    for field, number in actual.items():
+        if config[field] not in (None, number):
             raise ValueError(
-                f"{field} = {expected}, but {dataset.directory} has {number}. Use the data set "
-                f"that the config is for, or set {field} to {number}."
+                f"{field} = {config[field]}, but {dataset.directory} has {number}. Use the data "
+                f"set that the config is for, or set {field} to {number}."
             )
 
 
@@ -132,17 +118,31 @@ def claim(
     if not parallel.is_main():
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    if (preparation := dataset.directory / PREPARATION).exists():  # the data set may be gone then
+    if (preparation := dataset.directory / PREPARATION).exists():  # the data set may be gone later
         write_whole(workdir / PREPARATION, preparation.read_bytes())
-    write_json(workdir / FILE, _identity(config, dataset) | ({"start": start} if start else {}))
+    fields = flatten(config) | _of_data(dataset) | ({"start": start} if start else {})
+    write_json(workdir / FILE, fields)
+
+
+def refuse_other(
+    workdir: epath.Path, config: ConfigDict, dataset: Dataset, fields: Sequence[str] = ("",)
+) -> None:
+    """Raises ValueError if the run differs in a field that starts as one of `fields`."""
+    lines = other_fields(workdir, config, dataset)
+    if lines := [line for line in lines if line.startswith(tuple(fields))]:
+        listed = "\n  ".join(lines)
+        raise ValueError(
+            f"{workdir} belongs to a run of another config:\n  {listed}\n"
+            "Use another --workdir, or the config of that run."
+        )
 
 
 def refuse_results(workdir: epath.Path, config: ConfigDict, dataset: Dataset, step: int) -> None:
-    """Raises ValueError where results of this evaluation would pass for those of a run's end."""
+    """Raises ValueError where results of this step would pass for those of a run's end."""
     if not (workdir / FILE).exists():
         return
     refuse_other(workdir, config, dataset, ("data.", "eval."))
-    last = json.loads((workdir / FILE).read_text())["train.steps"]
+    last = _read_json(workdir)["train.steps"]
     if step < last and (workdir / "metrics.json").exists():
         raise ValueError(
             f"{workdir} holds the results of its step {last}; give another --workdir for those of "
@@ -150,48 +150,43 @@ def refuse_results(workdir: epath.Path, config: ConfigDict, dataset: Dataset, st
         )
 
 
-def other_fields(workdir: epath.Path, config: ConfigDict) -> list[str]:
-    """Lines that tell in which fields the run differs from the config, whatever the data.
+def other_fields(
+    workdir: epath.Path, config: ConfigDict, dataset: Dataset | None = None
+) -> list[str]:
+    """Returns a line for each field in which the run differs from the config.
+
+    Args:
+        workdir: of the run.
+        config: without open fields.
+        dataset: whose classes and channels are compared, too.
 
     Raises:
-        ValueError: the folder is no run.
+        ValueError: the folder is no run, or has a field that this version does not know.
     """
-    theirs = _whole(workdir)
-    ours = flatten(config) | {name: theirs.get(name) for name in ("classes", "channels")}
+    theirs = _read(workdir)
+    given = _of_data(dataset) if dataset else {name: theirs.get(name) for name in IDENTITY[:2]}
     theirs.pop("start", None)  # `starting_point` looks after it
-    return [line for line in differences(ours, theirs) if not line.startswith(FREE_FIELDS)]
-
-
-def refuse_other(
-    workdir: epath.Path, config: ConfigDict, dataset: Dataset, fields: Sequence[str] = ("",)
-) -> None:
-    """Raises ValueError if the run differs in a field that starts as one of `fields`."""
-    theirs = _whole(workdir)
-    theirs.pop("start", None)
-    found = [
-        line
-        for line in differences(_identity(config, dataset), theirs)
-        if line.startswith(tuple(fields)) and not line.startswith(FREE_FIELDS)
-    ]
-    if found:
-        lines = "\n  ".join(found)
-        raise ValueError(
-            f"{workdir} belongs to a run of another config:\n  {lines}\n"
-            "Use another --workdir, or the config of that run."
-        )
-
-
-def _whole(workdir: epath.Path) -> dict[str, Any]:
-    """With the defaults of fields that are younger than the run: off."""
-    return flatten(default()) | _read(workdir)
+    lines = differences(flatten(config) | given, theirs)
+    return [line for line in lines if not line.startswith(FREE_FIELDS)]
 
 
 def _read(workdir: epath.Path) -> dict[str, Any]:
+    """Reads the fields as this version has them, the younger ones with their defaults: off."""
+    fields = read_fields(_read_json(workdir))
+    for name in fields.keys() - flatten(default()).keys() - set(IDENTITY):
+        raise ValueError(
+            f"{workdir / FILE} has {name} = {fields[name]!r}, a field that this version of "
+            "segtad_jax does not have. Use the version that trained it."
+        )
+    return fields
+
+
+def _read_json(workdir: epath.Path) -> dict[str, Any]:
     try:
         return json.loads((workdir / FILE).read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{workdir} is not a run: {FILE}: {error}") from error
 
 
-def _identity(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
-    return flatten(config) | {"classes": list(dataset.classes), "channels": dataset.num_channels}
+def _of_data(dataset: Dataset) -> dict[str, Any]:
+    return {"classes": list(dataset.classes), "channels": dataset.num_channels}

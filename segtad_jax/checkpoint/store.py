@@ -1,7 +1,4 @@
-"""The only place that knows Orbax: steps of a run, saved whole, and restored.
-
-`python -m segtad_jax.checkpoint RUN[/STEP]` prints what is in one (checkpoint.__main__).
-"""
+"""Steps of a run, saved whole, and restored. The only place that knows Orbax."""
 
 import copy
 import datetime as dt
@@ -17,7 +14,6 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from segtad_jax.runtime import files, parallel
 
 PyTree = Any
-COMMITTED = "commit_success.txt"  # of Orbax
 DIRECTORY = "checkpoints"
 VARIABLES = ("params", "batch_stats")  # of a state: what a model needs to be applied
 
@@ -25,11 +21,18 @@ log = logging.getLogger(__name__)
 
 
 class Saved(NamedTuple):
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     step: int
     state: PyTree  # host arrays
     progress: dict[str, Any]  # of the loop, between two lines of its log: JSON
+
+
+class Contents(NamedTuple):
+    """What a checkpoint says about its content without reading it."""
+
+    saved: dt.datetime  # UTC
+    state: dict[str, PyTree]  # of jax.ShapeDtypeStruct, by the fields of the state
 
 
 class Checkpoints:
@@ -49,8 +52,9 @@ class Checkpoints:
         """
         policies: list[Any] = [LatestN(keep)]
         if keep_best:
-            best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
-            policies.append(best)
+            policies.append(
+                BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+            )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy(policies),
             best_fn=_score if keep_best else None,
@@ -80,8 +84,12 @@ class Checkpoints:
             state=ocp.args.StandardSave(jax.device_get(state)),
             progress=ocp.args.JsonSave(copy.deepcopy(progress)),  # written later, in a thread
         )
-        metrics = None if score is None else {"score": score}
-        self._manager.save(step, args=items, metrics=metrics)
+        self._manager.save(step, args=items, metrics=None if score is None else {"score": score})
+
+    def replace(self, step: int, state: PyTree, progress: dict[str, Any], score: float) -> None:
+        """Saves a step again that was saved without its score."""
+        self._manager.delete(step)
+        self.save(step, state, progress, score)
 
     def wait(self) -> None:
         """Returns when all that was saved is on the disk.
@@ -91,16 +99,11 @@ class Checkpoints:
         """
         self._manager.wait_until_finished()
 
-    def replace(self, step: int, state: PyTree, progress: dict[str, Any], score: float) -> None:
-        """Saves a step that was saved before without its score."""
-        self._manager.delete(step)
-        self.save(step, state, progress, score)
-
     def restore(self, step: int, like: PyTree) -> Saved:
-        """A saved step, as host arrays.
+        """Returns a saved step, as host arrays.
 
         Args:
-            step: one of `steps`.
+            step: one that was saved.
             like: arrays or shapes as expected.
 
         Raises:
@@ -110,12 +113,12 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(host), progress=ocp.args.JsonRestore()
         )
-        found = self._manager.restore(step, args=items)
-        jax.tree_util.tree_map_with_path(_same_shape, found.state, host)  # Orbax takes any
-        return Saved(step, found.state, found.progress)
+        restored = self._manager.restore(step, args=items)
+        jax.tree_util.tree_map_with_path(_same_shape, restored.state, host)  # Orbax takes any
+        return Saved(step, restored.state, restored.progress)
 
     def restore_latest(self, like: PyTree) -> Saved | None:
-        """The last step that can be read; None where nothing was saved.
+        """Returns the last step that can be read; None where nothing was saved.
 
         One that cannot (truncated, a file missing) is named and renamed to `unreadable-STEP`.
 
@@ -146,7 +149,7 @@ class Checkpoints:
 
 
 def split(checkpoint: str) -> tuple[epath.Path, int | None]:
-    """`RUN` or `RUN/STEP` -> the run's folder and the step, if one is named."""
+    """Splits `RUN` or `RUN/STEP` into the run's folder and the step, if one is named."""
     path = epath.Path(checkpoint)
     if (path / DIRECTORY).exists() or not path.name.isdigit():
         return path, None
@@ -155,21 +158,12 @@ def split(checkpoint: str) -> tuple[epath.Path, int | None]:
 
 
 def kept_steps(run: epath.Path) -> list[int]:
-    """Steps of which a run has checkpoints, whole ones, in order."""
-    folder = run / DIRECTORY
-    if not folder.exists():
-        return []
-    # Without a rename, in a bucket, Orbax writes a step where it stays, and then this file.
-    in_place = files.on_object_store(folder)
-    return sorted(
-        int(path.name)
-        for path in folder.iterdir()
-        if path.name.isdigit() and (not in_place or (path / COMMITTED).exists())
-    )
+    """Returns the steps of which a run has whole checkpoints, in order."""
+    return sorted(ocp.utils.checkpoint_steps(run / DIRECTORY))
 
 
 def locate(checkpoint: str) -> tuple[epath.Path, int]:
-    """`RUN` or `RUN/STEP` -> the run's folder and the step, by default the latest.
+    """Returns the run's folder and the step, by default the latest, of `RUN` or `RUN/STEP`.
 
     Raises:
         FileNotFoundError: no such run, or it has no such checkpoint.
@@ -189,23 +183,15 @@ def locate(checkpoint: str) -> tuple[epath.Path, int]:
     return run, steps[-1] if step is None else step
 
 
-class Contents(NamedTuple):
-    """What is in a checkpoint: shapes, not arrays."""
-
-    saved: dt.datetime  # UTC
-    state: dict[str, PyTree]  # of jax.ShapeDtypeStruct, by the fields of the state
-
-
 def read_contents(run: epath.Path, step: int) -> Contents:
-    """What is in a step of `locate`; reads none of its arrays.
+    """Returns the shapes in a step of `locate`; reads none of its arrays.
 
     Raises:
         ValueError: it does not read.
     """
-    folder = files.absolute(run) / DIRECTORY / str(step)
     with _reader() as reader:
         try:
-            metadata = reader.metadata(folder)
+            metadata = reader.metadata(_folder(run, step))
             tree = metadata.item_metadata["state"].tree
             state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
             saved = dt.datetime.fromtimestamp(metadata.commit_timestamp_nsecs / 1e9, dt.UTC)
@@ -215,7 +201,7 @@ def read_contents(run: epath.Path, step: int) -> Contents:
 
 
 def restore_variables(run: epath.Path, step: int, like: PyTree = None) -> dict[str, PyTree]:
-    """Parameters and BatchNorm statistics of a step of `locate`, as host arrays; no optimiser's.
+    """Returns parameters and BatchNorm statistics of a step of `locate`, as host arrays.
 
     Args:
         run: its folder; nothing is written there.
@@ -225,41 +211,41 @@ def restore_variables(run: epath.Path, step: int, like: PyTree = None) -> dict[s
     Raises:
         ValueError: it does not read, or is of another tree or of other shapes than `like`.
     """
-    found = {name: read_contents(run, step).state.get(name) or {} for name in VARIABLES}
-    item = {name: tree for name, tree in found.items() if tree}
+    state = read_contents(run, step).state
+    shapes = {name: state.get(name) or {} for name in VARIABLES}
     if like is not None:
         try:
-            _require_like(found, like)
+            _require_like(shapes, like)
         except ValueError as error:
             raise ValueError(
                 f"{run / DIRECTORY / str(step)} is of another model: {error}"
             ) from error
+    item = {name: tree for name, tree in shapes.items() if tree}
+    to_host = ocp.RestoreArgs(restore_type=np.ndarray)
     with _reader() as reader:
         try:
-            restored = reader.restore(
-                files.absolute(run) / DIRECTORY / str(step),
-                args=ocp.args.Composite(
-                    state=ocp.args.PyTreeRestore(
-                        item=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), item),
-                        restore_args=jax.tree.map(
-                            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
-                        ),
-                        partial_restore=True,
-                    )
-                ),
+            arguments = ocp.args.PyTreeRestore(
+                item=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), item),
+                restore_args=jax.tree.map(lambda _: to_host, item),
+                partial_restore=True,
             )
+            restored = reader.restore(_folder(run, step), args=ocp.args.Composite(state=arguments))
         except Exception as error:  # as in restore_latest
             raise _unreadable(run, step, error) from error
-    return found | dict(restored.state)
+    return shapes | dict(restored.state)
 
 
 def _reader() -> ocp.Checkpointer:
-    """Reads any part of a step, and makes no folder, as a manager would."""
+    """Returns what reads any part of a step, and makes no folder, as a manager would."""
     return ocp.Checkpointer(
         ocp.CompositeCheckpointHandler(
             state=ocp.PyTreeCheckpointHandler(), progress=ocp.JsonCheckpointHandler()
         )
     )
+
+
+def _folder(run: epath.Path, step: int) -> epath.Path:
+    return files.absolute(run) / DIRECTORY / str(step)
 
 
 def _unreadable(run: epath.Path, step: int, error: Exception) -> ValueError:
@@ -270,24 +256,24 @@ def _unreadable(run: epath.Path, step: int, error: Exception) -> ValueError:
     )
 
 
-def _require_like(found: PyTree, expected: PyTree) -> None:
+def _require_like(saved: PyTree, expected: PyTree) -> None:
     """Raises ValueError unless both trees have the same paths and shapes."""
-    theirs, ours = dict(jax.tree.leaves_with_path(found)), dict(jax.tree.leaves_with_path(expected))
-    for missing, where in (
-        (set(ours) - set(theirs), "model"),
-        (set(theirs) - set(ours), "checkpoint"),
+    theirs, ours = dict(jax.tree.leaves_with_path(saved)), dict(jax.tree.leaves_with_path(expected))
+    for alone, where in (
+        (ours.keys() - theirs.keys(), "model"),
+        (theirs.keys() - ours.keys(), "checkpoint"),
     ):
-        if missing:
-            names = ", ".join(sorted(map(jax.tree_util.keystr, missing)))
+        if alone:
+            names = ", ".join(sorted(map(jax.tree_util.keystr, alone)))
             raise ValueError(f"in the {where} alone: {names}.")
     for path, leaf in theirs.items():
         _same_shape(path, leaf, ours[path])
 
 
-def _same_shape(path: tuple, found: Any, expected: Any) -> None:
-    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+def _same_shape(path: tuple, saved: Any, expected: Any) -> None:
+    if (saved.shape, saved.dtype) != (expected.shape, expected.dtype):
         raise ValueError(
-            f"{jax.tree_util.keystr(path)} is {found.dtype}{list(found.shape)} in the checkpoint, "
+            f"{jax.tree_util.keystr(path)} is {saved.dtype}{list(saved.shape)} in the checkpoint, "
             f"but {expected.dtype}{list(expected.shape)} in this model."
         )
 

@@ -1,11 +1,11 @@
-"""Starting from the variables of another model: what fits is taken, the rest is new."""
+"""Starts a model from the variables of another one: what fits is taken, the rest stays new."""
 
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from segtad_jax.checkpoint import run_folder
 from segtad_jax.checkpoint.store import locate, restore_variables
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Transfer(NamedTuple):
-    """A new model's variables, and where they are from."""
+    """A new model's variables, and where they come from."""
 
     variables: PyTree
     taken: Shapes  # in both, of one shape
@@ -45,33 +45,30 @@ def transfer(new: PyTree, saved: PyTree) -> Transfer:
     Raises:
         ValueError: not one kernel fits, only biases and the like: they have nothing in common.
     """
-    ours, theirs = _by_name(new), _by_name(saved)
-    taken = {n: x.shape for n, x in ours.items() if n in theirs and theirs[n].shape == x.shape}
+    ours, theirs = _shapes(new), _shapes(saved)
+    taken = {name: shape for name, shape in ours.items() if theirs.get(name) == shape}
     if not any(len(shape) > 1 for shape in taken.values()):
-        differing = [n for n in ours if n in theirs and n not in taken]
-        example = (
-            f": {differing[0]} is {list(theirs[differing[0]].shape)} there and "
-            f"{list(ours[differing[0]].shape)} here"
-            if differing
-            else ""
-        )
+        differing = [name for name in ours if name in theirs and name not in taken]
+        example = [
+            f": {name} is {list(theirs[name])} there and {list(ours[name])} here"
+            for name in differing[:1]
+        ]
         raise ValueError(
-            f"no kernel of the checkpoint fits this model{example}. Start from a run of a like "
-            "model, above all of the same model.width."
+            f"no kernel of the checkpoint fits this model{''.join(example)}. Start from a run of a "
+            "like model, above all of the same model.width."
         )
-    variables = jax.tree_util.tree_map_with_path(
-        lambda path, x: theirs[_name(path)].astype(x.dtype) if _name(path) in taken else x, new
-    )
+    arrays, source = flatten_dict(new, sep="/"), flatten_dict(saved, sep="/")
+    arrays |= {name: source[name].astype(arrays[name].dtype) for name in taken}
     return Transfer(
-        variables,
+        {**new, **unflatten_dict(arrays, sep="/")},  # a group without arrays stays
         taken,
-        left={n: x.shape for n, x in theirs.items() if n not in taken},
-        new={n: x.shape for n, x in ours.items() if n not in taken},
+        left={name: shape for name, shape in theirs.items() if name not in taken},
+        new={name: shape for name, shape in ours.items() if name not in taken},
     )
 
 
 def start_from(checkpoint: str, new: PyTree, classes: Sequence[str]) -> PyTree:
-    """The variables of a new run that starts from a checkpoint; tells what fits, and what does not.
+    """Returns the variables of a new run that starts from a checkpoint; logs what fits.
 
     Args:
         checkpoint: RUN/STEP.
@@ -84,8 +81,8 @@ def start_from(checkpoint: str, new: PyTree, classes: Sequence[str]) -> PyTree:
     """
     run, step = locate(checkpoint)
     parallel.require_equal(step, f"the processes see different checkpoints in {run}")
-    found = transfer(new, restore_variables(run, step))
-    log.info("starting from %s:\n  %s", checkpoint, found)
+    result = transfer(new, restore_variables(run, step))
+    log.info("starting from %s:\n  %s", checkpoint, result)
     theirs = run_folder.read_classes(run)
     if len(theirs) == len(classes) and theirs != tuple(classes):
         log.warning(
@@ -93,12 +90,8 @@ def start_from(checkpoint: str, new: PyTree, classes: Sequence[str]) -> PyTree:
             ", ".join(theirs),
             ", ".join(classes),
         )
-    return found.variables
+    return result.variables
 
 
-def _by_name(tree: PyTree) -> dict[str, Any]:
-    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+def _shapes(tree: PyTree) -> Shapes:
+    return {name: array.shape for name, array in sorted(flatten_dict(tree, sep="/").items())}

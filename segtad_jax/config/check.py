@@ -1,17 +1,20 @@
-"""The one check of a config: what cannot be run is told with its numbers, and what to do."""
+"""The one check of a config: each error has the field, its value, and what to do."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from segtad_jax.config.defaults import ENCODER_STRIDE
+from segtad_jax.config.defaults import ENCODER_STRIDE, default, flatten
+from segtad_jax.config.stored import ANY_DATA, OPENABLE
 
-CHOICES: Mapping[str, tuple[str, ...]] = {
+CHOICES: Mapping[str, tuple[Any, ...]] = {
     "data.source": ("prepared", "watch", "synthetic"),
     "model.dtype": ("float32", "bfloat16"),
     "model.aggregate": ("sum", "mean", "max"),
+    "model.decoder_stride": (1, 4),
     "model.interpolation": ("constant", "linear"),
     "model.similarity": ("tiou", "center"),
     "sampling.edges": ("tree", "list"),
@@ -20,161 +23,179 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "eval.class_mean": ("arithmetic", "geometric"),
 }
 
-
 POSITIVE = (
-    *("model.width", "sampling.seeds", "train.batch_size", "train.steps", "train.keep"),
-    *(
-        "eval.batch_size",
-        "eval.max_detections",
-        "eval.top_classes",
-        "eval.sigma",
-        "augment.mix_concentration",
-        "augment.mask_frames",
-    ),
+    *("data.num_frames", "data.num_channels", "data.num_classes"),
+    *("model.width", "model.snippet_neighbours", "model.stride", "model.num_bins"),
+    *("model.proposal_neighbours", "sampling.seeds", "augment.mix_concentration"),
+    *("augment.mask_frames", "train.batch_size", "train.steps", "train.log_every", "train.keep"),
+    *("eval.batch_size", "eval.top_classes", "eval.sigma", "eval.max_detections"),
 )
-
+OFF_AT_0 = (
+    *("model.context", "loss.snap", "augment.rotate_degrees", "augment.masks"),
+    *("train.eval_every", "train.save_every", "eval.snap", "eval.boundary_power"),
+)
+SHARES = ("augment.mix_style", "eval.snap_offset")
 CHANNELS = ("augment.mirror", "augment.rotate")  # each a tuple of channels of the features
+BRANCHES = {"graph", "atrous", "global"}
 
 
-def check(config: ConfigDict, num_devices: int = 1) -> None:
-    """Raises ValueError, with the offending numbers and what to do, if the config cannot be run."""
-    for field, allowed in CHOICES.items():
-        value = _get(config, field)
-        if value not in allowed:
-            raise ValueError(f"{field} is '{value}'; it can be: {', '.join(allowed)}.")
-    for field in POSITIVE:
-        _require(_get(config, field) > 0, f"{field} is {_get(config, field)}; it must be above 0.")
-    unknown = set(config.model.branches) - {"graph", "atrous", "global"}
-    _require(
-        not unknown and config.model.branches,
-        f"model.branches is {config.model.branches}; name at least one of: graph, atrous, global.",
-    )
-    _require(
-        "atrous" not in config.model.branches or min(config.model.dilations, default=0) > 0,
-        f"model.dilations is {config.model.dilations}, but model.branches has 'atrous': give "
-        "numbers above 0, such as 1,10,20,30, or leave the branch out.",
-    )
-    _require(
-        (config.loss.segmentation and config.loss.segmentation_classes)
-        or config.model.classifier
-        or config.eval.class_scores,
-        f"loss.segmentation = {config.loss.segmentation} and loss.segmentation_classes = "
-        f"{config.loss.segmentation_classes} leave nothing that learns the classes: set "
-        "model.classifier = True, or name a file in eval.class_scores.",
-    )
-    _check_grid(config)
-    for field in ("train.batch_size", "eval.batch_size"):
-        size = _get(config, field)
-        _require(
-            size % num_devices == 0,
-            f"{field} = {size} does not divide among {num_devices} devices; "
-            f"use a multiple of {num_devices}, such as {-(-size // num_devices) * num_devices}.",
-        )
-    log_every = config.train.log_every
-    for field in ("train.save_every", "train.eval_every"):
-        every = _get(config, field)
-        _require(
-            log_every > 0 and every % log_every == 0,
-            f"{field} = {every} is not a multiple of train.log_every = {log_every}; "
-            "a resumed run could then not log the same averages as an unbroken one.",
-        )
-    judged, saved = config.train.eval_every, config.train.save_every
-    _require(
-        not config.data.holdout or judged == 0 or (saved > 0 and judged % saved == 0),
-        f"train.eval_every = {judged} is not a multiple of train.save_every = {saved}; with "
-        "data.holdout the best step is kept, so that every step that is judged must be saved, too.",
-    )
-    overlap = config.eval.window_overlap
-    _require(0 <= overlap < 1, f"eval.window_overlap = {overlap} is not in [0, 1).")
-    for field in ("eval.snap_offset", "augment.mix_style"):
-        part = _get(config, field)
-        _require(0 <= part <= 1, f"{field} = {part} is not in 0..1.")
-    for field in CHANNELS:
-        channels = _get(config, field)
-        _require(
-            isinstance(channels, tuple)
-            and all(type(channel) is int for channel in channels)
-            and len(set(channels)) == len(channels),
-            f"{field} = {channels!r} is not a tuple of channels, each named once, such as (0, 3); "
-            "() leaves it out.",
-        )
-    rotated = len(config.augment.rotate)
-    _require(
-        rotated % 2 == 0,
-        f"augment.rotate names {rotated} channels, but they rotate two and two: two axes of a "
-        "sensor, then two of the next, such as (1, 2, 4, 5).",
-    )
-    augmented = ("augment.masks", "augment.rotate_degrees")
-    for field in (*augmented, "loss.snap", "eval.snap", "eval.boundary_power"):
-        _require(_get(config, field) >= 0, f"{field} = {_get(config, field)}; 0 leaves it out.")
-
-
-def check_channels(config: ConfigDict, num_channels: int, whose: str) -> None:
-    """Raises ValueError if the config names channels that are not there, of features with C.
+def check(config: ConfigDict, num_devices: int = 1, *, partial: bool = False) -> None:
+    """Checks that a config can be run.
 
     Args:
-        config: whose augmentation names channels.
+        config: of a run.
+        num_devices: that share a batch.
+        partial: fields may be open; the rules that relate fields to each other then have to wait.
+
+    Raises:
+        ValueError: with the offending numbers and what to do.
+    """
+    for fault in _faults(config, num_devices, partial):
+        raise ValueError(fault)
+
+
+def check_channels(config: ConfigDict, num_channels: int, owner: str) -> None:
+    """Checks that the features have the channels that the augmentation names.
+
+    Args:
+        config: of a run.
         num_channels: C.
-        whose: C that is, for the message: a data set's directory, or a field.
+        owner: has these channels, for the message: a data set's directory, or a field.
+
+    Raises:
+        ValueError: with the channels named, and those that there are.
     """
     for field in CHANNELS:
-        channels = _get(config, field) or (0,)
+        channels = config[field] or (0,)
         first, last = min(channels), max(channels)
-        _require(
-            0 <= first <= last < num_channels,
-            f"{field} names channels {first} to {last}, but those of {whose} are 0 to "
-            f"{num_channels - 1}. Name channels that are there, or set {field} to ().",
+        if first < 0 or last >= num_channels:
+            raise ValueError(
+                f"{field} names channels {first} to {last}, but those of {owner} are 0 to "
+                f"{num_channels - 1}. Name channels that are there, or set {field} to ()."
+            )
+
+
+def unknown_field(name: str) -> str:
+    """Returns the message for a field that no config has, with the nearest one."""
+    if name == "fit":
+        return "there is no field 'fit': leave it out. A field that is None fits the data set."
+    known = {field: field.rpartition(".")[2] for field in flatten(default())}
+    near = difflib.get_close_matches(name.rpartition(".")[2], known.values(), n=1)
+    hint = [field for field, last in known.items() if last in near]
+    hint = difflib.get_close_matches(name, hint or known, n=1, cutoff=0)
+    return f"there is no field '{name}' in a config; did you mean '{hint[0]}'?"
+
+
+def _faults(config: ConfigDict, num_devices: int, partial: bool) -> Iterator[str]:
+    fields = flatten(config)
+    for name in fields.keys() - flatten(default()).keys():
+        yield unknown_field(name)
+    still_open = [name for name, value in fields.items() if value is None]
+    for name in still_open:
+        if name not in OPENABLE:
+            yield f"{name} is None; set it. Only these can be open: {', '.join(OPENABLE)}."
+        if name not in ANY_DATA and not partial:
+            yield f"{name} is open, and there is no data set that it could fit: set it."
+    yield from _faults_of_values(config)
+    yield from _faults_of_tuples(config)
+    if not set(still_open) - set(ANY_DATA):
+        yield from _faults_together(config, num_devices)
+
+
+def _faults_of_values(config: ConfigDict) -> Iterator[str]:
+    """Each field by itself; one that is open is in order."""
+    for field, allowed in CHOICES.items():
+        if config[field] not in allowed:
+            yield f"{field} is {config[field]!r}; it can be: {', '.join(map(str, allowed))}."
+    for fields, accepts, rule in (
+        (POSITIVE, lambda value: value > 0, "it must be above 0"),
+        (OFF_AT_0, lambda value: value >= 0, "it must not be negative, and is off at 0"),
+        (SHARES, lambda value: 0 <= value <= 1, "it must be in 0..1"),
+        (["eval.window_overlap"], lambda value: 0 <= value < 1, "it must be in [0, 1)"),
+    ):
+        for field in fields:
+            if config[field] is not None and not accepts(config[field]):
+                yield f"{field} is {config[field]}; {rule}{_or_open(field)}."
+
+
+def _faults_of_tuples(config: ConfigDict) -> Iterator[str]:
+    branches, dilations = config.model.branches, config.model.dilations
+    if not branches or set(branches) - BRANCHES:
+        yield f"model.branches is {branches}; name at least one of: {', '.join(sorted(BRANCHES))}."
+    if "atrous" in branches and dilations is not None and min(dilations, default=0) <= 0:
+        yield (
+            f"model.dilations is {dilations}, but model.branches has 'atrous': give numbers above "
+            f"0, such as 1,10,20,30, or leave the branch out{_or_open('model.dilations')}."
+        )
+    for field in CHANNELS:
+        channels = config[field]
+        if (
+            not isinstance(channels, tuple)
+            or any(type(channel) is not int for channel in channels)
+            or len(set(channels)) < len(channels)
+        ):
+            yield (
+                f"{field} = {channels!r} is not a tuple of channels, each named once, such as "
+                "(0, 3); () leaves it out."
+            )
+    if (rotated := len(config.augment.rotate)) % 2:
+        yield (
+            f"augment.rotate names {rotated} channels, but they rotate two and two: two axes of a "
+            "sensor, then two of the next, such as (1, 2, 4, 5)."
         )
 
 
-def _check_grid(config: ConfigDict) -> None:
-    frames, stride, bins = config.data.num_frames, config.model.stride, config.model.num_bins
-    _require(
-        frames > 0 and frames % ENCODER_STRIDE == 0,
-        f"data.num_frames = {frames} is not divisible by {ENCODER_STRIDE}, the encoder's stride; "
-        f"use {_round_up(frames, ENCODER_STRIDE)}.",
-    )
-    _require(
-        stride > 0 and frames % stride == 0,
-        f"data.num_frames = {frames} is not divisible by model.stride = {stride}; use a stride "
-        f"that divides it, or {_round_up(frames, stride) if stride > 0 else frames} frames.",
-    )
-    context = Fraction(config.model.context).limit_denominator(1000)  # as ops.align reads it
-    _require(context >= 0, f"model.context is {config.model.context}; it must not be negative.")
-    multiple = context.denominator + 2 * context.numerator
-    _require(
-        bins > 0 and bins % multiple == 0,
-        f"model.num_bins = {bins} is not a multiple of {multiple}, as model.context = "
-        f"{config.model.context} asks; use {_round_up(bins, multiple)}.",
-    )
-    _require(
-        config.model.decoder_stride in (1, 4),
-        f"model.decoder_stride = {config.model.decoder_stride}; it can be 1 or 4.",
-    )
-    snippets, k = frames // ENCODER_STRIDE, config.model.snippet_neighbours
-    _require(
-        0 < k < snippets,
-        f"model.snippet_neighbours = {k} needs more than {k} encoded snippets; {frames} frames "
-        f"give {snippets}.",
-    )
-    cells, k = frames // stride, config.model.proposal_neighbours
-    m = cells * (cells + 1) // 2  # Eq. 8
-    _require(
-        k > 0 and m > k * k + 2 * k,
-        f"{frames} frames at stride {stride} give {m} proposals; model.proposal_neighbours = {k} "
-        f"needs more than {k * k + 2 * k}: use more frames or a smaller stride.",
-    )
+def _faults_together(config: ConfigDict, num_devices: int) -> Iterator[str]:
+    data, model, loss, train = config.data, config.model, config.loss, config.train
+    context = Fraction(model.context).limit_denominator(1000)  # as ops.align reads it
+    bins = context.denominator + 2 * context.numerator
+    log_every = "train.log_every: a resumed run could not log the averages of an unbroken one"
+    for field, factor, reason in (
+        ("data.num_frames", ENCODER_STRIDE, "the encoder's stride"),
+        ("data.num_frames", model.stride, "model.stride"),
+        ("model.num_bins", bins, f"as model.context = {model.context} asks"),
+        ("train.batch_size", num_devices, "the devices that share a batch"),
+        ("eval.batch_size", num_devices, "the devices that share a batch"),
+        ("train.save_every", train.log_every, log_every),
+        ("train.eval_every", train.log_every, log_every),
+    ):
+        if (value := config[field]) % factor:
+            yield (
+                f"{field} = {value} is not a multiple of {factor}, {reason}. "
+                f"Use {-(-value // factor) * factor}, for instance."
+            )
+    nodes, k = data.num_frames // ENCODER_STRIDE, model.snippet_neighbours
+    if k >= nodes:
+        yield (
+            f"model.snippet_neighbours = {k} needs more than {k} encoded snippets, but "
+            f"data.num_frames = {data.num_frames} gives {nodes}: use more frames."
+        )
+    cells, k = data.num_frames // model.stride, model.proposal_neighbours
+    if (proposals := cells * (cells + 1) // 2) <= k * k + 2 * k:  # Eq. 8
+        yield (
+            f"model.proposal_neighbours = {k} needs more than {k * k + 2 * k} proposals, but "
+            f"{data.num_frames} frames at model.stride = {model.stride} give {proposals}: use more "
+            "frames or a smaller stride."
+        )
+    if not (
+        (loss.segmentation and loss.segmentation_classes)
+        or model.classifier
+        or config.eval.class_scores
+    ):
+        yield (
+            f"loss.segmentation = {loss.segmentation} and loss.segmentation_classes = "
+            f"{loss.segmentation_classes} leave nothing that learns the classes: set "
+            "model.classifier = True, or name a file in eval.class_scores."
+        )
+    unsaved = not train.save_every or train.eval_every % train.save_every
+    if data.holdout and train.eval_every and unsaved:
+        yield (
+            f"train.eval_every = {train.eval_every} is not a multiple of train.save_every = "
+            f"{train.save_every}; with data.holdout the best step is kept, so every step that is "
+            "evaluated must be saved, too."
+        )
 
 
-def _get(config: ConfigDict, field: str) -> Any:
-    group, name = field.split(".")
-    return config[group][name]
-
-
-def _require(condition: object, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return max(-(-value // multiple), 1) * multiple
+def _or_open(field: str) -> str:
+    fits = f", or None (--config.{field}=None) to fit the data set"
+    return fits if field in OPENABLE else ""

@@ -12,6 +12,10 @@ so that `--config configs/hacs.py:paper,runlocal` means the same for every file:
 what we have added to the method, `paper` also takes the paper to the letter, `runlocal` needs no
 data and half a minute, `ablation=NAME` is a row of the paper's Tables 3 to 8. Fields are set on
 the command line as `--config.model.width=128`.
+
+A field that is None is open: `segtad_jax.config.fit` chooses it to fit the data set. In a file
+`placeholder(int)` or `placeholder(tuple)` opens a field, `--config.model.width=None` does so on the
+command line. Only the fields of `config.stored.OPENABLE` can be open.
 """
 
 import difflib
@@ -19,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from segtad_jax.config.ablations import ABLATIONS
 
@@ -26,19 +31,20 @@ ENCODER_STRIDE = 8  # three Conv1D(k=3, s=2), section 3.2.2
 
 
 def default() -> ConfigDict:
-    """The defaults: the paper's values where it gives one, otherwise ours (docs/paper_notes.md)."""
+    """Returns the paper's values where it gives one, otherwise ours (docs/paper_notes.md).
+
+    `--print_config` shows the comments here: those above a field, and those beside it.
+    """
     config = ConfigDict()
-    config.seed = 0
-    config.fit = (
-        False  # whether fields left at 0 or () are chosen to fit the data (segtad_jax.config.fit)
-    )
+    config.seed = 0  # of parameters, windows and samples
 
     data = config.data = ConfigDict()
     data.source = "prepared"  # 'prepared' TFRecord shards, or embedded: 'watch', 'synthetic'
     data.dir = ""  # DATA or DATA/NAME/VERSION; for embedded sources where it is written, DATA
     data.num_frames = 1000  # T, of a window; 1000 for ActivityNet, 400 for HACS (section 4.1)
-    data.num_channels = 0  # C and D that the data must have; 0: whatever they have. --mode=compile
-    data.num_classes = 0  # has no data and needs both
+    # What the data must have; None: whatever they have. --mode=compile reads no data, needs both.
+    data.num_channels = placeholder(int)  # C of the features
+    data.num_classes = placeholder(int)  # D, without the background
     data.train_split = "training"
     data.eval_split = "validation"
     # Training recordings kept aside to choose on: ids or patterns, 's06_*,s07_*'. Their mAP is in
@@ -172,8 +178,8 @@ RUNLOCAL = {  # any config on any laptop in half a minute, without data
     "data.source": "synthetic",
     "data.dir": "data",
     "data.num_frames": 64,
-    "data.num_channels": 0,
-    "data.num_classes": 0,
+    "data.num_channels": None,
+    "data.num_classes": None,
     "data.train_split": "training",
     "data.eval_split": "validation",
     "data.holdout": "",
@@ -204,7 +210,7 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {  # applied in this order
 
 
 def with_arguments(config: ConfigDict, argument: str) -> ConfigDict:
-    """Applies the comma-separated switches behind a config file's colon, e.g. `paper,runlocal`.
+    """Applies the comma-separated switches behind a config's colon, e.g. `paper,runlocal`.
 
     Raises:
         ValueError: a switch that does not exist, with those that do.
@@ -230,18 +236,8 @@ def with_arguments(config: ConfigDict, argument: str) -> ConfigDict:
     return config
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Lines `field: ours, theirs` for every flattened field in which two configs differ."""
-    missing = "(absent)"
-    return [
-        f"{field}: {ours.get(field, missing)!r} here, {theirs.get(field, missing)!r} there"
-        for field in sorted(set(ours) | set(theirs))
-        if ours.get(field, missing) != theirs.get(field, missing)
-    ]
-
-
 def flatten(config: ConfigDict) -> dict[str, Any]:
-    """`{"model.width": 256, ...}` in JSON's types (tuples as lists)."""
+    """Returns `{"model.width": 256, ...}` in JSON's types (tuples as lists)."""
     flat = {}
     for group, value in config.to_dict().items():
         fields = {f"{group}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {}

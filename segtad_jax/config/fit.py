@@ -1,7 +1,6 @@
-"""What a config leaves open, chosen to fit a data set: rules of thumb, each with its reason.
+"""Fields that a config leaves open (None), chosen to fit a data set by rules of thumb.
 
-Where a config says `fit`, as configs/custom.py does, a field is open that is 0 or (), and
-`eval.snap`, which is off at 0, at -1.
+configs/custom.py opens all of them. Every choice is logged with its reason.
 """
 
 import json
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from segtad_jax.config.check import check
 from segtad_jax.config.defaults import ENCODER_STRIDE
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.data.preparation import read_preparation
@@ -27,7 +27,7 @@ FEW_WINDOWS = 2000  # below it a smaller model is enough
 
 
 class Size(NamedTuple):
-    """What the rules look at."""
+    """The facts about a data set that the rules look at."""
 
     window: int  # T that prepare recorded
     windows: int  # that the training split is long
@@ -35,26 +35,25 @@ class Size(NamedTuple):
 
 
 def open_fields(config: ConfigDict) -> list[str]:
-    """The fields that a data set has to settle; none where the config does not say `fit`."""
-    if not config.fit:
-        return []
-    return [f for f in RULES if _get(config, f) in ((-1,) if f == "eval.snap" else (0, ()))]
+    """Returns the fields that a data set has to settle."""
+    return [field for field in RULES if config[field] is None]
 
 
 def fitted(config: ConfigDict, dataset: Dataset) -> ConfigDict:
-    """A copy of the config with nothing left open; says what was chosen, and why.
+    """Returns a copy of the config with nothing left open; logs each choice with its reason.
 
     Raises:
-        ValueError: T is open, but the data set was not made by prepare.
+        ValueError: a field that is set cannot be run; or T is open, but prepare did not make the
+            data set.
     """
     config = config.copy_and_resolve_references()
-    if not (still_open := open_fields(config)):
+    if not (left := open_fields(config)):
         return config
+    check(config, partial=True)
     size = _size(config, dataset)
-    for field in still_open:
+    for field in left:
         value, reason = RULES[field](config, size)
-        group, name = field.split(".")
-        config[group][name] = value
+        config.update_from_flattened_dict({field: value})
         log.info("%s = %s: %s", field, value, reason)
     return config
 
@@ -65,7 +64,7 @@ def _size(config: ConfigDict, dataset: Dataset) -> Size:
     if preparation is not None:
         report = json.loads((dataset.directory / "report.json").read_text())
         strides = report["ceiling"]["strides"]
-        ceilings = {int(stride): found["map"]["average"] for stride, found in strides.items()}
+        ceilings = {int(stride): bound["map"]["average"] for stride, bound in strides.items()}
     window = config.data.num_frames or (preparation.window if preparation else 0)
     if not window:
         raise ValueError(
@@ -93,10 +92,10 @@ def _stride(_: ConfigDict, size: Size) -> tuple[int, str]:
     affordable = [s for s in known if proposals(s) <= MOST_PROPOSALS] or known[:1]
     best = max(size.ceilings[s] for s in affordable)
     stride = max(s for s in affordable if size.ceilings[s] >= best - ENOUGH)
-    told = ", ".join(f"{s}: {100 * size.ceilings[s]:.1f}" for s in known)
+    listed = ", ".join(f"{s}: {100 * size.ceilings[s]:.1f}" for s in known)
     return stride, (
         f"the largest whose best possible average mAP is within {100 * ENOUGH:.0f} points of the "
-        f"best of at most {MOST_PROPOSALS} proposals ({told})"
+        f"best of at most {MOST_PROPOSALS} proposals ({listed})"
     )
 
 
@@ -148,8 +147,3 @@ RULES: dict[str, Rule] = {  # in this order: later ones look at what earlier one
     "train.steps": _steps,
     "eval.snap": _snap,
 }
-
-
-def _get(config: ConfigDict, field: str) -> Any:
-    group, name = field.split(".")
-    return config[group][name]

@@ -1,18 +1,36 @@
 """The flag `--config`, and what the commands that have it share."""
 
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from segtad_jax.config.defaults import SWITCHES
+from segtad_jax.config import files
+from segtad_jax.config.check import unknown_field
+from segtad_jax.config.defaults import SWITCHES, default, flatten
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, with switches behind a colon: configs/watch.py:paper,runlocal"
+    "config", None, "Config, with switches behind a colon: watch, or FILE.py:paper,runlocal"
 )
 flags.mark_flag_as_required("config")
+PRINT = flags.DEFINE_bool("print_config", False, "Print the config with its comments, and stop.")
+
+
+class _ConfigFile(flags.ArgumentParser):
+    def parse(self, argument: str) -> ConfigDict:
+        return files.load(argument)
+
+
+class _Integer(flags.ArgumentParser):
+    def parse(self, argument: str) -> int | None:
+        return None if argument == "None" else flags.IntegerParser().parse(argument)
+
+
+flags.FLAGS[CONFIG.name].parser = _ConfigFile()  # ml_collections' own adds a traceback to errors
+config_flags.register_flag_parser_for_type(int, _Integer())  # None opens a field
 
 HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort", "-?", "--?")
 ABOUT_CONFIG = f"""
@@ -41,9 +59,26 @@ def parse(argv: list[str]) -> list[str]:
         print(_help())
         sys.exit(0)
     try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, ValueError, OSError) as error:
+        _require_fields(argv)
+        rest = flags.FLAGS(argv)
+    except (flags.Error, ValueError, AttributeError, KeyError) as error:
         sys.exit(f"error: {error}")
+    config, given = CONFIG.value, config_flags.get_override_values(flags.FLAGS[CONFIG.name])
+    for field in [field for field, value in given.items() if value == (None,)]:
+        given[field] = None  # ml_collections makes a tuple of --config.model.dilations=None
+        config.update_from_flattened_dict({field: None})
+    if PRINT.value:
+        print(files.listing(config))
+        sys.exit(0)
+    return rest
+
+
+def _require_fields(argv: list[str]) -> None:
+    fields = flatten(default())
+    known = fields.keys() | {field.partition(".")[0] for field in fields}
+    for argument in argv[1:]:
+        if (given := re.match(r"--?(?:no)?config\.([\w.]+)", argument)) and given[1] not in known:
+            raise ValueError(f"{argument}: {unknown_field(given[1])}")
 
 
 def _help() -> str:

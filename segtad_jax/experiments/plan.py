@@ -68,8 +68,7 @@ def trial(base: Base, ablation: str, seed: int) -> Trial:
     config = base.config.copy_and_resolve_references()
     with_arguments(config, f"{PLAIN},ablation={ablation}")
     config.update_from_flattened_dict({**base.overrides, "seed": seed})
-    if not config.fit:
-        check(config)
+    check(config, partial=True)
     return Trial(ablation, seed, config)
 
 

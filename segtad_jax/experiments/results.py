@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from segtad_jax.config.defaults import default, flatten
+from segtad_jax.config.stored import read_fields
 from segtad_jax.experiments import plan
 from segtad_jax.experiments.paper import MEASURES
 from segtad_jax.runtime.files import write_whole
@@ -48,7 +48,7 @@ class ResultFiles:
         self._configs: dict[str, dict[str, Any]] = _read_configs(self._folder / CONFIGS)
         # A field that was unknown then has its default; one that is gone keeps its value.
         keys = {
-            name: plan.key(plan.without_circumstances(flatten(default()) | fields))
+            name: plan.key(plan.without_circumstances(read_fields(fields)))
             for name, fields in self._configs.items()
         }
         self._lines = _read_lines(self._folder / RESULTS)

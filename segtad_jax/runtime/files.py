@@ -1,6 +1,7 @@
 """Files of a run, on disks and on object stores (gs://), which know neither append nor rename."""
 
 import contextlib
+import json
 import time
 import uuid
 
@@ -40,6 +41,15 @@ def write_whole(path: epath.PathLike, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_json(path: epath.PathLike, content: object) -> None:
+    """Writes JSON, whole or not at all.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON does not have.
+    """
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 class LineLog:

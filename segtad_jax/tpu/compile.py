@@ -70,9 +70,9 @@ def check_slices(config: ConfigDict, names: Sequence[str]) -> int:
         ValueError: the config cannot be run on a slice, there is no such slice, or no libtpu.
     """
     for field in ("num_channels", "num_classes"):
-        if not config.data[field] > 0:
+        if config.data[field] is None:
             raise ValueError(
-                f"data.{field} is {config.data[field]}, but --mode=compile reads no data: give it, "
+                f"data.{field} is open, but --mode=compile reads no data: give it, "
                 f"as --config.data.{field}=200."
             )
     check(config)

@@ -1,11 +1,11 @@
-"""config.json: what a run is, what it started from, and what cannot be read of it."""
+"""config.json: what a run is, what it started from, and runs of older versions."""
 
 import json
 
 import pytest
 from etils import epath
 
-from segtad_jax.checkpoint.run_folder import FILE, other_fields, read, starting_point
+from segtad_jax.checkpoint.run_folder import FILE, other_fields, read, read_classes, starting_point
 from segtad_jax.config.defaults import default, flatten
 
 
@@ -19,7 +19,7 @@ def make_run(folder, steps=(4, 8), **fields):
     return folder
 
 
-def test_what_a_run_says_of_itself(tmp_path):
+def test_a_run_has_its_config_classes_channels_and_start(tmp_path):
     run = make_run(tmp_path / "run", **{"model.width": 64, "model.dilations": [1, 2]})
     config, classes, channels, start = read(run)
     assert (classes, channels, start) == (("a", "b"), 7, None)
@@ -30,24 +30,40 @@ def test_what_a_run_says_of_itself(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (
-            {"model.widht": 3},
-            r"another version of segtad_jax: this one knows no field model\.widht",
-        ),
-        ({"model.width": "wide"}, r"config\.json: model\.width = 'wide'"),
-        ({"classes": ...}, "is not a run: config.json has no field 'classes'"),
+        ({"model.widht": 3}, r"model\.widht = 3.*Use the version that trained it"),
+        ({"model.width": "wide"}, r"model\.width = 'wide'.*int"),
+        ({"classes": ...}, "not a run.*'classes'"),
+        ({"channels": ...}, "not a run.*'channels'"),
     ],
 )
 def test_a_config_that_cannot_be_read_is_named(tmp_path, fields, message):
-    with pytest.raises(ValueError, match=message):
-        read(make_run(tmp_path / "run", **fields))
+    run = make_run(tmp_path / "run", **fields)
+    with pytest.raises(ValueError, match=rf"{FILE}.*{message}|{message.replace('not', 'is not')}"):
+        read(run)
+
+
+def test_what_an_older_version_left_open_or_off_reads_as_such(tmp_path):
+    old = {"fit": True, "data.num_channels": 0, "data.num_classes": 0, "eval.snap": -1}
+    old |= {"model.dilations": [], "model.width": 0, "loss.snap": 0, "model.refine": False}
+    config = read(make_run(tmp_path / "run", **old)).config
+    opened = {name for name, value in flatten(config).items() if value is None}
+    assert opened == old.keys() - {"fit", "loss.snap", "model.refine"}
+    assert other_fields(epath.Path(tmp_path) / "run", config) == []
+    old |= {"fit": False, "eval.snap": 0}  # then these are values, which --config.fit would not fit
+    config = read(make_run(tmp_path / "closed", **old)).config
+    assert (config.model.dilations, config.eval.snap) == ((), 0)
+    assert (config.data.num_channels, config.data.num_classes) == (None, None)
+
+
+def test_classes_are_read_of_any_version(tmp_path):
+    assert read_classes(make_run(tmp_path / "run", **{"model.refine": True})) == ("a", "b")
 
 
 def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(ValueError, match=r"is not a run: config\.json: .*No such file"):
+    with pytest.raises(ValueError, match=r"not a run: config\.json: .*No such file"):
         read(epath.Path(tmp_path))
     (tmp_path / FILE).write_text("{")
-    with pytest.raises(ValueError, match=r"is not a run: config\.json: Expecting"):
+    with pytest.raises(ValueError, match=r"not a run: config\.json: Expecting"):
         read(epath.Path(tmp_path))
 
 
@@ -57,7 +73,7 @@ def test_a_start_is_the_one_of_the_first_time(tmp_path):
     assert starting_point(new, None) is None
     assert starting_point(new, str(source)) == f"{source}/8"
     assert starting_point(new, f"{source}/4") == f"{source}/4"
-    with pytest.raises(FileNotFoundError, match="has no checkpoint 7; it has: 4, 8"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint 7.*4, 8"):
         starting_point(new, f"{source}/7")
 
     make_run(new, start=f"{source}/8")
@@ -66,9 +82,9 @@ def test_a_start_is_the_one_of_the_first_time(tmp_path):
     assert starting_point(new, str(source)) == f"{source}/8"
     assert starting_point(new, f"{source}/8") == f"{source}/8"
     for other in (f"{source}/4", str(tmp_path / "another"), f"{tmp_path}/another/8"):
-        with pytest.raises(ValueError, match=rf"was started from {source}/8, not from {other}\. "):
+        with pytest.raises(ValueError, match=rf"from {source}/8, not from {other}\. .*--workdir"):
             starting_point(new, other)
-    with pytest.raises(ValueError, match="was started from new parameters, not from"):
+    with pytest.raises(ValueError, match="from new parameters, not from"):
         starting_point(source, str(new))
 
 
