@@ -20,7 +20,7 @@ VERBS = re.compile(r"(?<![\w.])(?:segtad|-m segtad_jax) ([a-z]+)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 CONFIGS = re.compile(r"(?:--config[ =]|`)(configs/\w+\.py)(?::([\w=,]+))?")
 FIELDS = re.compile(
-    r"--config\.([\w.]+)|`((?:data|model|sampling|loss|augment|optim|train|eval)\.(?!(?:py|json|safetensors)\b)\w+)[`\s=]"
+    r"--config\.([a-z][\w.]*)|`((?:data|model|sampling|loss|augment|optim|train|eval)\.(?!(?:py|json|safetensors)\b)\w+)[`\s=]"
 )
 
 documents = pytest.mark.parametrize(
