@@ -16,17 +16,12 @@ import safetensors.numpy
 from etils import epath
 
 from segtad_jax.checkpoint.store import restore_variables
-from segtad_jax.config.defaults import flatten
 from segtad_jax.export import __main__ as export
 from segtad_jax.export import build
-from segtad_jax.models.segtad import SegTAD
-from segtad_jax.optim import optimizer
 from segtad_jax.predict.trained import load
-from segtad_jax.step import create_state
 from tests.object_store import bucket_in
-from tests.test_checkpoint import Checkpoints
 from tests.test_config import load as load_config
-from tests.tiny_runs import TINY
+from tests.tiny_runs import TINY, random_run
 
 CHANNELS, CLASSES = 6, ["jump", "run"]
 # All that the exported model may need: jax, what jax itself needs, and flatbuffers.
@@ -34,22 +29,12 @@ ALLOWED = ["jax", "jaxlib", "numpy", "ml_dtypes", "opt_einsum", "scipy", "flatbu
 
 
 def make_run(folder: pathlib.Path, **fields: object) -> pathlib.Path:
-    """A checkpoint of a model with random parameters, whose detections are many."""
+    """A run whose detections are many."""
     config = load_config(TINY)
     config.update_from_flattened_dict(
         {"model.width": 8, "eval.max_detections": 20, "eval.min_score": 0.0} | fields
     )
-    model = SegTAD(config, len(CLASSES))
-    state = jax.device_get(create_state(config, model, optimizer(config), CHANNELS))
-    random = np.random.default_rng(0)
-    state = jax.tree.map(  # biases and statistics, as if it had learnt
-        lambda x: x + random.uniform(0, 0.2, x.shape).astype(x.dtype) if x.ndim == 1 else x, state
-    )
-    with Checkpoints(folder, keep=1) as checkpoints:
-        checkpoints.save(20, state, {"interval": [], "owed": False})
-    content = flatten(config) | {"classes": CLASSES, "channels": CHANNELS}
-    (folder / "config.json").write_text(json.dumps(content))
-    return folder
+    return random_run(folder, config, CLASSES, CHANNELS)
 
 
 def recordings() -> list[np.ndarray]:

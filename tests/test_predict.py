@@ -16,10 +16,12 @@ import segtad_jax
 from segtad_jax import train
 from segtad_jax.config.defaults import default
 from segtad_jax.data.dataset import open_dataset
+from segtad_jax.data.preparation import FILE
 from segtad_jax.evaluation.annotations import match_id
 from segtad_jax.predict import __main__ as predict
 from segtad_jax.predict import work
 from segtad_jax.prepare.__main__ import main as prepare
+from tests.tiny_runs import random_run
 
 RATE = 50.0
 
@@ -285,10 +287,7 @@ def embedded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("synthetic")
     made = config(folder / "data")
     made.data.source = "synthetic"
-    made.data.synthetic_recordings = 8
-    made.train.steps = 10
-    train.train(made, folder / "run")
-    return segtad_jax.load(str(folder / "run"))
+    return segtad_jax.load(str(random_run(folder / "run", made, ["a", "b"], 16)))
 
 
 def test_features_that_prepare_did_not_make(embedded, trained):
@@ -326,9 +325,9 @@ def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
     sources = f"{tmp_path / 'rgb'},{tmp_path / 'flow'}"
     made = ["--name=two", f"--features={sources}", f"--annotations={tmp_path / 'truth.json'}"]
     assert prepare([*made, f"--output={tmp_path}", "--window=64"]) == 0
-    settings = config(tmp_path / "two" / "1.0.0")
-    settings.train.steps = 10
-    train.train(settings, tmp_path / "run")
+    directory = tmp_path / "two" / "1.0.0"
+    random_run(tmp_path / "run", config(directory), ["a"], 5)
+    shutil.copy(directory / FILE, tmp_path / "run")
     (tmp_path / "flow" / "x1.npy").unlink()
     flags = {"checkpoint": tmp_path / "run", "features": sources, "output": tmp_path / "f.json"}
     assert detect(flags | {"rate": 3}) == 3

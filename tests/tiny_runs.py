@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from segtad_jax.checkpoint.store import Checkpoints
+from segtad_jax.config.defaults import flatten
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.data.embedded import open_or_build
 from segtad_jax.models.segtad import SegTAD
@@ -35,6 +37,27 @@ def short(data_dir: str, **fields: object) -> ConfigDict:
 
 def opened(data_dir: str) -> Dataset:
     return open_or_build(tiny(data_dir).data)
+
+
+def random_run(
+    folder: pathlib.Path, config: ConfigDict, classes: Sequence[str], channels: int, step: int = 20
+) -> pathlib.Path:
+    """A run with one checkpoint, of random parameters: nothing is trained or compiled for it."""
+    model = SegTAD(config, len(classes))
+    shapes = jax.eval_shape(lambda: create_state(config, model, optimizer(config), channels))
+    random = np.random.default_rng(0)
+
+    def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        if leaf.ndim < 2:  # biases, statistics and scales, which must be positive
+            return random.uniform(0.5, 1, leaf.shape).astype(leaf.dtype)
+        fan_in = np.prod(leaf.shape[:-1])
+        return (random.normal(size=leaf.shape) / np.sqrt(fan_in)).astype(leaf.dtype)
+
+    with Checkpoints(folder, keep=1) as checkpoints:
+        checkpoints.save(step, jax.tree.map(drawn, shapes), {"interval": [], "owed": False})
+    content = flatten(config) | {"classes": list(classes), "channels": channels}
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder
 
 
 def logged(folder: pathlib.Path) -> list[dict]:
