@@ -4,8 +4,7 @@ Exit status: 0 done, 1 wrong use or an error, 75 stopped (SIGTERM) and saved, 76
 process; after 75 and 76 the same command resumes.
 """
 
-# Flags and one call: what it calls is imported where it is called, so that --help answers at once,
-# and can be imported in a notebook.
+# What this file calls is imported where it is called, so that --help answers at once.
 
 import errno
 import logging

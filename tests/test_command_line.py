@@ -16,6 +16,7 @@ from segtad_jax.config.defaults import SWITCHES
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ["main", *sorted({module for module, _, _ in COMMANDS.values()} - {"main"})]
 FORMS = [*([f"segtad_jax.{module}"] for module in MODULES), *(["segtad_jax", v] for v in COMMANDS)]
+CONFIGS = [path.stem for path in (ROOT / "configs").glob("*.py")]
 HEAVY = {"jax", "tensorflow", "tensorflow_datasets", "orbax", "flax", "matplotlib", "scipy"}
 ONLY_IN_HELP = {  # of a command
     "main": "--mode", "experiments": "--seeds", "prepare": "--annotations", "export": "--platforms",
@@ -60,9 +61,10 @@ def test_help_is_quick_and_loads_nothing_heavy(form: list[str]) -> None:
 @pytest.mark.parametrize("module", ["main", "experiments"])
 def test_help_of_commands_with_a_config(module: str) -> None:
     text = call("-m", f"segtad_jax.{module}", "--help").stdout
-    for flag in ("--config", "--workdir"):
+    for flag in ("--config", "--workdir", "--[no]print_config"):
         assert f"  {flag}: " in text
-    assert not [name for name in SWITCHES if name not in text]
+    assert not [name for name in (*SWITCHES, *CONFIGS) if name not in text]
+    assert len(CONFIGS) >= 7
     assert "--config.GROUP.FIELD=VALUE" in text
     assert "--logtostderr" not in text  # absl's own
     assert max(map(len, text.splitlines())) <= 100

@@ -33,16 +33,12 @@ flags.FLAGS[CONFIG.name].parser = _ConfigFile()  # ml_collections' own adds a tr
 config_flags.register_flag_parser_for_type(int, _Integer())  # None opens a field
 
 HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort", "-?", "--?")
-ABOUT_CONFIG = f"""
-{flags.text_wrap("Switches behind the colon, separated by commas: " + ", ".join(SWITCHES), 100)}
-A field is set by --config.GROUP.FIELD=VALUE; segtad_jax/config/defaults.py lists all with comments.
-"""
 
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Parses the flags and exits with the status that `main` returns.
 
-    `--help` prints the flags of the command's own file, and `--config`, and exits with 0.
+    `--help` prints the command's own flags and what `--config` takes, and exits with 0.
     """
 
     def main_without_arguments(argv: list[str]) -> int:
@@ -82,9 +78,20 @@ def _require_fields(argv: list[str]) -> None:
 
 
 def _help() -> str:
+    shared = [flags.FLAGS[CONFIG.name], flags.FLAGS[PRINT.name]]
+    described = [*shared, *flags.FLAGS.get_key_flags_for_module(sys.argv[0])]
     lines = [sys.modules["__main__"].__doc__ or ""]
-    command_flags = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
-    for flag in sorted([flags.FLAGS[CONFIG.name], *command_flags], key=lambda flag: flag.name):
+    for flag in sorted(described, key=lambda flag: flag.name):
         name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
         lines.append(flags.text_wrap(f"{name}: {flag.help}", 100, "    ", "  "))
-    return "\n".join([*lines, ABOUT_CONFIG])
+    about = {
+        "Configs that come with the package": ", ".join(files.shipped()),
+        "Switches behind the colon, separated by commas": ", ".join(SWITCHES),
+        "Fields": "--config.GROUP.FIELD=VALUE sets one, as --config.train.steps=500; "
+        "--config=watch --print_config lists all of them, with comments",
+    }
+    lines += [
+        "",
+        *(flags.text_wrap(f"{name}: {text}.", 100, "  ", "") for name, text in about.items()),
+    ]
+    return "\n".join(lines)
