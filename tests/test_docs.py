@@ -14,9 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "launch/README.md"]
 TABLE = "## Equation, function, test"
 IN_TABLE = [*(f"Eq. {number}" for number in range(1, 12)), "SGAlign", "sampling", "s1 x s2"]
-PAST = {"model.refine"}  # fields that docs may name although they are gone
+PAST = {  # fields and files that documents may name although they are gone
+    *("model.refine", "benchmarks/growth.py", "benchmarks/startup.py"),
+}
 MODULES = re.compile(r"python3? (?:-\w+ )*-m ((?:segtad_jax|benchmarks|configs)[\w.]*)")
 VERBS = re.compile(r"(?<![\w.])(?:segtad|-m segtad_jax) ([a-z]+)")
+IMPORTS = re.compile(r"^from (segtad_jax[\w.]*) import (\w+)", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 CONFIGS = re.compile(r"(?:--config[ =]|`)(configs/\w+\.py)(?::([\w=,]+))?")
 FIELDS = re.compile(
@@ -77,6 +80,8 @@ def test_commands_exist(text):
         files = [path.with_suffix(".py"), path / "__main__.py"]
         assert any(f.exists() and "__main__" in f"{f.name}{f.read_text()}" for f in files), module
     assert not set(verbs(text)) - set(COMMANDS)
+    for name in (".".join(pair) for pair in IMPORTS.findall(text)):
+        assert defines(ROOT, name), name
 
 
 def verbs(text: str) -> list[str]:
@@ -85,6 +90,13 @@ def verbs(text: str) -> list[str]:
 
 def test_running_lists_all_commands():
     assert set(verbs((ROOT / "docs" / "running.md").read_text())) == set(COMMANDS)
+
+
+@documents
+def test_files_of_the_code_exist(text):
+    for file in re.findall(r"`((?:\w+/)+\w+\.py)`", text):
+        places = [root / file for root in (ROOT, ROOT / "segtad_jax")]
+        assert file in PAST or any(place.exists() for place in places), file
 
 
 @documents
