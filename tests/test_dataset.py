@@ -97,7 +97,8 @@ def test_reading_imports_no_tensorflow(directory):
 def test_nothing_but_opening_needs_tfds():
     code = (
         "import sys; sys.modules.update(tensorflow=None, tensorflow_datasets=None, orbax=None); "
-        "from segtad_jax import detector, train; from segtad_jax.data import pipeline, synthetic"
+        "from segtad_jax import detector, step; from segtad_jax.data import pipeline, synthetic; "
+        "del sys.modules['orbax']; from segtad_jax import train"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

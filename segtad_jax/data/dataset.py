@@ -1,4 +1,4 @@
-"""A data set of TFRecord shards, open for random access: any record by its byte offset.
+"""Opens data sets of TFRecord shards for random access: any record by its byte offset.
 
 Shards are written by `writer.py`, or by any TFDS builder with the features of `records.py`. Opening
 one imports TFDS; nothing here imports TensorFlow, which costs seconds and half a gigabyte.
@@ -6,27 +6,26 @@ one imports TFDS; nothing here imports TensorFlow, which costs seconds and half 
 
 import dataclasses
 import fnmatch
+import functools
 import json
-import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from etils import epath
 from jaxtyping import Float, Int
 
+from segtad_jax.data.tfrecord import read_record, read_records
+
 INFO = "dataset_info.json"
 INDEX = "recordings.json"
-# A TFRecord is its length and a checksum of that, the contents, and a checksum of them.
-HEADER = struct.Struct("<QI")
-LENGTH_BYTES = 8
-FOOTER_BYTES = 4
+FIELDS = {"video", "features", "rate", "duration", "segments", "labels"}  # of a record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recording:
-    """What is known of a recording without reading its features."""
+    """A recording as the index describes it: all but its features, and where they are."""
 
     video: str
     num_frames: int  # F
@@ -60,7 +59,7 @@ class Dataset:
         return self.read(recording).astype(self.dtype, copy=False)
 
     def recordings(self, split: str) -> tuple[Recording, ...]:
-        """Of a split.
+        """Returns the recordings of a split.
 
         Raises:
           ValueError: there is no such split; says which there are.
@@ -91,11 +90,10 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
 
     info = tfds.builder_from_directory(directory).info
     spec = info.features
-    expected = {"video", "features", "rate", "duration", "segments", "labels"}
-    if missing := expected - set(spec):
+    if missing := FIELDS - set(spec):
         raise ValueError(
             f"{directory / 'features.json'}: records have no {', '.join(sorted(missing))}; "
-            f"expected {', '.join(sorted(expected))}"
+            f"expected {', '.join(sorted(FIELDS))}"
         )
     index = directory / INDEX
     if index.exists():
@@ -115,81 +113,74 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
         num_channels=stored.shape[1],
         dtype=np.dtype(np.float16 if stored.np_dtype == np.float16 else np.float32),
         splits={split: _recordings(rows, split) for split in info.splits},
-        # The rest of a record stands in the index.
-        read=_Reader(directory, tfds.features.FeaturesDict({"features": stored})),
+        read=functools.partial(
+            _read_features, directory, tfds.features.FeaturesDict({"features": stored})
+        ),
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Reader:
-    """Reads the features of recordings from the shards in a folder."""
-
-    directory: epath.Path
-    spec: Any  # tfds.features.FeaturesDict of the features alone
-
-    def __call__(self, recording: Recording) -> Float[np.ndarray, "F C"]:
-        path = self.directory / recording.shard
-        with path.open("rb") as file:
-            file.seek(recording.offset)
-            payload = _read_record(file, path)
-        if payload is None or len(payload) != recording.size:
-            raise ValueError(
-                f"{path}: the record at byte {recording.offset} is not that of video "
-                f"{recording.video}, which has {recording.size} bytes. The shard was replaced: "
-                f"delete {self.directory / INDEX}."
-            )
-        try:
-            return self.spec.deserialize_example_np(payload)["features"]
-        except zlib.error as error:
-            raise ValueError(
-                f"{path}: the features of video {recording.video}, at byte {recording.offset}, are "
-                f"damaged: {error}. Prepare the data set again."
-            ) from error
+def _read_features(
+    directory: epath.Path, spec: Any, recording: Recording
+) -> Float[np.ndarray, "F C"]:
+    path = directory / recording.shard
+    with path.open("rb") as file:
+        file.seek(recording.offset)
+        payload = read_record(file, path)
+    if payload is None or len(payload) != recording.size:
+        raise ValueError(
+            f"{path}: the record at byte {recording.offset} is not that of video "
+            f"{recording.video}, which has {recording.size} bytes. The shard was replaced: "
+            f"delete {directory / INDEX}."
+        )
+    try:
+        return spec.deserialize_example_np(payload)["features"]
+    except zlib.error as error:
+        raise ValueError(
+            f"{path}: the features of video {recording.video}, at byte {recording.offset}, are "
+            f"damaged: {error}. Prepare the data set again."
+        ) from error
 
 
 def exists(directory: epath.PathLike) -> bool:
-    """Whether a data set is there; builders rename a folder into place only when it is whole."""
+    """Returns whether a data set is there; a writer renames it into place when it is whole."""
     return (epath.Path(directory) / INFO).exists()
 
 
 def find(directory: epath.PathLike, option: str) -> epath.Path:
-    """The folder of the one data set that DATA, DATA/NAME or DATA/NAME/VERSION holds.
+    """Returns the folder of the one data set that DATA, DATA/NAME or DATA/NAME/VERSION holds.
 
     Args:
       directory: any of these; DATA is what `prepare` was given as --output.
-      option: of the command line that named it, for the messages.
+      option: the flag that named it, for the messages.
 
     Raises:
       FileNotFoundError: there is none; says how to make one.
       ValueError: there are several; names them.
     """
-    found = find_all(directory)
-    if not found:
+    folders = find_all(directory)
+    if not folders:
         raise FileNotFoundError(
             f"no data set in {directory}: it has no {INFO}, nor has a folder NAME/VERSION in it. "
             "Make one with `python -m segtad_jax.prepare ... --output=DATA`, and name DATA by "
             f"{option}=DATA"
         )
-    if len(found) > 1:
-        choices = "\n  ".join(f"{option}={path}" for path in found)
+    if len(folders) > 1:
+        choices = "\n  ".join(f"{option}={path}" for path in folders)
         raise ValueError(
-            f"{directory} holds {len(found)} data sets; name one of them:\n  {choices}"
+            f"{directory} holds {len(folders)} data sets; name one of them:\n  {choices}"
         )
-    return found[0]
+    return folders[0]
 
 
 def find_all(directory: epath.PathLike) -> list[epath.Path]:
-    """The folder, if it is one of a data set, or else all that are as in NAME/VERSION below it."""
+    """Returns the folder if it is a data set, otherwise the data sets NAME/VERSION below it."""
     directory = epath.Path(directory)
     if exists(directory):
         return [directory]
-    found = [path.parent for depth in ("*", "*/*") for path in directory.glob(f"{depth}/{INFO}")]
-    return sorted(path for path in found if not _hidden(path.relative_to(directory)))
-
-
-def _hidden(path: epath.Path) -> bool:
-    """Whether builders are still at work there."""
-    return any(part.startswith(".") for part in path.parts)
+    infos = [path for depth in ("*", "*/*") for path in directory.glob(f"{depth}/{INFO}")]
+    # A writer is still at work in a hidden folder.
+    hidden = [any(p.startswith(".") for p in i.relative_to(directory).parts) for i in infos]
+    return sorted(info.parent for info, skip in zip(infos, hidden, strict=True) if not skip)
 
 
 def split_holdout(
@@ -238,7 +229,7 @@ def index_rows(spec: Any, split: str, shard: epath.Path) -> Iterator[dict[str, A
     Raises:
       ValueError: the shard is damaged.
     """
-    for offset, payload in _records(shard):
+    for offset, payload in read_records(shard):
         example = spec.deserialize_example_np(payload)
         yield {
             "video": example["video"].decode(),
@@ -252,42 +243,3 @@ def index_rows(spec: Any, split: str, shard: epath.Path) -> Iterator[dict[str, A
             "offset": offset,
             "size": len(payload),
         }
-
-
-def _records(path: epath.Path) -> Iterator[tuple[int, bytes]]:
-    """All (offset, serialised example) of a shard."""
-    offset = 0
-    with path.open("rb") as file:
-        while (payload := _read_record(file, path)) is not None:
-            yield offset, payload
-            offset = file.tell()
-
-
-def _read_record(file: BinaryIO, path: epath.Path) -> bytes | None:
-    """The record at the file's position, None at its end.
-
-    The checksum of the contents is left out: in Python it would take a hundred times as long as all
-    the rest, and the features, nearly all of a record, carry zlib's own.
-    """
-    offset = file.tell()
-    header = file.read(HEADER.size)
-    if not header:
-        return None
-    if len(header) == HEADER.size:
-        size, checksum = HEADER.unpack(header)
-        if checksum == _masked_crc32c(header[:LENGTH_BYTES]):
-            payload, footer = file.read(size), file.read(FOOTER_BYTES)
-            if len(payload) + len(footer) == size + FOOTER_BYTES:
-                return payload
-    raise ValueError(f"{path}: no whole record at byte {offset}; the file is damaged or cut short")
-
-
-def _masked_crc32c(data: bytes) -> int:
-    """The checksum of TFRecord: CRC-32C, rotated and shifted by a constant."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -16,8 +16,9 @@ import numpy as np
 from etils import epath
 from numpy.typing import DTypeLike
 
-from segtad_jax.data.dataset import FOOTER_BYTES, HEADER, INDEX, exists, index_rows
+from segtad_jax.data.dataset import INDEX, exists, index_rows
 from segtad_jax.data.records import Record, feature_spec, serialiser
+from segtad_jax.data.tfrecord import FOOTER_BYTES, HEADER
 
 VERSION = "1.0.0"
 SHARD_BYTES = 1 << 28  # a shard is closed when it has as many
@@ -206,16 +207,15 @@ class ShardWriter:
                     filename_template=template,
                 )
             )
-        identity = tfds.core.DatasetIdentity(
-            name=self._name,
-            version=tfds.core.Version(VERSION),
-            data_dir=str(self.folder),
-            module_name="",
+        tfds.folder_dataset.write_metadata(
+            data_dir=self.folder,
+            features=self._spec,
+            split_infos=infos,
+            version=VERSION,
+            filename_template=infos[0].filename_template,
+            check_data=False,
+            **self._texts,
         )
-        info = tfds.core.DatasetInfo(builder=identity, features=self._spec, **self._texts)
-        info.set_file_format("tfrecord")
-        info.set_splits(tfds.core.SplitDict(infos))
-        info.write_to_directory(self.folder)
         (self.folder / INDEX).write_text(json.dumps({"recordings": self._rows}))
         self.target.parent.mkdir(parents=True, exist_ok=True)
         try:
