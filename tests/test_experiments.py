@@ -92,8 +92,8 @@ def test_command_gives_main_the_same_config() -> None:
 @pytest.mark.parametrize(
     ("file", "overrides", "message"),
     [
-        ("x.py:ablation=no_graph", {}, r"--config=x.py:ablation=no_graph names .*leave it out"),
-        ("x.py", {"seed": 3}, r"--config.seed is set.*use --seeds"),
+        ("x.py:ablation=no_graph", {}, r"--config=x.py:ablation=no_graph .*leave it out"),
+        ("x.py", {"seed": 3}, r"--config.seed .*--seeds"),
     ],
 )
 def test_what_the_experiments_say_themselves_is_refused(file, overrides, message) -> None:
@@ -110,7 +110,7 @@ def test_what_a_data_set_settles_may_differ_and_nothing_else() -> None:
 
 
 def test_unknown_table_is_answered_with_the_list() -> None:
-    with pytest.raises(ValueError, match=r"--table=5,9: .* no table '9' .*3, 4, 5, 6, 7, 8, .*all"):
+    with pytest.raises(ValueError, match=r"--table=5,9.*'9'.*3, 4, 5, 6, 7, 8.*all"):
         paper.table_numbers("5,9")
     assert paper.table_numbers("8, 3") == [3, 8]
 
@@ -161,10 +161,22 @@ def test_a_field_that_comes_later_leaves_results_valid(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("results.csv", lambda text: text.replace("seed,", "sed,"), "does not have the columns"),
-        ("results.csv", lambda text: text.replace(",0.50000", ",high"), "line 2: .*'high'"),
+        (
+            "results.csv",
+            lambda text: text.replace("seed,", "sed,"),
+            "results.csv .*seed,.*--results",
+        ),
+        (
+            "results.csv",
+            lambda text: text.replace(",0.50000", ",high"),
+            "results.csv, line 2.*'high'",
+        ),
         ("configs.json", lambda text: text[:-20], "configs.json: .*Restore it"),
-        ("configs.json", lambda _: "{}", "line 2: config [0-9a-f]{12} is not in configs.json"),
+        (
+            "configs.json",
+            lambda _: "{}",
+            "results.csv, line 2.* [0-9a-f]{12} .*configs.json.*Restore",
+        ),
     ],
 )
 def test_broken_results_are_refused_not_overwritten(tmp_path, file, change, message) -> None:
@@ -275,7 +287,8 @@ def test_commands_are_written_without_running(tmp_path) -> None:
 def test_wrong_use_is_a_line(tmp_path) -> None:
     done = call(*command(tmp_path, "--table=9"))
     assert done.returncode == 1
-    assert done.stderr.startswith("error: --table=9: there is no table '9'")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: --table=9")
 
 
 @pytest.mark.slow
@@ -334,7 +347,7 @@ def test_what_other_machines_have_finished_is_taken_in(tmp_path) -> None:
     (folder / "config.json").write_text(json.dumps(identity))
     del found["ceiling"]
     (folder / "metrics.json").write_text(json.dumps(found | {"step": 200}))
-    with pytest.raises(ValueError, match=r"metrics\.json is of an older version.* Delete it"):
+    with pytest.raises(ValueError, match=r"metrics\.json .*ceiling.*Delete it"):
         session(tmp_path, "7", 1)
     (folder / "metrics.json").write_text(
         json.dumps(found | {"ceiling": result(0.5).map, "step": 200})

@@ -116,15 +116,12 @@ def test_the_example_is_a_command(artifact, tmp_path, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)
     assert len(found) == 20
     assert set(found[0]) == {"label", "segment", "score"}
-    with pytest.raises(SystemExit, match=r"the model does not know the rate .* give --rate=HZ"):
+    with pytest.raises(SystemExit, match=r"rate.*--rate=HZ"):
         command("x.npy")
-    expected = (
-        r"features are \[64, 7\], expected \[frames, 6\], made as `preparation` in model.json"
-    )
-    with pytest.raises(SystemExit, match=expected):
+    with pytest.raises(SystemExit, match=r"\[64, 7\].*\[frames, 6\].*model.json"):
         command("wide.npy", "--rate=5")
     np.savez("x.npz", recordings()[0])
-    with pytest.raises(SystemExit, match=r"x.npz holds several arrays; give an .npy file"):
+    with pytest.raises(SystemExit, match=r"x\.npz.*\.npy"):
         command("x.npz", "--rate=5")
     with pytest.raises(SystemExit, match="No such file"):
         command("none.npy", "--rate=5")
@@ -135,7 +132,7 @@ def test_features_of_a_model_that_resizes(artifact):
     model = json.loads((artifact / "model.json").read_text())
     model["preparation"] |= {"num_frames": 64, "resize": "linear"}
     assert module["windows"](recordings()[0], model)[0].shape == (1, 1, 64, CHANNELS)
-    with pytest.raises(ValueError, match=r"41 frames; resize every recording to 64 \(linear\)"):
+    with pytest.raises(ValueError, match=r"41 frames.*64 .*linear"):
         module["windows"](recordings()[1], model)
 
 
@@ -155,7 +152,7 @@ def test_a_bucket_cannot_rename(run, artifact, tmp_path, monkeypatch):
     written = sorted((bucket / "model").iterdir(), key=lambda p: p.stat().st_mtime_ns)
     assert len(written) == 5
     assert written[-1].name == "model.json"
-    with pytest.raises(ValueError, match="gs://bucket/model is there already"):
+    with pytest.raises(ValueError, match=r"gs://bucket/model .*--output"):
         build.write(str(run), "gs://bucket/model", ["cpu"])
 
     write_bytes = type(epath.Path("gs://bucket")).write_bytes
@@ -278,13 +275,13 @@ def test_wrong_use_is_told_and_leaves_nothing(run, tmp_path, capsys, monkeypatch
     with pytest.raises(SystemExit) as stopped:
         export.main([f"--checkpoint={run}", "--output=x", "--platforms=cpu,gpu"])
     assert stopped.value.code == 2
-    assert "--platforms: 'gpu' is none of cpu, cuda, tpu" in capsys.readouterr().err
+    assert "--platforms: 'gpu'" in capsys.readouterr().err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("")
-    assert "full is there already; remove it, or" in refused(f"--output={tmp_path / 'full'}")
+    assert "full is there already; remove it" in refused(f"--output={tmp_path / 'full'}")
     status = export.main([f"--checkpoint={run}/7", f"--output={tmp_path / 'new'}"])
     assert status == 1
-    assert "has no checkpoint 7; it has: 20." in capsys.readouterr().err
+    assert re.search(" 7.* 20", capsys.readouterr().err)
 
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -147,17 +147,17 @@ def test_from_python(trained):
     assert_same(found, expected)
     assert model.step == 30
     assert segtad_jax.load(str(trained / "run" / "10")).step == 10
-    with pytest.raises(ValueError, match="rate is 100 Hz, but the model was trained at 50 Hz"):
+    with pytest.raises(ValueError, match=r"rate.* 100 Hz.* 50 Hz.*resample"):
         model.detect(raw, rate=100.0)
-    with pytest.raises(ValueError, match="source 1 has 2 channels, expected 3"):
+    with pytest.raises(ValueError, match=r"source 1 .*2 .*3"):
         model.detect(raw[:, :2], rate=RATE)
-    with pytest.raises(ValueError, match="features: nan at frame 0, channel 0"):
+    with pytest.raises(ValueError, match=r"features.*nan.*frame 0.*channel 0"):
         model.detect(np.full((100, 3), np.nan), rate=RATE)
-    with pytest.raises(ValueError, match="signal of 9 samples is shorter than a frame"):
+    with pytest.raises(ValueError, match=r"9 samples.*shorter"):
         model.detect(raw[:9], rate=RATE)
-    with pytest.raises(ValueError, match="2 sources of features, the model takes 1"):
+    with pytest.raises(ValueError, match=r"2 sources.* 1"):
         model.detect([raw, raw], rate=RATE)
-    with pytest.raises(FileNotFoundError, match=r"has no checkpoint 11; it has: 10, 20, 30"):
+    with pytest.raises(FileNotFoundError, match=r" 11.*10, 20, 30"):
         segtad_jax.load(str(trained / "run" / "11"))
 
 
@@ -175,11 +175,11 @@ def test_videos_that_fail_are_named_and_the_others_are_found(trained, flags, tmp
     assert sorted(found["results"]) == ["v_s0", "v_s1"]
     failures = found["external_data"]["failures"]
     assert sorted(failures) == ["cut", "p", "short", "wide"]
-    assert "expected 3" in failures["wide"]
+    assert re.search("source 1 .*4 .*3", failures["wide"])
     assert "shorter than a frame" in failures["short"]
     assert "cut.npy" in failures["cut"]
     assert "a pickle" in failures["p"]
-    assert "failed: wide: source 1 has 4 channels, expected 3" in capsys.readouterr().out
+    assert f"wide: {failures['wide']}" in capsys.readouterr().out
 
 
 def test_a_killed_process_goes_on_and_does_no_video_twice(flags, monkeypatch):
@@ -237,14 +237,14 @@ def test_class_scores(trained, flags, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"checkpoint": "nowhere"}, "no run with checkpoints at 'nowhere'"),
-        ({"features": "nowhere"}, "no features at nowhere"),
-        ({"features": "{raw},{raw}"}, "--features names 2 sources, the model takes 1"),
-        ({"features": "{data}"}, "no split 'testing' in .*; it has training, validation"),
-        ({"features": "{two}"}, "holds 2 data sets; .*\n  --features=.*/a/1.0.0\n  --features="),
-        ({"rate": 25}, "the rate is 25 Hz, but the model was trained at 50 Hz"),
-        ({"durations": "nowhere.csv"}, "nowhere.csv: there is no such file"),
-        ({"output": "{truth}"}, "truth.json is there already, and not of this command"),
+        ({"checkpoint": "nowhere"}, "'nowhere'"),
+        ({"features": "nowhere"}, "features.* nowhere"),
+        ({"features": "{raw},{raw}"}, "--features.* 2 .* 1"),
+        ({"features": "{data}"}, "'testing'.*training, validation"),
+        ({"features": "{two}"}, " 2 data sets.*\n  --features=.*/a/1.0.0\n  --features="),
+        ({"rate": 25}, "rate.* 25 Hz.* 50 Hz.*resample"),
+        ({"durations": "nowhere.csv"}, "nowhere.csv"),
+        ({"output": "{truth}"}, "truth.json.* remove it.*--output"),
     ],
 )
 def test_what_is_refused(trained, flags, tmp_path, change, message, capsys):
@@ -262,7 +262,7 @@ def test_parts_of_another_command_are_refused(flags, monkeypatch, capsys):
     parts.mkdir()
     (parts / "a.json").write_text(json.dumps({"command": {}, "results": {}}))
     assert detect(flags) == 1
-    assert "holds parts of another command; remove it" in capsys.readouterr().err
+    assert re.search(f"{parts}.*another command.*remove it.*--output", capsys.readouterr().err)
 
 
 def test_a_run_of_another_version(trained, flags, tmp_path, capsys):
@@ -301,12 +301,12 @@ def test_features_that_prepare_did_not_make(embedded, trained):
     for duration in (np.float32(18), np.int16(18)):
         found = embedded.detect(np.random.default_rng(0).normal(size=(90, 16)), duration=duration)
         assert found == same
-    with pytest.raises(ValueError, match="source 1 has 15 channels, expected 16"):
+    with pytest.raises(ValueError, match=r"source 1 .*15 .*16"):
         embedded.detect(np.zeros((90, 15)), rate=5.0)
-    with pytest.raises(ValueError, match="neither the rate nor the duration is known"):
+    with pytest.raises(ValueError, match=r"rate=.*duration="):
         embedded.detect(np.zeros((90, 16)))
     other = open_dataset(trained / "data" / "mine" / "1.0.0")
-    with pytest.raises(ValueError, match="has 81 channels, the model takes 16"):
+    with pytest.raises(ValueError, match=r" 81 channels.* 16"):
         embedded.require_same(other)
 
 
@@ -331,14 +331,14 @@ def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
     (tmp_path / "flow" / "x1.npy").unlink()
     flags = {"checkpoint": tmp_path / "run", "features": sources, "output": tmp_path / "f.json"}
     assert detect(flags | {"rate": 3}) == 3
-    assert "failed: x1: has no features in one of the sources" in capsys.readouterr().out
+    assert "x1: has no features" in capsys.readouterr().out
     assert sorted(result_of(flags)["results"]) == ["x0", "x2", "x3"]
 
 
 def test_wrong_process_ids(flags, capsys):
     with pytest.raises(SystemExit, match="2"):
         detect(flags | {"process_id": 1})
-    assert "--process_id=1 is not in 0..0" in capsys.readouterr().err
+    assert "--process_id=1" in capsys.readouterr().err
 
 
 def test_features_prepared_in_another_way_are_refused(trained, flags, tmp_path, capsys):
@@ -355,7 +355,7 @@ def test_features_prepared_in_another_way_are_refused(trained, flags, tmp_path, 
     )  # fmt: skip
     other = tmp_path / "other" / "1.0.0"
     assert detect(flags | {"features": other, "subset": "training"}) == 1
-    assert "not prepared as the model's features were: signals differs" in capsys.readouterr().err
+    assert re.search(f"{other}.*signals.*Prepare it together", capsys.readouterr().err)
 
 
 def test_without_the_data_set_the_run_itself_knows_the_transform(trained, flags, tmp_path):
