@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from benchmarks.measure import HIGHEST, Effort, Measurement
 from benchmarks.programs import Training
 from segtad_jax import postprocess
-from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.models.grid import grid
+from segtad_jax.models.segtad import SegTAD
 from segtad_jax.ops.videos import over_videos
 from segtad_jax.step import create_state, train_step
 

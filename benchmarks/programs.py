@@ -17,7 +17,8 @@ from segtad_jax.config.check import check
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.detector import Detector
-from segtad_jax.models.segtad import SegTAD, create_variables, grid
+from segtad_jax.models.grid import grid
+from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.optim import optimizer
 from segtad_jax.runtime import parallel, startup
 from segtad_jax.step import TrainState, create_state, parallel_step

@@ -32,7 +32,7 @@ from benchmarks.programs import Inference, Program, Training, sizes, start
 from configs import activitynet, hacs
 from segtad_jax import postprocess
 from segtad_jax.config.defaults import flatten
-from segtad_jax.models.segtad import grid
+from segtad_jax.models.grid import grid
 from segtad_jax.ops.videos import over_videos
 from segtad_jax.runtime import command
 

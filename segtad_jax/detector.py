@@ -17,7 +17,8 @@ from segtad_jax import postprocess
 from segtad_jax.data import pipeline
 from segtad_jax.data.class_scores import read_class_scores
 from segtad_jax.data.dataset import Dataset, Recording
-from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.models.grid import grid
+from segtad_jax.models.segtad import SegTAD
 from segtad_jax.postprocess import Candidates, Detection, Selected
 from segtad_jax.runtime import parallel
 

@@ -105,7 +105,7 @@ def candidates(
     logits = jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1)
     logits = logits.astype(jnp.float32)
     boundaries = jax.nn.sigmoid(logits)
-    moved = snap(outputs.get("segments", segments), boundaries, settings.snap, num_frames)
+    moved = snap(segments, boundaries, settings.snap, num_frames)
     if settings.boundary_power:
         at_boundaries = jnp.prod(boundary_scores(moved, boundaries), axis=1)
         scores *= at_boundaries**settings.boundary_power

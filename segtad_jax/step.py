@@ -15,8 +15,9 @@ from ml_collections import ConfigDict
 from segtad_jax import losses, optim, targets
 from segtad_jax.augment import augment_batch
 from segtad_jax.data.dataset import Recording
-from segtad_jax.models.segtad import SegTAD, create_variables, grid
-from segtad_jax.ops import refine, sampling
+from segtad_jax.models.grid import grid
+from segtad_jax.models.segtad import SegTAD, create_variables
+from segtad_jax.ops import sampling
 from segtad_jax.ops.boundaries import snap
 from segtad_jax.runtime import parallel
 
@@ -124,15 +125,9 @@ def loss_terms(
             more["classifier"] = losses.cross_entropy(
                 out["class_logits"], truth.frame_classes, frames
             )
-        if config.model.refine:
-            matched = (weights * (tiou > config.loss.positive_tiou))[:, None]
-            chosen, within = refine.choice_losses(
-                segments[rows], out["choice_logits"], truth.matched[rows]
-            )
-            more["refinement"] = losses.weighted(chosen, within * matched)
-        if config.model.refine or config.loss.snap:  # scores are of proposals as they have moved
+        if config.loss.snap:  # scores are of proposals as they have moved
             scores = jnp.stack([out["start_logits"], out["end_logits"]], axis=1)
-            moved = snap(out.get("segments", segments[rows]), scores, config.loss.snap, num_frames)
+            moved = snap(segments[rows], scores, config.loss.snap, num_frames)
             moved = jax.lax.stop_gradient(moved)
             tiou = targets.proposal_tiou(moved, truth.actions, truth.counted)
         boundary = functools.partial(

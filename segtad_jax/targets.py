@@ -24,7 +24,6 @@ class Targets(NamedTuple):
     starts: Float[Array, " T"]  # 0 or 1
     ends: Float[Array, " T"]  # 0 or 1
     tiou: Float[Array, " M"]  # h_reg of Eq. 10
-    matched: Float[Array, "M 2"]  # the action of that tIoU, frames, maybe outside the window
     actions: Float[Array, "N 2"]  # what is inside of each, frames
     counted: Bool[Array, " N"]  # those that count for the tIoU
 
@@ -47,14 +46,11 @@ def video_targets(
     kept = (inside[:, 1] - inside[:, 0]) >= 0.5 * (segments[:, 1] - segments[:, 0])
     actions, counted = inside * num_frames, valid & kept
     tiou = _action_tiou(proposals.astype(jnp.float32), actions, counted)
-    # One action more, for windows without any.
-    best = jnp.argmax(jnp.pad(tiou, ((0, 0), (0, 1))), axis=1)
     return Targets(
         frame_classes(segments, labels, valid, num_frames),
         starts,
         ends,
         jnp.max(tiou, axis=1, initial=0.0),
-        jnp.pad(segments * num_frames, ((0, 1), (0, 0)))[best],
         actions,
         counted,
     )

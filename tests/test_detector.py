@@ -10,7 +10,8 @@ from segtad_jax import evaluate, postprocess
 from segtad_jax.data.embedded import open_or_build
 from segtad_jax.detector import Detector
 from segtad_jax.evaluation import scoring
-from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.models.grid import grid
+from segtad_jax.models.segtad import SegTAD
 from tests.tiny_runs import tiny
 
 T, STEP = 64, 32

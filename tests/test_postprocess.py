@@ -154,14 +154,6 @@ def test_snapped_boundaries_are_averaged_over_their_scores(outputs) -> None:
     np.testing.assert_array_equal(grid.segments, GRID)
 
 
-def test_refined_segments_take_the_place_of_the_grid(outputs) -> None:
-    refined = jnp.asarray(GRID + np.array([0.25, 0.5]), jnp.float32)
-    found = postprocess.candidates(
-        outputs | {"segments": refined}, GRID, jnp.int32(T), jnp.array([False, False]), settings()
-    )
-    np.testing.assert_array_equal(found.segments, refined)
-
-
 def slow_soft_nms(segments: np.ndarray, scores: np.ndarray, sigma: float) -> list:
     segments, scores, out = segments.copy(), scores.copy(), []
     while len(scores):

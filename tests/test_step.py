@@ -13,7 +13,8 @@ from jax.sharding import Mesh, PartitionSpec
 from segtad_jax import losses, step
 from segtad_jax.data.dataset import Recording
 from segtad_jax.models import segtad
-from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.models.grid import grid
+from segtad_jax.models.segtad import SegTAD
 from segtad_jax.ops.sampling import draw_seeds
 from segtad_jax.optim import is_kernel, optimizer
 from segtad_jax.runtime import parallel
@@ -58,7 +59,6 @@ def make(config, transform=None):
 
 
 BEYOND = {  # the paper
-    "model__refine": True,
     "model__input_highway": True,
     "augment__noise": 0.3,
     "augment__mirror": (1, 2),
@@ -102,7 +102,7 @@ def test_four_devices_give_the_losses_and_sgd_gradients_of_one(
 
 @pytest.mark.parametrize("kind", ["no action", "one frame", "all action"])
 def test_any_video_gives_finite_losses_and_gradients(kind: str) -> None:
-    config = small_config(sampling__seeds=6, model__refine=True)
+    config = small_config(sampling__seeds=6)
     state, step = make(config)
     batch = batch_of()
     segment = {"no action": (0, 0), "one frame": (0.5, 0.5 + 1 / 64), "all action": (0, 1)}[kind]
@@ -260,24 +260,6 @@ def test_binary_segmentation_asks_only_whether_a_frame_is_action() -> None:
     one, two = sums(batch), sums(batch | {"labels": other})
     assert one["segmentation"] == two["segmentation"]
     assert one["classifier"] != two["classifier"]
-
-
-def test_only_boundaries_of_positives_within_reach_are_refined() -> None:
-    config = small_config(sampling__seeds=6, model__refine=True)
-    state, _ = make(config)
-    model, key = SegTAD(config, CLASSES), jax.random.key(3)
-
-    @jax.jit
-    def weight(batch):
-        terms, _ = loss_terms(config, model, state.variables, batch, key)
-        return terms["refinement"].weights[0]
-
-    batch = batch_of() | {"num_frames": np.full(BATCH, 64, np.int32)}
-    assert 0 < weight(batch) <= 2 * 6 * 21 * BATCH
-    assert weight(batch | {"valid": np.zeros((BATCH, ACTIONS), bool)}) == 0
-    # All of the window and far beyond it: both boundaries are out of reach.
-    batch["segments"] = np.broadcast_to(np.float32([-0.3, 1.3]), (BATCH, ACTIONS, 2))
-    assert weight(batch) == 0
 
 
 def test_scores_are_trained_on_proposals_where_snapping_puts_them() -> None:

@@ -74,7 +74,6 @@ def default() -> ConfigDict:
     model.interpolation = "constant"  # features between frames: 'constant' (ours), 'linear' (G-TAD)
     model.proposal_neighbours = 4  # K of the proposal graph (section 3.3)
     model.proposal_layers = 3  # edge convolutions of PDN (section 3.3)
-    model.refine = False  # boundaries within a stride of the grid's (section 3.1 names it, ours)
     model.proposal_graph = True  # off: PDN's layers see each proposal alone (Table 7)
     model.classifier = False  # a 1D-SSN of its own names the classes, for Tables 3 and 4 (ours)
     model.similarity = "tiou"  # edges between proposals: 'tiou' or 'center' (Table 8)
@@ -141,7 +140,6 @@ def default() -> ConfigDict:
 
 PLAIN = {  # the method without what we have added to it: every such field belongs here
     "model.input_highway": False,
-    "model.refine": False,
     "model.classifier": False,
     "loss.snap": 0,
     "loss.positive_tiou": 0.5,

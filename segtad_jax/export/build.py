@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Int
 from segtad_jax import __version__
 from segtad_jax.config.defaults import flatten
 from segtad_jax.data.pipeline import inference_step
-from segtad_jax.models.segtad import SegTAD, grid
+from segtad_jax.models.grid import grid
+from segtad_jax.models.segtad import SegTAD
 from segtad_jax.ops.nms import LANES
 from segtad_jax.ops.videos import over_videos
 from segtad_jax.postprocess import Candidates, Selected, process_batch, select

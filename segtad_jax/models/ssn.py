@@ -5,180 +5,136 @@ a video's `num_frames` are zero after every layer and take no part in any statis
 padded video gives on its real frames what it gives alone.
 """
 
-from collections.abc import Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
+from ml_collections import ConfigDict
 
 from segtad_jax.ops.graph import edge_convolution, nearest_neighbours
-
-ENCODER_STRIDE = 8  # L = 3 convolutions of stride 2
 
 Nodes = Float[Array, "b n C"]
 Valid = Bool[Array, "b n"]
 
 
 class SSN(nn.Module):
-    """Features -> decoded features and the logits of the three frame heads.
+    """Decodes the features of each frame and classifies frames, starts and ends.
 
-    Call:
-        features [b, T, C], num_frames [b], train -> dict of
-        `decoded` [b, T/q, width] (q = decoder_stride), `frame_logits` [b, T, D + 1],
-        `start_logits` [b, T], `end_logits` [b, T]; with `refine` also `start_field` and `end_field`
-        [b, T], what a frame adds to the choice of a refined boundary.
+    Attributes:
+        config: `config.model`.
+        num_classes: D, without the background.
+        boundary_bias: initial logit of the start and end heads.
+        axis_name: the device axis over which BatchNorm sums in training, or None.
     """
 
-    num_classes: int  # D
-    width: int
-    branches: Sequence[str]
-    dilations: Sequence[int]
-    global_convolution: bool
-    neighbours: int
-    aggregate: str
-    decoder_stride: int
-    input_highway: bool  # the decoder also sees a projection of the input
-    refine: bool
-    boundary_bias: float  # initial logit of the start and end heads
-    dtype: jnp.dtype
+    config: ConfigDict
+    num_classes: int
+    boundary_bias: float
     axis_name: str | None
 
     @nn.compact
     def __call__(
         self, features: Float[Array, "b T C"], num_frames: Int[Array, " b"], train: bool
     ) -> dict[str, Array]:
-        """See the class."""
-        total = features.shape[1]
-        levels = [_valid(total // s, s, num_frames) for s in (1, 2, 4, 8)]
-        x = frames = _zero(features.astype(self.dtype), levels[0])
-        encoded = []
-        for i, valid in enumerate(levels[1:]):
-            conv = nn.Conv(
-                self.width,
-                (3,),
-                strides=2,
-                padding=((1, 1),),
-                dtype=self.dtype,
-                name=f"encoder_{i}",
-            )
-            x = _zero(nn.relu(conv(x)), valid)
-            encoded.append(x)
-        x = PAG(
-            self.width,
-            self.branches,
-            self.dilations,
-            self.global_convolution,
-            self.neighbours,
-            self.aggregate,
-            self.dtype,
-            self.axis_name,
-            name="pag",
-        )(x, levels[3], train)
+        """Returns `decoded` [b, T/q, width], q being `config.decoder_stride`, and logits.
 
-        q = self.decoder_stride
-        valid = _valid(total // q, q, num_frames)
+        These are `frame_logits` [b, T, D + 1], `start_logits` [b, T] and `end_logits` [b, T].
+        """
+        config, total = self.config, features.shape[1]
+        dense = functools.partial(nn.Dense, dtype=jnp.dtype(config.dtype))
+        conv = functools.partial(nn.Conv, config.width, dtype=jnp.dtype(config.dtype))
+        conv3 = functools.partial(conv, kernel_size=(3,), padding=((1, 1),))
 
         def highway(
             x: Float[Array, "b m C"], stride: int, valid: Valid, name: str
         ) -> Float[Array, "b n W"]:
-            conv = nn.Conv(
-                self.width, (1,), strides=stride, use_bias=False, dtype=self.dtype, name=name
-            )
+            project = conv(kernel_size=(1,), strides=stride, use_bias=False, name=name)
             norm = MaskedBatchNorm(self.axis_name, name=f"{name}_norm")
-            return _zero(nn.relu(norm(conv(x), valid, train)), valid)
+            return _zero(nn.relu(norm(project(x), valid, train)), valid)
 
+        levels = [_valid(total // s, s, num_frames) for s in (1, 2, 4, 8)]
+        x = frames = _zero(features.astype(config.dtype), levels[0])
+        encoded = []
+        for i, valid in enumerate(levels[1:]):
+            x = _zero(nn.relu(conv3(strides=2, name=f"encoder_{i}")(x)), valid)
+            encoded.append(x)
+        x = PAG(config, self.axis_name, name="pag")(x, levels[3], train)
+
+        q = config.decoder_stride
+        valid = _valid(total // q, q, num_frames)
         low = highway(encoded[1], 1, levels[2], "highway")
         joined = [_upsample(x, 8 // q, levels[3]), _upsample(low, 4 // q, levels[2])]
-        if self.input_highway:
+        if config.input_highway:
             joined.append(highway(frames, q, valid, "input_highway"))
-        x = jnp.concatenate(joined, axis=-1).astype(self.dtype)
-        fuse = nn.Conv(self.width, (3,), padding=((1, 1),), dtype=self.dtype, name="decoder")
-        decoded = _zero(nn.relu(fuse(_zero(x, valid))), valid)
+        x = _zero(jnp.concatenate(joined, axis=-1).astype(config.dtype), valid)
+        decoded = _zero(nn.relu(conv3(name="decoder")(x)), valid)
 
-        def to_frames(
-            logits: Nodes,
-        ) -> Float[Array, "b T C"]:  # logits, not probabilities, are interpolated
+        def to_frames(logits: Nodes) -> Float[Array, "b T C"]:
+            """Interpolates logits, not probabilities, to all frames."""
             return _zero(_upsample(logits.astype(jnp.float32), q, valid), levels[0])
 
-        def boundary_head(name: str) -> dict[str, Float[Array, "b T"]]:  # Eq. 6 and 7
-            conv = nn.Conv(
-                self.width, (3,), padding=((1, 1),), dtype=self.dtype, name=f"{name}_conv"
-            )
-            score = nn.Dense(
-                1,
-                bias_init=nn.initializers.constant(self.boundary_bias),
-                dtype=self.dtype,
-                name=name,
-            )
-            x = nn.relu(conv(decoded))
-            found = {f"{name}_logits": to_frames(score(x))[..., 0]}
-            if self.refine:
-                field = nn.Dense(1, dtype=self.dtype, name=f"{name}_field")
-                found[f"{name}_field"] = to_frames(field(x))[..., 0]
-            return found
+        def boundary_logits(name: str) -> Float[Array, "b T"]:  # Eq. 6 and 7
+            hidden = nn.relu(conv3(name=f"{name}_conv")(decoded))
+            bias = nn.initializers.constant(self.boundary_bias)
+            return to_frames(dense(1, bias_init=bias, name=name)(hidden))[..., 0]
 
-        segmentation = nn.Dense(self.num_classes + 1, dtype=self.dtype, name="segmentation")
+        segmentation = dense(self.num_classes + 1, name="segmentation")
         return {
             "decoded": decoded,
             "frame_logits": to_frames(segmentation(decoded)),  # Eq. 3
-            **boundary_head("start"),
-            **boundary_head("end"),
+            "start_logits": boundary_logits("start"),
+            "end_logits": boundary_logits("end"),
         }
 
 
 class PAG(nn.Module):
-    """Parallel atrous and graph convolutions (Eq. 2): [b, n, width] -> [b, n, width]."""
+    """Parallel atrous and graph convolutions (Eq. 2); attributes as of `SSN`."""
 
-    width: int
-    branches: Sequence[str]
-    dilations: Sequence[int]
-    global_convolution: bool
-    neighbours: int
-    aggregate: str
-    dtype: jnp.dtype
+    config: ConfigDict
     axis_name: str | None
 
     @nn.compact
     def __call__(self, x: Nodes, valid: Valid, train: bool) -> Nodes:
-        """See the class."""
-        outputs = []
-        if "graph" in self.branches:
-            kernel = self.param(
-                "graph_kernel", nn.initializers.lecun_normal(), (2 * self.width, self.width)
-            )
+        """Returns nodes that have seen each other, of as many channels as before."""
+        config, width, outputs = self.config, self.config.width, []
+        conv = functools.partial(nn.Conv, width, dtype=jnp.dtype(config.dtype))
+        if "graph" in config.branches:
+            init = nn.initializers.lecun_normal()
+            kernel = self.param("graph_kernel", init, (2 * width, width))
             graph = jax.vmap(self._graph, in_axes=(0, 0, None))(x, valid, kernel)
             outputs.append(nn.relu(graph))
-        if "atrous" in self.branches:
-            for i, dilation in enumerate(self.dilations):
-                conv = nn.Conv(
-                    self.width,
-                    (3,),
+        if "atrous" in config.branches:
+            for i, dilation in enumerate(config.dilations):
+                atrous = conv(
+                    kernel_size=(3,),
                     kernel_dilation=dilation,
                     padding=((dilation, dilation),),
                     use_bias=False,  # BatchNorm follows, as in DeepLabV3 (reference 6)
-                    dtype=self.dtype,
                     name=f"atrous_{i}",
                 )
                 norm = MaskedBatchNorm(self.axis_name, name=f"atrous_{i}_norm")
-                outputs.append(nn.relu(norm(conv(x), valid, train)))
-        if "global" in self.branches:
+                outputs.append(nn.relu(norm(atrous(x), valid, train)))
+        if "global" in config.branches:
             count = jnp.maximum(jnp.sum(valid, axis=1), 1)[:, None, None]
             pooled = jnp.sum(x, axis=1, keepdims=True, dtype=jnp.float32) / count
-            if self.global_convolution:
-                conv = nn.Conv(self.width, (1,), dtype=self.dtype, name="global")
-                pooled = nn.relu(conv(pooled.astype(self.dtype)))
+            if config.global_convolution:
+                project = conv(kernel_size=(1,), name="global")
+                pooled = nn.relu(project(pooled.astype(config.dtype)))
             outputs.append(jnp.broadcast_to(pooled, x.shape))
-        joined = jnp.concatenate([y.astype(self.dtype) for y in outputs], axis=-1)
-        fuse = nn.Conv(self.width, (1,), dtype=self.dtype, name="fuse")
+        joined = jnp.concatenate([y.astype(config.dtype) for y in outputs], axis=-1)
+        fuse = conv(kernel_size=(1,), name="fuse")
         return _zero(nn.relu(fuse(_zero(joined, valid))), valid)
 
     def _graph(self, x: Array, valid: Array, kernel: Array) -> Array:
-        """Edge convolution of one video on the graph of its own features (Eq. 1)."""
+        """Edge convolution (Eq. 1) of one video on the graph of its own features."""
         x = x.astype(jnp.float32)  # the choice of neighbours must not depend on rounding
-        neighbours = nearest_neighbours(jax.lax.stop_gradient(x), self.neighbours, valid)
+        neighbours = nearest_neighbours(
+            jax.lax.stop_gradient(x), self.config.snippet_neighbours, valid
+        )
         return edge_convolution(
-            x, neighbours, kernel, aggregate=self.aggregate, valid=valid[neighbours]
+            x, neighbours, kernel, aggregate=self.config.aggregate, valid=valid[neighbours]
         )
 
 
@@ -195,7 +151,7 @@ class MaskedBatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Nodes, valid: Valid, train: bool) -> Nodes:
-        """Normalised nodes; in training the running statistics move along."""
+        """Returns normalised nodes; in training the running statistics move along."""
         channels = x.shape[-1]
         x = x.astype(jnp.float32)
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
@@ -223,7 +179,7 @@ class MaskedBatchNorm(nn.Module):
 
 
 def _valid(nodes: int, stride: int, num_frames: Int[Array, " b"]) -> Valid:
-    """Which nodes sit on a real frame."""
+    """Returns which nodes sit on a real frame."""
     return jnp.arange(nodes) * stride < num_frames[:, None]
 
 
@@ -232,7 +188,7 @@ def _zero(x: Nodes, valid: Valid) -> Nodes:
 
 
 def _upsample(x: Nodes, factor: int, valid: Valid) -> Float[Array, "b n*{factor} C"]:
-    """Linear interpolation at coordinates t / factor, clamped at the last real node.
+    """Interpolates linearly at coordinates t / factor, clamped at the last real node.
 
     Between two nodes lie `factor` outputs with the same two sources: no gather is needed.
     """
