@@ -12,29 +12,28 @@ from ml_collections import ConfigDict
 
 def augment_batch(
     keys: Sequence[PRNGKeyArray],
-    features: Float[Array | np.ndarray, "b T C"],
-    num_frames: Int[Array | np.ndarray, " b"],
-    position: Int[Array | np.ndarray, " b"],
+    features: Float[Array, "b T C"],
+    num_frames: Int[Array, " b"],
+    position: Int[Array, " b"],
     settings: ConfigDict,
     axis_name: str | None = None,
 ) -> Float[Array, "b T C"]:
-    """All that `settings` ask for, in the order of this file.
+    """Applies all that `settings` ask for, in the order of this file.
 
     Args:
-        keys: three of the step, the same on all devices: of the windows' own changes, of their
-            styles and of their masks.
-        features: of this device's windows, zero beyond `num_frames`.
+        keys: three of the step, the same on all devices: for what changes in each window alone,
+            for styles and for masks.
+        features: windows of this device, zero beyond `num_frames`.
         num_frames: real frames.
-        position: of the windows in the global batch, so that draws do not depend on the number of
-            devices.
+        position: places of the windows in the global batch, so that draws do not depend on the
+            number of devices.
         settings: `config.augment`.
         axis_name: the device axis, over which the windows of a step lie in order.
     """
-    of_windows = jax.vmap(jax.random.fold_in, (None, 0))
+    fold_in = jax.vmap(jax.random.fold_in, (None, 0))
     windows_key, styles_key, masks_key = keys
-    position = jnp.asarray(position)
     features = jax.vmap(functools.partial(augment, settings=settings))(
-        of_windows(windows_key, position), jnp.asarray(features), jnp.asarray(num_frames)
+        fold_in(windows_key, position), features, num_frames
     )
     if settings.mix_style:
         features = mix_styles(
@@ -45,17 +44,17 @@ def augment_batch(
         )
     if settings.masks:
         mask = functools.partial(mask_spans, masks=settings.masks, longest=settings.mask_frames)
-        features = jax.vmap(mask)(of_windows(masks_key, position), features)
+        features = jax.vmap(mask)(fold_in(masks_key, position), features)
     return features
 
 
 def augment(
     key: PRNGKeyArray,
-    features: Float[Array | np.ndarray, "T C"],
+    features: Float[Array, "T C"],
     num_frames: int | Int[Array, ""],
     settings: ConfigDict,
 ) -> Float[Array, "T C"]:
-    """Mirrors one window or not, rotates it, then adds noise to each value of its real frames.
+    """Mirrors one window or not, rotates it, then adds noise to its real frames.
 
     Args:
         key: of this window in this step.
@@ -63,7 +62,6 @@ def augment(
         num_frames: real frames.
         settings: `config.augment`.
     """
-    features = jnp.asarray(features)
     mirror_key, noise_key, rotation_key = jax.random.split(key, 3)
     if settings.mirror:
         channels = jnp.array(settings.mirror)
@@ -79,11 +77,11 @@ def augment(
 
 def rotate(
     key: PRNGKeyArray,
-    features: Float[Array | np.ndarray, "T C"],
+    features: Float[Array, "T C"],
     channels: Sequence[int],
     degrees: float,
 ) -> Float32[Array, "T C"]:
-    """Rotates the sensor of one window about an axis: so it measures where it is worn otherwise.
+    """Rotates the sensor of one window about an axis, as if it were worn otherwise.
 
     After Um et al., "Data Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring
     using Convolutional Neural Networks" (ICMI 2017), about one axis. Exact for the axes of raw
@@ -93,11 +91,11 @@ def rotate(
     Args:
         key: of this window in this step.
         features: zero where there is no frame, and so they stay.
-        channels: two and two, the axes across the one that is rotated about, all by one angle:
+        channels: pairs of axes, each across the axis of rotation, all turned by one angle:
             (1, 2, 4, 5) takes y towards z of an accelerometer and of a gyroscope.
         degrees: standard deviation of the angle, which is normal around zero.
     """
-    features = jnp.asarray(features, jnp.float32)
+    features = features.astype(jnp.float32)
     first, second = np.reshape(channels, (-1, 2)).T
     angle = jnp.deg2rad(degrees) * jax.random.normal(key)
     one, other = features[:, first], features[:, second]
@@ -107,59 +105,58 @@ def rotate(
 
 def mix_styles(
     key: PRNGKeyArray,
-    features: Float[Array | np.ndarray, "b T C"],
-    num_frames: Int[Array | np.ndarray, " b"],
-    position: Int[Array | np.ndarray, " b"],
+    features: Float[Array, "b T C"],
+    num_frames: Int[Array, " b"],
+    position: Int[Array, " b"],
     probability: float,
     concentration: float,
     axis_name: str | None = None,
 ) -> Float32[Array, "b T C"]:
-    """MixStyle (Zhou et al., ICLR 2021) of features: who is seen changes, what is done stays.
+    """Applies MixStyle (Zhou et al., ICLR 2021): who is seen changes, what is done stays.
 
-    Each channel's mean and standard deviation over a window become, in some windows, a random
-    convex combination of their own and those of another window of the step.
+    In some windows, each channel's mean and standard deviation become a random convex combination
+    of themselves and those of another window of the step.
 
     Args:
         key: of the step, the same on all devices.
-        features: of this device's windows, zero beyond `num_frames`, and so they stay.
+        features: windows of this device, zero beyond `num_frames`, and so they stay.
         num_frames: real frames.
-        position: of the windows in the global batch.
-        probability: with which a window is changed.
-        concentration: of the Beta distribution of the other's share, symmetric; well below 1 it
-            is mostly close to none or all.
+        position: places of the windows in the global batch.
+        probability: part of the windows that are changed.
+        concentration: both parameters of the Beta distribution of the other window's share; well
+            below 1 most shares are close to 0 or 1.
         axis_name: the device axis, over which the windows of a step lie in order.
     """
-    features, num_frames = jnp.asarray(features, jnp.float32), jnp.asarray(num_frames)
+    features = features.astype(jnp.float32)
     real = (jnp.arange(features.shape[1]) < num_frames[:, None])[..., None]
     count = jnp.maximum(num_frames, 1)[:, None, None]
     mean = jnp.sum(features, axis=1, keepdims=True) / count
     centred = jnp.where(real, features - mean, 0.0)
     deviation = jnp.sqrt(jnp.sum(centred**2, axis=1, keepdims=True) / count + 1e-6)
 
-    own = jnp.stack([mean, deviation])  # [2, b, 1, C]
-    everyone = own
+    styles = all_styles = jnp.stack([mean, deviation])  # [2, b, 1, C]
     if axis_name is not None:
-        everyone = jax.lax.all_gather(own, axis_name, axis=1, tiled=True)
+        all_styles = jax.lax.all_gather(styles, axis_name, axis=1, tiled=True)
     partners_key, shares_key = jax.random.split(key)
-    partner = jax.random.permutation(partners_key, everyone.shape[1])[position]
+    partner = jax.random.permutation(partners_key, all_styles.shape[1])[position]
 
-    def share_of_the_other(position: Array) -> Array:
+    def draw_share(position: Array) -> Array:
         chosen, share = jax.random.split(jax.random.fold_in(shares_key, position))
         drawn = jax.random.beta(share, concentration, concentration)
         return jnp.where(jax.random.bernoulli(chosen, probability), drawn, 0.0)
 
-    share = jax.vmap(share_of_the_other)(jnp.asarray(position))[:, None, None]
-    mixed_mean, mixed_deviation = own + share * (everyone[:, partner] - own)
+    share = jax.vmap(draw_share)(position)[:, None, None]
+    mixed_mean, mixed_deviation = styles + share * (all_styles[:, partner] - styles)
     return jnp.where(real, centred / deviation * mixed_deviation + mixed_mean, 0.0)
 
 
 def mask_spans(
     key: PRNGKeyArray,
-    features: Float[Array | np.ndarray, "T C"],
+    features: Float[Array, "T C"],
     masks: int,
     longest: int,
 ) -> Float[Array, "T C"]:
-    """Hides spans of one window: what was done there must be told from what is around it.
+    """Hides spans of one window, whose labels must then be seen from what is around them.
 
     The time masking of SpecAugment (Park et al., Interspeech 2019). Labels stay, and so do the
     losses of hidden frames.
@@ -167,10 +164,9 @@ def mask_spans(
     Args:
         key: of this window in this step.
         features: hidden frames become zero, as those beyond a recording.
-        masks: spans; they may overlap.
-        longest: frames; a length is drawn between none and so many, and a start anywhere.
+        masks: number of spans, which may overlap.
+        longest: most frames of a span; lengths and starts are uniform.
     """
-    features = jnp.asarray(features)
     starts_key, lengths_key = jax.random.split(key)
     starts = jax.random.uniform(starts_key, (masks, 1), maxval=len(features))
     lengths = jax.random.uniform(lengths_key, (masks, 1), maxval=longest)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 def optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """The optax chain of a config.
+    """Returns the optimizer of a config: coupled L2, Adam and the schedule.
 
     The L2 term of Eq. 11 is added to the gradient before Adam (coupled, as in the authors'
     framework), not decoupled as in AdamW.
@@ -21,7 +21,10 @@ def optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def learning_rate(config: ConfigDict) -> optax.Schedule:
-    """Step -> rate: linear warm-up, then one drop (section 4.1) or a cosine to zero."""
+    """Returns step -> rate: linear warm-up, then one drop (section 4.1) or a cosine to zero.
+
+    The drop is at `decay_at` of all steps, those of the warm-up included.
+    """
     optim, steps = config.optim, config.train.steps
     rest = max(steps - optim.warmup_steps, 1)
     if optim.schedule == "cosine":
@@ -36,7 +39,7 @@ def learning_rate(config: ConfigDict) -> optax.Schedule:
 
 
 def is_kernel(params: Any) -> Any:
-    """True for the kernels of a tree of parameters: what the L2 term counts."""
+    """Returns a tree that is True for kernels, which the L2 term counts."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: str(path[-1].key).endswith("kernel"), params
     )

@@ -98,14 +98,15 @@ def candidates(
         Scores for D classes; for a single one, any action, where `class_scores` names a file whose
         scores come later.
     """
+    grid = jnp.asarray(segments)
     scores = jnp.prod(jax.nn.sigmoid(outputs["proposal_logits"].astype(jnp.float32)), axis=1)
-    start, end = jnp.asarray(segments).T
+    start, end = grid.T
     uncut = ~(cut[0] & (start == 0)) & ~(cut[1] & (end == outputs["frame_logits"].shape[0]))
     valid = (end <= num_frames) & uncut
     logits = jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1)
     logits = logits.astype(jnp.float32)
     boundaries = jax.nn.sigmoid(logits)
-    moved = snap(segments, boundaries, settings.snap, num_frames)
+    moved = snap(grid, boundaries, settings.snap, num_frames)
     if settings.boundary_power:
         at_boundaries = jnp.prod(boundary_scores(moved, boundaries), axis=1)
         scores *= at_boundaries**settings.boundary_power
@@ -116,7 +117,7 @@ def candidates(
     if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
         return Candidates(jnp.where(valid, scores, -jnp.inf)[None], moved)
     classes = frame_class_scores(
-        class_logits(outputs), segments, settings.renormalise, settings.class_mean
+        class_logits(outputs), grid, settings.renormalise, settings.class_mean
     )
     scores = scores[:, None] * classes  # [M, D]
     valid = valid[:, None] & (scores > settings.min_score)
@@ -126,10 +127,9 @@ def candidates(
 
 def select(candidates: Candidates, settings: ConfigDict) -> Selected:
     """Applies soft-NMS per class to a recording's candidates; keeps the best `max_detections`."""
-    labels, rows, scores = soft_nms(
-        candidates.segments, candidates.scores, settings.sigma, settings.max_detections
-    )
-    return Selected(labels, candidates.segments[rows], scores)
+    scores, segments = map(jnp.asarray, candidates)
+    labels, rows, scores = soft_nms(segments, scores, settings.sigma, settings.max_detections)
+    return Selected(labels, segments[rows], scores)
 
 
 def process_batch(

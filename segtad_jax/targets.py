@@ -1,14 +1,13 @@
-"""What the losses compare with: annotated segments -> labels of frames and proposals.
+"""Labels of frames and proposals from annotated segments, which the losses compare with.
 
 One video at a time; the caller vmaps. Segments are in units of the window, so that 0..1 is inside.
-They may reach outside: an action that the window cuts keeps its true start and end, which tells the
-boundaries that are inside from those that are not.
+They may reach outside: an action that the window cuts keeps its true start and end, so that
+boundaries outside of the window are known to be there.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Real
 
 from segtad_jax.ops.segments import pairwise_tiou
@@ -24,8 +23,8 @@ class Targets(NamedTuple):
     starts: Float[Array, " T"]  # 0 or 1
     ends: Float[Array, " T"]  # 0 or 1
     tiou: Float[Array, " M"]  # h_reg of Eq. 10
-    actions: Float[Array, "N 2"]  # what is inside of each, frames
-    counted: Bool[Array, " N"]  # those that count for the tIoU
+    actions: Float[Array, "N 2"]  # the parts inside the window, frames
+    counted: Bool[Array, " N"]  # actions that count for the tIoU
 
 
 def video_targets(
@@ -36,15 +35,15 @@ def video_targets(
     num_frames: int,
     boundary_radius: int,
 ) -> Targets:
-    """All targets of one window of `num_frames` frames; `proposals` are in frames.
+    """Returns all targets of one window of `num_frames` frames; `proposals` are in frames.
 
     An action counts for the proposals' tIoU with the part inside the window, and only where that is
     at least half of it (design decision, docs/paper_notes.md).
     """
     starts, ends = boundary_labels(segments, valid, num_frames, boundary_radius)
     inside = jnp.clip(segments, 0.0, 1.0)
-    kept = (inside[:, 1] - inside[:, 0]) >= 0.5 * (segments[:, 1] - segments[:, 0])
-    actions, counted = inside * num_frames, valid & kept
+    mostly_inside = (inside[:, 1] - inside[:, 0]) >= 0.5 * (segments[:, 1] - segments[:, 0])
+    actions, counted = inside * num_frames, valid & mostly_inside
     tiou = _action_tiou(proposals.astype(jnp.float32), actions, counted)
     return Targets(
         frame_classes(segments, labels, valid, num_frames),
@@ -57,12 +56,12 @@ def video_targets(
 
 
 def frame_classes(
-    segments: Float[Array | np.ndarray, "N 2"],
-    labels: Int[Array | np.ndarray, " N"],
-    valid: Bool[Array | np.ndarray, " N"],
+    segments: Float[Array, "N 2"],
+    labels: Int[Array, " N"],
+    valid: Bool[Array, " N"],
     num_frames: int,
 ) -> Int[Array, " T"]:
-    """The class of every frame (section 3.2.3): 0 is background, 1..D an action.
+    """Returns the class of every frame (section 3.2.3): 0 is background, 1..D an action.
 
     Frame t covers [t, t + 1) / T. An action covers at least one frame; where actions overlap, the
     later in file order wins.
@@ -70,24 +69,23 @@ def frame_classes(
     first, stop = _frames(segments, num_frames)
     frame = jnp.arange(num_frames)
     covered = (frame >= first[:, None]) & (frame < stop[:, None])  # [N, T]
-    covered &= jnp.asarray(valid)[:, None]
+    covered &= valid[:, None]
     order = 1 + jnp.arange(len(labels))[:, None]
     winner = jnp.max(jnp.where(covered, order, 0), axis=0, initial=0)  # [T], 0: none
-    return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.asarray(labels, jnp.int32)])[winner]
+    return jnp.concatenate([jnp.zeros(1, jnp.int32), labels.astype(jnp.int32)])[winner]
 
 
 def boundary_labels(
-    segments: Float[Array | np.ndarray, "N 2"],
-    valid: Bool[Array | np.ndarray, " N"],
+    segments: Float[Array, "N 2"],
+    valid: Bool[Array, " N"],
     num_frames: int,
     radius: int,
 ) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
-    """Start and end labels (Eq. 5): 1 within `radius` frames of an action's first or last frame.
+    """Returns start and end labels (Eq. 5), 1 within `radius` frames of the first or last frame.
 
     Boundaries outside the window, of actions that it cuts, have no label.
     """
     first, stop = _frames(segments, num_frames)
-    segments, valid = jnp.asarray(segments), jnp.asarray(valid)
     lower = segments[:, 0] * num_frames + FRAME_EPSILON
     upper = segments[:, 1] * num_frames + FRAME_EPSILON
     frame = jnp.arange(num_frames)
@@ -102,11 +100,11 @@ def boundary_labels(
 
 
 def proposal_tiou(
-    proposals: Real[Array | np.ndarray, "M 2"],
-    segments: Real[Array | np.ndarray, "N 2"],
-    valid: Bool[Array | np.ndarray, " N"],
+    proposals: Real[Array, "M 2"],
+    segments: Real[Array, "N 2"],
+    valid: Bool[Array, " N"],
 ) -> Float[Array, " M"]:
-    """Each proposal's largest tIoU with a valid segment (h_reg of Eq. 10), 0 where there is none.
+    """Returns the largest tIoU of each proposal with a valid segment (h_reg of Eq. 10), else 0.
 
     Proposals and segments are in the same unit.
     """
@@ -114,19 +112,18 @@ def proposal_tiou(
 
 
 def _action_tiou(
-    proposals: Real[Array | np.ndarray, "M 2"],
-    segments: Real[Array | np.ndarray, "N 2"],
-    valid: Bool[Array | np.ndarray, " N"],
+    proposals: Real[Array, "M 2"],
+    segments: Real[Array, "N 2"],
+    valid: Bool[Array, " N"],
 ) -> Float[Array, "M N"]:
     return jnp.where(valid, pairwise_tiou(proposals, segments), 0.0)
 
 
 def _frames(
-    segments: Float[Array | np.ndarray, "N 2"], num_frames: int
+    segments: Float[Array, "N 2"], num_frames: int
 ) -> tuple[Int[Array, " N"], Int[Array, " N"]]:
-    """First frame and the one after the last of each segment, inside the window, never empty."""
-    edges = jnp.floor(jnp.asarray(segments, jnp.float32) * num_frames + FRAME_EPSILON).astype(
-        jnp.int32
-    )
+    """Returns the first frame of each segment and that after its last, at least one, inside."""
+    edges = segments.astype(jnp.float32) * num_frames + FRAME_EPSILON
+    edges = jnp.floor(edges).astype(jnp.int32)
     first = jnp.clip(edges[:, 0], 0, num_frames - 1)
     return first, jnp.clip(edges[:, 1], first + 1, num_frames)

@@ -1,20 +1,32 @@
 """Augmentation: how much, where, and of whom."""
 
+import functools
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from ml_collections import ConfigDict
 
 from segtad_jax.augment import augment, augment_batch, mask_spans, mix_styles, rotate
 from segtad_jax.config.defaults import default
+
+
+def keys(number: int) -> Array:
+    return jax.vmap(jax.random.key)(jnp.arange(number))
+
+
+def augmented(settings: ConfigDict, *batch: Any) -> Array:
+    return jax.jit(functools.partial(augment_batch, settings=settings))(*batch)
 
 
 def test_noise_has_its_size_and_padding_none() -> None:
     settings = default().augment
     features = np.random.default_rng(0).normal(size=(400, 50)).astype(np.float32)
     features[300:] = 0.0
+    features = jnp.asarray(features)
     key = jax.random.key(0)
     np.testing.assert_array_equal(augment(key, features, 300, settings), features)
     settings.noise = 0.3
@@ -31,7 +43,8 @@ def test_half_of_the_windows_are_mirrored_whole() -> None:
     settings.mirror = (0, 3)
     features = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     mirrored = features * np.array([-1, 1, 1, -1, 1], np.float32)
-    found = [np.asarray(augment(jax.random.key(i), features, 40, settings)) for i in range(200)]
+    draw = jax.vmap(functools.partial(augment, settings=settings), (0, None, None))
+    found = np.asarray(jax.jit(draw)(keys(200), features, 40))
     times = [np.array_equal(x, mirrored) for x in found]
     assert 70 < sum(times) < 130
     assert all(m or np.array_equal(x, features) for m, x in zip(times, found, strict=True))
@@ -41,8 +54,8 @@ def test_a_rotated_window_is_what_rotated_axes_measure() -> None:
     signal = np.random.default_rng(0).normal(size=(40, 7)).astype(np.float32)
     signal[30:] = 0.0
     angles = []
-    for i in range(400):
-        found = np.asarray(rotate(jax.random.key(i), signal, (1, 2, 5, 4), degrees=45.0))
+    turn = functools.partial(rotate, channels=(1, 2, 5, 4), degrees=45.0)
+    for found in np.asarray(jax.jit(jax.vmap(turn, (0, None)))(keys(400), signal)):
         np.testing.assert_array_equal(found[:, [0, 3, 6]], signal[:, [0, 3, 6]])
         assert not found[30:].any()
         before, after = ((x[:30, [1, 5]] + 1j * x[:30, [2, 4]]) for x in (signal, found))
@@ -55,12 +68,12 @@ def test_a_rotated_window_is_what_rotated_axes_measure() -> None:
 
 
 def test_features_of_half_precision_are_rotated_in_single() -> None:
-    features = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float16)
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(40, 4)), jnp.float16)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = rotate(jax.random.key(0), features, (1, 2), degrees=30.0)
     assert found.dtype == jnp.float32
-    expected = rotate(jax.random.key(0), features.astype(np.float32), (1, 2), degrees=30.0)
+    expected = rotate(jax.random.key(0), features.astype(jnp.float32), (1, 2), degrees=30.0)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -68,12 +81,11 @@ def test_each_window_of_a_batch_is_rotated_by_an_angle_of_its_own() -> None:
     settings = default().augment
     settings.rotate = (1, 2)
     window = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
-    keys, frames = [*map(jax.random.key, range(3))], np.full(64, 40)
-    batch = (keys, np.stack([window] * 64), frames, np.arange(64))
+    batch = (list(keys(3)), jnp.stack([window] * 64), jnp.full(64, 40), jnp.arange(64))
 
     def angles(degrees: float) -> np.ndarray:
         settings.rotate_degrees = degrees
-        found = np.asarray(augment_batch(*batch, settings=settings))
+        found = np.asarray(augmented(settings, *batch))
         np.testing.assert_array_equal(found[..., 0], batch[1][..., 0])
         rotated = (found[:, 0, 1] + 1j * found[:, 0, 2]) / (window[0, 1] + 1j * window[0, 2])
         return np.angle(rotated, deg=True)
@@ -88,9 +100,12 @@ def test_styles_are_mixed_and_nothing_else() -> None:
     num_frames, position = np.array([60, 40, 1, 60, 50, 60]), np.arange(6)
     real = (np.arange(60) < num_frames[:, None])[..., None]
     features = random.normal(random.normal(size=(6, 1, 4)), 2.0, size=(6, 60, 4)) * real
-    found = mix_styles(
-        jax.random.key(0), features, num_frames, position, probability=1.0, concentration=0.1
-    )
+
+    def mix(**options: float) -> Array:
+        compiled = jax.jit(functools.partial(mix_styles, **options))
+        return compiled(jax.random.key(0), features, num_frames, position)
+
+    found = mix(probability=1.0, concentration=0.1)
     assert not np.asarray(found)[~real[..., 0]].any()
 
     def style(window: np.ndarray, frames: int) -> np.ndarray:
@@ -118,24 +133,20 @@ def test_styles_are_mixed_and_nothing_else() -> None:
     assert min(shares) > -1e-4
     assert 0.5 < max(shares) < 1 + 1e-4
 
-    halves = mix_styles(
-        jax.random.key(0), features, num_frames, position, probability=1.0, concentration=1e6
-    )
+    halves = mix(probability=1.0, concentration=1e6)
     for i, window in enumerate(np.asarray(halves)):  # Beta(1e6, 1e6): all in the middle
         mean = style(window, num_frames[i])[0]
         assert min(np.abs((own[i][0] + other[0]) / 2 - mean).max() for other in own) < 0.02
 
-    same = mix_styles(
-        jax.random.key(0), features, num_frames, position, probability=0.0, concentration=0.1
-    )
+    same = mix(probability=0.0, concentration=0.1)
     np.testing.assert_allclose(same, features, atol=1e-5)
 
 
 def test_masks_hide_whole_frames_in_spans_up_to_the_longest() -> None:
     features = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
     lengths = []
-    for i in range(300):
-        found = np.asarray(mask_spans(jax.random.key(i), features, masks=1, longest=20))
+    hide = jax.vmap(functools.partial(mask_spans, masks=1, longest=20), (0, None))
+    for found in np.asarray(jax.jit(hide)(keys(300), features)):
         hidden = (found == 0).all(axis=1)
         np.testing.assert_array_equal(found[~hidden], features[~hidden])
         (edges,) = np.diff(hidden, prepend=False, append=False).nonzero()
@@ -143,40 +154,39 @@ def test_masks_hide_whole_frames_in_spans_up_to_the_longest() -> None:
         lengths.append(int(hidden.sum()))
     assert max(lengths) == 20
     np.testing.assert_allclose(np.mean(lengths), 10, atol=1)
-    many = mask_spans(jax.random.key(0), features, masks=9, longest=20)
+    many = mask_spans(jax.random.key(0), jnp.asarray(features), masks=9, longest=20)
     assert 40 < (np.asarray(many) == 0).all(axis=1).sum() < 150
 
 
 def test_a_batch_is_augmented_as_its_settings_say_whatever_the_device() -> None:
     settings = default().augment
-    features = np.random.default_rng(0).normal(size=(4, 40, 3)).astype(np.float32)
-    keys, frames, position = [*map(jax.random.key, range(3))], np.full(4, 40), np.arange(4)
-    of = (keys, features, frames, position)
-    np.testing.assert_array_equal(augment_batch(*of, settings=settings), features)
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(4, 40, 3)), jnp.float32)
+    step_keys, frames, position = list(keys(3)), jnp.full(4, 40), jnp.arange(4)
+    of = (step_keys, features, frames, position)
+    np.testing.assert_array_equal(augmented(settings, *of), features)
 
     settings.update(noise=0.1, mirror=(0,), rotate=(1, 2), masks=2, mask_frames=10)
-    together = np.asarray(augment_batch(*of, settings=settings))
-    parts = [
-        augment_batch(keys, *(x[i : i + 2] for x in of[1:]), settings=settings) for i in (0, 2)
-    ]
+    together = np.asarray(augmented(settings, *of))
+    parts = [augmented(settings, step_keys, *(x[i : i + 2] for x in of[1:])) for i in (0, 2)]
     np.testing.assert_allclose(np.concatenate(parts), together, atol=1e-6)
     hidden = (together == 0).all(axis=2)
     assert hidden.any(axis=1).all()  # in every window
     assert len({tuple(row) for row in hidden.tolist()}) == 4  # not the same frames
 
     settings.update(noise=0.0, mirror=(), rotate=(), masks=0, mix_style=1.0)
-    mixed = mix_styles(keys[1], features, frames, position, probability=1.0, concentration=0.1)
-    np.testing.assert_allclose(augment_batch(*of, settings=settings), mixed, atol=1e-6)
+    mixed = mix_styles(step_keys[1], features, frames, position, probability=1.0, concentration=0.1)
+    np.testing.assert_allclose(augmented(settings, *of), mixed, atol=1e-6)
 
     settings.masks = 2  # after the styles, which would move what is hidden from zero
-    hidden = (np.asarray(augment_batch(*of, settings=settings)) == 0).all(axis=2)
+    hidden = (np.asarray(augmented(settings, *of)) == 0).all(axis=2)
     assert hidden.any(axis=1).all()
 
 
 def test_styles_come_from_all_devices() -> None:
     assert jax.local_device_count() == 4
     features = np.random.default_rng(0).normal(np.arange(8)[:, None, None], size=(8, 20, 3))
-    key, frames, position = jax.random.key(1), np.full(8, 20), np.arange(8)
+    features, key = jnp.asarray(features), jax.random.key(1)
+    frames, position = jnp.full(8, 20), jnp.arange(8)
     one = mix_styles(key, features, frames, position, probability=1.0, concentration=0.1)
 
     def on_a_device(features: Array, frames: Array, position: Array) -> Array:

@@ -1,5 +1,7 @@
 """SGAlign with its linear layer, in both orders, against bins made one by one and multiplied."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from segtad_jax.ops import align, bin_projection
 from segtad_jax.ops.proposals import proposal_grid
 from tests.test_align import INTERPOLATIONS, random_features, slow_sgalign
+
+FORMS = (bin_projection.align_and_project, bin_projection.project_and_align)
 
 
 def both_forms(
@@ -18,60 +22,51 @@ def both_forms(
 ):
     """Bins first, and projected first; of the whole grid by default."""
 
-    def bins_first(x, kernel):
-        return bin_projection.align_and_project(x, grid, rows, kernel, interpolation, num_nodes)
+    def bound(form):
+        at = None if rows is None else jnp.asarray(rows)
+        return jax.jit(lambda x, kernel: form(x, grid, at, kernel, interpolation, num_nodes))
 
-    def projected_first(x, kernel):
-        return bin_projection.project_and_align(x, grid, rows, kernel, interpolation, num_nodes)
-
-    return bins_first, projected_first
+    return [bound(form) for form in FORMS]
 
 
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("every_row", [True, False])
 @pytest.mark.parametrize(
     # Lattice points two to a node, one, one to two nodes; a decoder of stride 4; no context.
-    ("num_frames", "stride", "num_bins", "context", "decoder_stride"),
+    ("num_frames", "stride", "num_bins", "context", "decoder_stride", "interpolation"),
     [
-        (48, 8, 32, 0.5, 1),
-        (48, 8, 16, 0.5, 1),
-        (64, 16, 8, 0.5, 1),
-        (64, 8, 16, 0.5, 4),
-        (32, 4, 1, 0.0, 1),
+        (48, 8, 32, 0.5, 1, "constant"),
+        (48, 8, 32, 0.5, 1, "linear"),
+        (48, 8, 16, 0.5, 1, "constant"),
+        (64, 16, 8, 0.5, 1, "constant"),
+        (64, 8, 16, 0.5, 4, "constant"),
+        (64, 8, 16, 0.5, 4, "linear"),
+        (32, 4, 1, 0.0, 1, "constant"),
     ],
 )
 def test_both_orders_in_float64_are_the_bins_and_the_linear_layer(
-    num_frames, stride, num_bins, context, decoder_stride, interpolation
+    num_frames, stride, num_bins, context, decoder_stride, interpolation, every_row
 ):
+    rng = np.random.default_rng(0)
+    segments = proposal_grid(num_frames, stride)
+    features = rng.normal(size=(num_frames // decoder_stride, 3)) + 5
+    direction = rng.normal(size=features.shape)
+    kernel = rng.normal(size=(num_bins, 3, 2))
+    rows = None if every_row else rng.integers(len(segments), size=30)  # some more than once
+    at = segments[np.arange(len(segments)) if every_row else rows] / decoder_stride
+    outer = rng.normal(size=(len(at), 2))
+    bins = slow_sgalign(features, at, num_bins, context, interpolation)
+    moved = slow_sgalign(direction, at, num_bins, context, interpolation)  # it is linear
+    grid = align.lattice(num_frames, stride, num_bins, context, interpolation, decoder_stride)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)
     with jax.enable_x64(True):
-        rng = np.random.default_rng(0)
-        segments = proposal_grid(num_frames, stride)
-        features = rng.normal(size=(num_frames // decoder_stride, 3)) + 5
-        direction = rng.normal(size=features.shape)
-        kernel = rng.normal(size=(num_bins, 3, 2))
-        outer = rng.normal(size=(len(segments), 2))
-        at = segments / decoder_stride
-        bins = slow_sgalign(features, at, num_bins, context, interpolation)
-        moved = slow_sgalign(direction, at, num_bins, context, interpolation)  # it is linear
-        grid = align.lattice(num_frames, stride, num_bins, context, interpolation, decoder_stride)
-        some = rng.integers(len(segments), size=30)  # not all, and some more than once
-        for rows, wanted in ((None, np.arange(len(segments))), (some, some)):
-            for form in both_forms(grid, interpolation, rows=rows):
-                found, pull = jax.vjp(form, jnp.asarray(features), jnp.asarray(kernel))
-                assert found.dtype == jnp.float64
-                by_features, by_kernel = pull(jnp.asarray(outer[wanted]))
-                expected = np.einsum("nrc,rcw->nw", bins[wanted], kernel)
-                np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
-                np.testing.assert_allclose(
-                    (by_features * direction).sum(),
-                    np.einsum("nrc,rcw,nw", moved[wanted], kernel, outer[wanted]),
-                    rtol=1e-10,
-                )
-                np.testing.assert_allclose(
-                    by_kernel,
-                    np.einsum("nrc,nw->rcw", bins[wanted], outer[wanted]),
-                    rtol=1e-10,
-                    atol=1e-10,
-                )
+        for form in both_forms(grid, interpolation, rows=rows):
+            found, pull = jax.vjp(form, jnp.asarray(features), jnp.asarray(kernel))
+            assert found.dtype == jnp.float64
+            by_features, by_kernel = pull(jnp.asarray(outer))
+            close(found, np.einsum("nrc,rcw->nw", bins, kernel))
+            expected = np.einsum("nrc,rcw,nw", moved, kernel, outer)
+            close((by_features * direction).sum(), expected)
+            close(by_kernel, np.einsum("nrc,nw->rcw", bins, outer))
 
 
 # Far from zero a running sum that is not centred is off by 2.6e-4 of the mean and more.
@@ -90,7 +85,7 @@ def test_float32_keeps_its_digits_on_features_that_drift(interpolation, offset, 
         exact, pull = jax.vjp(bins_first, jnp.asarray(features, jnp.float64), jnp.asarray(kernel))
         exact, *exact_gradients = jax.device_get((exact, *pull(jnp.asarray(outer))))
     for form in both_forms(grid, interpolation):
-        found, pull = jax.vjp(jax.jit(form), features, kernel.astype(np.float32))
+        found, pull = jax.vjp(form, jnp.asarray(features), jnp.asarray(kernel, jnp.float32))
         assert found.dtype == jnp.float32
         # CPUs sum in different orders: the worst of 63,000 values was off by 5.7e-4 on one.
         assert np.abs(found - exact).max() < bound * np.abs(exact).mean()
@@ -112,23 +107,44 @@ def test_padding_changes_nothing_where_the_video_is(interpolation):
         both_forms(whole, interpolation, num_nodes=32),
         strict=True,
     ):
-        found = jax.jit(of_padded)(padded, kernel)[end_before]
+        found = of_padded(padded, kernel)[end_before]
         np.testing.assert_allclose(found, form(features, kernel), atol=1e-4)
+
+
+def test_align_and_project_is_sgalign_and_a_linear_layer():
+    """In float32, with and without jit, of some proposals and of a batch of videos."""
+    grid, kernel = align.lattice(48, 8, 8), random_features(8, 35, seed=3).reshape(8, 5, 7)
+    rows = np.array([20, 3, 3, 11])
+    videos = np.stack([random_features(48, 5, seed) for seed in range(3)])
+    segments = proposal_grid(48, 8)[rows]
+    bins = [slow_sgalign(x, segments, 8, 0.5, "constant") for x in videos]
+    expected = np.einsum("bnrc,rcw->bnw", bins, kernel)
+    one = functools.partial(
+        bin_projection.align_and_project,
+        lattice=grid,
+        rows=jnp.asarray(rows),
+        kernel=jnp.asarray(kernel),
+    )
+    plain = one(jnp.asarray(videos[0]))
+    assert plain.dtype == jnp.float32
+    np.testing.assert_allclose(plain, expected[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(jax.vmap(one))(videos), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_multiplies_in_it_and_adds_in_float32():
     grid = align.lattice(64, 8, 32)
-    features, kernel = random_features(64, 16), random_features(32, 16 * 8).reshape(32, 16, 8)
-    rows = np.arange(len(grid.edges))
-    exact = bin_projection.align_and_project(features, grid, rows, kernel)
+    features = jnp.asarray(random_features(64, 16))
+    kernel = random_features(32, 16 * 8).reshape(32, 16, 8)
+    exact = bin_projection.align_and_project(features, grid, None, jnp.asarray(kernel))
     half = jnp.asarray(kernel, jnp.bfloat16)
+    assert align.running_integral(features.astype(half.dtype), jnp.ones(1)).dtype == jnp.float32
 
     def total(kernel):
-        found = bin_projection.align_and_project(features, grid, rows, kernel)
+        found = bin_projection.align_and_project(features, grid, None, kernel)
         assert found.dtype == jnp.float32
         return jnp.sum(found**2) / 2, found
 
-    by_kernel, found = jax.grad(total, has_aux=True)(half)
+    by_kernel, found = jax.jit(jax.grad(total, has_aux=True))(half)
     assert by_kernel.dtype == jnp.bfloat16
     error = np.abs(found - exact).mean() / np.abs(exact).mean()
     assert 1e-4 < error < 1e-2  # rounded once, not once for each of 32 bins
@@ -151,4 +167,4 @@ def test_projected_first_is_what_takes_clearly_fewer_products(
     num_frames, proposals, interpolation, expected
 ):
     grid = align.lattice(num_frames, 8, 32, interpolation=interpolation)
-    assert bin_projection.pays_to_project_first(grid, num_frames, proposals) == expected
+    assert bin_projection.prefer_project_first(grid, num_frames, proposals) == expected

@@ -1,15 +1,20 @@
 """Snapping and scores at boundaries, against loops and by properties."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segtad_jax.ops.boundaries import boundary_scores, centre, snap
+from segtad_jax.ops import boundaries
 from segtad_jax.ops.proposals import proposal_grid
 
 T = 24
+RADII = (0, 1, 2, 5, 9)
 GRID = proposal_grid(T, 4)
+boundary_scores = jax.jit(boundaries.boundary_scores)
+snap = jax.jit(boundaries.snap, static_argnames="radius")
+centre = jax.jit(boundaries.centre, static_argnames="radius")
 
 
 def slow_snap(segments: np.ndarray, scores: np.ndarray, radius: int, num_frames: int) -> np.ndarray:
@@ -25,13 +30,16 @@ def slow_snap(segments: np.ndarray, scores: np.ndarray, radius: int, num_frames:
     return moved
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 9), st.sampled_from([8, 20, 24]), st.booleans())
+@given(
+    *(st.integers(0, 2**32 - 1), st.sampled_from(RADII), st.sampled_from([8, 20, 24])),
+    st.booleans(),
+)
 def test_snap_against_a_loop(seed: int, radius: int, num_frames: int, ties: bool) -> None:
     scores = np.random.default_rng(seed).random((T, 2)).astype(np.float32)
     scores = np.round(scores, 0 if ties else 7)
-    inside = GRID[GRID[:, 1] <= num_frames]
-    found = snap(inside, scores, radius, num_frames)
-    np.testing.assert_array_equal(found, slow_snap(inside, scores, radius, num_frames))
+    inside = GRID[:, 1] <= num_frames
+    found = snap(GRID, scores, radius, num_frames)[inside]
+    np.testing.assert_array_equal(found, slow_snap(GRID[inside], scores, radius, num_frames))
 
 
 def test_snapping_again_changes_nothing_where_peaks_are_far_apart() -> None:
@@ -63,12 +71,13 @@ def slow_centre(
     return moved
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 9), st.sampled_from([8, 20, 24]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(RADII), st.sampled_from([8, 20, 24]))
 def test_centre_against_a_loop(seed: int, radius: int, num_frames: int) -> None:
     logits = np.random.default_rng(seed).normal(scale=4, size=(T, 2)).astype(np.float32)
-    inside = GRID[GRID[:, 1] <= num_frames]
-    found = centre(inside, logits, radius, num_frames)
-    np.testing.assert_allclose(found, slow_centre(inside, logits, radius, num_frames), atol=1e-4)
+    inside = GRID[:, 1] <= num_frames
+    found = centre(GRID, logits, radius, num_frames)[inside]
+    expected = slow_centre(GRID[inside], logits, radius, num_frames)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_centre_stays_with_scores_that_are_symmetric_and_ends_are_those_of_frames() -> None:

@@ -1,3 +1,5 @@
+"""The grid of proposals, its graph and its neighbourhoods, against exact fractions."""
+
 import time
 import tracemalloc
 from fractions import Fraction

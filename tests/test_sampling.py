@@ -1,3 +1,5 @@
+"""Seeds and their neighbourhoods, against their definitions."""
+
 import functools
 
 import jax
@@ -11,6 +13,9 @@ from hypothesis.extra.numpy import arrays
 from segtad_jax.ops import graph, proposals, sampling
 
 SIZE = 20  # of one size, so that a test compiles once per number of seeds
+draw_seeds = jax.jit(sampling.draw_seeds, static_argnames="num_seeds")
+gather_neighbourhoods = jax.jit(sampling.gather_neighbourhoods)
+list_neighbours = jax.jit(sampling.list_neighbours, static_argnames=("k", "similarity"))
 
 
 @given(
@@ -20,7 +25,7 @@ SIZE = 20  # of one size, so that a test compiles once per number of seeds
     st.integers(0, 2**31 - 1),
 )
 def test_seeds_are_half_of_each_kind_and_the_other_fills_up(positive, valid, num_seeds, seed):
-    seeds, weight = sampling.draw_seeds(jax.random.key(seed), positive, valid, num_seeds)
+    seeds, weight = draw_seeds(jax.random.key(seed), positive, valid, num_seeds)
     assert seeds.dtype == jnp.int32
     assert weight.dtype == jnp.float32
     seeds, weight = np.asarray(seeds), np.asarray(weight)
@@ -55,16 +60,17 @@ def test_seeds_are_drawn_uniformly_and_independently_per_video():
     np.testing.assert_allclose(np.delete(counts[5:], 2), 3 / 14, atol=0.04)
     assert counts[7] == 0
 
-    one, weight = sampling.draw_seeds(keys[9], positive, valid, 6)  # a loop draws the same
+    # A loop draws the same, also without jit.
+    one, weight = sampling.draw_seeds(keys[9], jnp.asarray(positive), jnp.asarray(valid), 6)
     np.testing.assert_array_equal(seeds[9], one)
     assert weight.all()
 
 
 def test_gathered_neighbourhoods_are_those_of_the_seeds():
     segments = proposals.proposal_grid(64, 8)
-    members, _, edges = proposals.neighbourhoods(segments, 4)
-    seeds, size = np.array([5, 30, 5, 0]), members.shape[1]
-    for function in (sampling.gather_neighbourhoods, jax.jit(sampling.gather_neighbourhoods)):
+    members, _, edges = map(jnp.asarray, proposals.neighbourhoods(segments, 4))
+    seeds, size = jnp.array([5, 30, 5, 0]), members.shape[1]
+    for function in (sampling.gather_neighbourhoods, gather_neighbourhoods):
         rows, neighbours = function(seeds, members, edges)
         assert rows.dtype == neighbours.dtype == jnp.int32
         for position, seed in enumerate(seeds):
@@ -73,11 +79,9 @@ def test_gathered_neighbourhoods_are_those_of_the_seeds():
                 assert rows[row] == members[seed, within]
                 expected = position * size + edges[seed, within]
                 np.testing.assert_array_equal(neighbours[row], expected)
-    batch = np.stack([seeds, seeds[::-1]])
+    batch = jnp.stack([seeds, seeds[::-1]])
     batched = jax.vmap(sampling.gather_neighbourhoods, (0, None, None))(batch, members, edges)
-    np.testing.assert_array_equal(
-        batched[1][1], sampling.gather_neighbourhoods(batch[1], members, edges)[1]
-    )
+    np.testing.assert_array_equal(batched[1][1], gather_neighbourhoods(batch[1], members, edges)[1])
 
 
 def slow_list_neighbours(rows, segments, k, similarity):
@@ -100,20 +104,20 @@ def test_list_neighbours_are_the_top_k_other_proposals(similarity):
     segments = proposals.proposal_grid(96, 8)
     members, _, edges = proposals.neighbourhoods(segments, 4, similarity)
     seeds = np.array([40, 3, 41, 77, 3, 60])  # neighbourhoods that overlap, and one twice
-    rows, _ = sampling.gather_neighbourhoods(seeds, members, edges)
+    rows, _ = gather_neighbourhoods(seeds, members, edges)
     expected = slow_list_neighbours(rows.tolist(), segments, 4, similarity)
+    segments = jnp.asarray(segments)
     find = functools.partial(sampling.list_neighbours, k=4, similarity=similarity)
-    for function in (find, jax.jit(find)):
-        found = function(rows, segments)
-        assert found.dtype == jnp.int32
-        np.testing.assert_array_equal(found, expected)
-    batched = jax.vmap(find, (0, None))(jnp.stack([rows[::-1], rows]), segments)
+    found = find(rows, segments)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, expected)
+    batched = jax.jit(jax.vmap(find, (0, None)))(jnp.stack([rows[::-1], rows]), segments)
     np.testing.assert_array_equal(batched[1], expected)
 
 
 def test_list_neighbours_by_an_unknown_similarity():
     with pytest.raises(ValueError, match="similarity='iou' is unknown: use 'tiou' or 'center'"):
-        sampling.list_neighbours(np.arange(6), proposals.proposal_grid(24, 8), 2, "iou")
+        list_neighbours(np.arange(6), proposals.proposal_grid(24, 8), 2, "iou")
 
 
 @pytest.mark.parametrize("similarity", proposals.SIMILARITIES)
@@ -122,21 +126,23 @@ def test_sampled_and_full_graphs_agree_for_seeds_through_two_layers(sample_edges
     segments = proposals.proposal_grid(128, 8)
     members, _, edges = proposals.neighbourhoods(segments, 4, similarity)
     seeds = np.array([0, 15, 70, 71, len(segments) - 1])
-    rows, neighbours = sampling.gather_neighbourhoods(seeds, members, edges)
+    rows, neighbours = gather_neighbourhoods(seeds, members, edges)
     if sample_edges == "list":
-        neighbours = sampling.list_neighbours(rows, segments, 4, similarity)
+        neighbours = list_neighbours(rows, segments, 4, similarity)
     table = proposals.neighbour_table(segments, 4, similarity)
 
     rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(12, 6)).astype(np.float32)
+    kernel = jnp.asarray(rng.normal(size=(12, 6)), jnp.float32)
     full = rng.normal(size=(len(segments), 6)).astype(np.float32)
     sampled = full[rows]
     at_seeds = np.arange(len(seeds)) * members.shape[1]
+
+    @jax.jit
+    def layer_of(x, nodes):
+        return graph.edge_convolution(x, nodes, kernel, graph.cosine_attention(x, nodes))
+
     for layer in range(3):
-        full, sampled = (
-            graph.edge_convolution(x, nodes, kernel, graph.cosine_attention(x, nodes))
-            for x, nodes in ((full, table), (sampled, neighbours))
-        )
+        full, sampled = layer_of(full, table), layer_of(sampled, neighbours)
         if layer < 2:
             np.testing.assert_allclose(sampled[at_seeds], full[seeds], rtol=1e-4, atol=1e-4)
     assert np.abs(np.asarray(sampled[at_seeds] - full[seeds])).max() > 0.1

@@ -158,7 +158,7 @@ def test_padding_carries_no_loss() -> None:
         drawn, weights = draw_seeds(
             jax.random.fold_in(jax.random.split(key, 3)[0], video),
             tiou > 0.5,
-            end <= batch["num_frames"][video],
+            jnp.asarray(end <= batch["num_frames"][video]),
             6,
         )
         assert (end[drawn[weights > 0]] <= batch["num_frames"][video]).all()
@@ -173,7 +173,8 @@ def test_padding_carries_no_loss() -> None:
 def test_copies_count_as_if_each_were_computed(monkeypatch, edges: str) -> None:
     config = small_config(sampling__seeds=6, sampling__edges=edges)
     state, _ = make(config)
-    model, batch, key = SegTAD(config, CLASSES), batch_of(), jax.random.key(3)
+    model, key = SegTAD(config, CLASSES), jax.random.key(3)
+    batch = jax.tree.map(jnp.asarray, batch_of())
 
     def terms_and_gradients():
         def total(params):
@@ -181,7 +182,7 @@ def test_copies_count_as_if_each_were_computed(monkeypatch, edges: str) -> None:
             terms, _ = loss_terms(config, model, variables, batch, key)
             return sum(losses.mean(term) for term in terms.values()), terms
 
-        return jax.grad(total, has_aux=True)(state.params)
+        return jax.jit(jax.grad(total, has_aux=True))(state.params)
 
     few = terms_and_gradients()
     constants = grid(config)
@@ -278,7 +279,8 @@ def test_scores_are_trained_on_proposals_where_snapping_puts_them() -> None:
             return out | known | {"proposal_logits": 0 * out["proposal_logits"]}, updates
 
     variables = make(config)[0].variables
-    terms, _ = loss_terms(config, Known(config, CLASSES), variables, batch, jax.random.key(3))
+    on_device = jax.tree.map(jnp.asarray, batch)
+    terms, _ = loss_terms(config, Known(config, CLASSES), variables, on_device, jax.random.key(3))
 
     constants, expected, positive = grid(config), 0.0, 0.0
     for video, drawn in enumerate(seeds):

@@ -21,7 +21,6 @@ IDENTITY = ("classes", "channels", "start")
 MODEL_FIELDS = ("model.", "data.num_frames", "classes", "channels")
 # Where the data lie and how much is kept may change between two starts of one run.
 FREE_FIELDS = ("data.dir", "train.keep", "eval.batch_size")
-REMOVED = {"model.refine": False}  # fields of older versions, and the value at which each was off
 
 
 class Identity(NamedTuple):
@@ -184,11 +183,9 @@ def _read(workdir: epath.Path) -> dict[str, Any]:
 
 def _read_json(workdir: epath.Path) -> dict[str, Any]:
     try:
-        fields = json.loads((workdir / FILE).read_text())
+        return json.loads((workdir / FILE).read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{workdir} is not a run: {FILE}: {error}") from error
-    off = [name for name, value in REMOVED.items() if name in fields and fields[name] == value]
-    return {name: value for name, value in fields.items() if name not in off}
 
 
 def _of_data(dataset: Dataset) -> dict[str, Any]:

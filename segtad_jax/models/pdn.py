@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from segtad_jax.ops.align import Lattice
 from segtad_jax.ops.bin_projection import (
     align_and_project,
-    pays_to_project_first,
+    prefer_project_first,
     project_and_align,
 )
 from segtad_jax.ops.graph import cosine_attention, edge_convolution
@@ -90,8 +90,8 @@ class PDN(nn.Module):
             return jax.checkpoint(score_video) if self.rematerialise else score_video
 
         # `project_and_align` needs all bits of float32, and accelerators take fewer for products.
-        pays = pays_to_project_first(lattice, nodes=decoded.shape[1], proposals=valid.shape[1])
-        on_cpu = project_and_align if dtype == jnp.float32 and pays else align_and_project
+        first = prefer_project_first(lattice, nodes=decoded.shape[1], proposals=valid.shape[1])
+        on_cpu = project_and_align if first and dtype == jnp.float32 else align_and_project
         sampled = () if rows is None else (rows, neighbours)
         return over_videos(
             score(align_and_project),

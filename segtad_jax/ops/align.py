@@ -1,9 +1,12 @@
-"""SGAlign (section 3.3, after G-TAD) as an integral: means over the bins of each proposal."""
+"""SGAlign (section 3.3, after G-TAD) as an integral: where it is needed, and its values there.
+
+A proposal is widened on both sides and cut into R bins; a bin is the mean of the features over it,
+that is the difference of two values of their running integral F, divided by the width.
+"""
 
 from fractions import Fraction
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Int32, Real
@@ -14,14 +17,15 @@ INTERPOLATIONS = ("constant", "linear")
 
 
 class Lattice(NamedTuple):
-    """Where the running integral is needed for the whole grid of proposals: host constants.
+    """The bin edges of a whole grid of proposals, on the host.
 
     Attributes:
-        points: coordinates in nodes of the features, increasing, clipped to the support.
-        edges: for each proposal the rows of `points` at its bin edges.
+        points: where the integral is needed, in nodes of the features, increasing, within its
+            support.
+        edges: rows of `points` at the bin edges of each proposal.
         widths: width of each proposal's bins, in nodes.
-        parts: points to a node, where the integral is linear between nodes ('constant') and points
-            lie closer than nodes; else 1.
+        parts: points for each node, where the integral is linear between nodes ('constant') and
+            points lie closer than nodes; else 1.
     """
 
     points: Float32[np.ndarray, " P"]
@@ -31,12 +35,12 @@ class Lattice(NamedTuple):
 
 
 def running_integral(
-    features: Float[Array | np.ndarray, "T C"],
-    points: Real[Array | np.ndarray, " P"],
+    features: Float[Array, "T C"],
+    points: Real[Array, " P"],
     interpolation: str = "constant",
-    num_nodes: int | Int[Array | np.ndarray, ""] | None = None,
+    num_nodes: int | Int[Array, ""] | None = None,
 ) -> Float[Array, "P C"]:
-    """F(x), the integral of the features from 0 to x, in float32 (or float64, if they are).
+    """Returns F(x), the integral of the features from 0 to x, in float32 or float64 as they are.
 
     Args:
         features: one node a row.
@@ -44,7 +48,7 @@ def running_integral(
         interpolation: 'constant', node t has its value on [t, t + 1), support [0, T]; 'linear',
             node t at coordinate t, linear between nodes, the first value held over [-1, 0] and the
             last over [T - 1, T], support [-1, T]. Zero outside the support.
-        num_nodes: of the T those that are real; the support ends there. All where None.
+        num_nodes: real nodes, where the support ends; None for all T.
 
     Raises:
         ValueError: on an unknown interpolation.
@@ -64,50 +68,10 @@ def running_integral(
         left, right = jnp.concatenate([x[:1], x]), jnp.concatenate([x[:1], following])
         before = -x[:1]  # F(-1)
     whole = jnp.cumsum(jnp.concatenate([before, (left + right) / 2]), axis=0)
-    position = jnp.clip(jnp.asarray(points, x.dtype), low, high) - low
+    position = jnp.clip(points.astype(x.dtype), low, high) - low
     cell = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, left.shape[0] - 1)
     part = (position - cell)[:, None]
     return whole[cell] + part * (left[cell] + part / 2 * (right[cell] - left[cell]))
-
-
-def sgalign(
-    features: Float[Array | np.ndarray, "T C"],
-    segments: Real[Array | np.ndarray, "M 2"],
-    num_bins: int = 32,
-    context: float = 0.5,
-    interpolation: str = "constant",
-) -> Float[Array, "M {num_bins} C"]:
-    """Mean of the features over each of the bins of each segment, widened on both sides.
-
-    For any segments; the model, whose proposals are a grid, never holds their bins
-    (`ops.bin_projection`).
-
-    Args:
-        features: one frame a row.
-        segments: [start, end) in frames, any real values.
-        num_bins: R, bins of equal width over the widened segment.
-        context: how much is added on each side, in lengths of the segment.
-        interpolation: as in `running_integral`.
-
-    Returns:
-        Means, at least float32; what lies outside the video counts as 0. A segment without length
-        has bins of 0.
-    """
-    features = floating(features)
-    segments = jnp.asarray(segments, features.dtype)
-    start, length = segments[:, :1], segments[:, 1:] - segments[:, :1]
-    fractions = (1 + 2 * context) * jnp.arange(num_bins + 1) / num_bins - context
-    edges = start + length * fractions  # [M, R + 1]
-
-    # A running sum of features with an offset cancels badly in float32: the mean is taken out and
-    # put back by how much of each bin is inside. Neither result nor gradients depend on its value.
-    mean = jax.lax.stop_gradient(features).mean(0)
-    integral = running_integral(features - mean, edges.reshape(-1), interpolation)
-    inside = jnp.clip(edges, *support(features.shape[0], interpolation))
-    sums = jnp.diff(integral.reshape(*edges.shape, -1), axis=1)
-    sums += jnp.diff(inside, axis=1)[..., None] * mean
-    widths = jnp.diff(edges, axis=1)[..., None]  # as rounded, so that a constant stays itself
-    return jnp.where(widths > 0, sums / jnp.where(widths > 0, widths, 1), 0)
 
 
 def lattice(
@@ -118,13 +82,13 @@ def lattice(
     interpolation: str = "constant",
     decoder_stride: int = 1,
 ) -> Lattice:
-    """The bin edges of all of `proposal_grid(num_frames, stride)`, which lie on one lattice.
+    """Returns the bin edges of `proposal_grid(num_frames, stride)`, which lie on one lattice.
 
     Args:
         num_frames: T.
         stride: eta, frames.
         num_bins: R.
-        context: as in `sgalign`.
+        context: by how much of its length a proposal is widened on each side.
         interpolation: as in `running_integral`; it sets the support.
         decoder_stride: q, frames to a node of the features, which have T / q nodes.
 
@@ -168,15 +132,15 @@ def lattice(
     )
 
 
-def floating(x: Float[Array | np.ndarray, "T C"]) -> Float[Array, "T C"]:
-    """In float32, or float64 if it is."""
-    return jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+def floating(x: Float[Array, "T C"]) -> Float[Array, "T C"]:
+    """Returns x in float32, or float64 if it is."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def support(
-    num_nodes: int | Int[Array | np.ndarray, ""], interpolation: str
-) -> tuple[int, int | Int[Array | np.ndarray, ""]]:
-    """Where the features are not zero, in nodes."""
+    num_nodes: int | Int[Array, ""], interpolation: str
+) -> tuple[int, int | Int[Array, ""]]:
+    """Returns where the features' support starts and ends, in nodes."""
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation={interpolation!r} is unknown: use one of {INTERPOLATIONS}")
     return (0 if interpolation == "constant" else -1), num_nodes

@@ -1,9 +1,9 @@
-"""SGAlign and the linear layer after it, in two orders that agree exactly on paper.
+"""SGAlign and the linear layer after it, in two orders that are equal but for rounding.
 
 Either the bins are gathered, then projected; or the running integral is projected first, once for
-each edge of a bin, and the proposals gather the products: all of their edges lie on one lattice of
-few points. Both go edge by edge, so that what is gathered stays in the cache: all edges at once are
-R C numbers a proposal.
+each edge of a bin, and proposals gather the products, since all of their edges lie on one lattice
+of few points. Both go edge by edge, so that what is gathered stays in the cache: all edges at once
+are R C numbers for each proposal.
 """
 
 import jax
@@ -13,59 +13,58 @@ from jaxtyping import Array, Float, Int, Real
 
 from segtad_jax.ops.align import Lattice, floating, running_integral, support
 
-Count = int | Int[Array | np.ndarray, ""] | None
+Count = int | Int[Array, ""] | None
 
 
 def align_and_project(
-    features: Float[Array | np.ndarray, "T C"],
+    features: Float[Array, "T C"],
     lattice: Lattice,
-    rows: Int[Array | np.ndarray, " n"] | None,
-    kernel: Float[Array | np.ndarray, "R C W"],
+    rows: Int[Array, " n"] | None,
+    kernel: Float[Array, "R C W"],
     interpolation: str = "constant",
     num_nodes: Count = None,
 ) -> Float[Array, "n W"]:
-    """SGAlign and the linear layer after it: sum over r of bin_r @ kernel_r, without bias.
+    """Returns the sum over r of bin_r @ kernel_r: SGAlign and the linear layer, without bias.
 
     Args:
         features: one node a row; 0 beyond `num_nodes`.
         lattice: of the whole grid.
-        rows: the proposals wanted; all M where None.
-        kernel: one matrix for each bin; its dtype is that of the products, integrals and sums are
-            at least float32.
-        interpolation: as the lattice was made for.
-        num_nodes: of the T those that are real; all where None.
+        rows: proposals; None for all M.
+        kernel: one matrix for each bin; products are in its dtype, integrals and sums at least in
+            float32.
+        interpolation: that of the lattice.
+        num_nodes: real nodes; None for all T.
     """
-    kernel = jnp.asarray(kernel)
     centred, mean = _without_mean(features, num_nodes)
-    integral = running_integral(centred, lattice.points, interpolation, num_nodes)
-    total = _project_bins(integral, _of(rows, lattice.edges), kernel)
-    return _means(total, lattice, rows, _projected_mean(mean, kernel), interpolation, num_nodes)
+    integral = running_integral(centred, jnp.asarray(lattice.points), interpolation, num_nodes)
+    total = _project_bins(integral, _select(rows, lattice.edges), kernel)
+    return _bin_means(total, lattice, rows, _projected_mean(mean, kernel), interpolation, num_nodes)
 
 
 def project_and_align(
-    features: Float[Array | np.ndarray, "T C"],
+    features: Float[Array, "T C"],
     lattice: Lattice,
-    rows: Int[Array | np.ndarray, " n"] | None,
-    kernel: Float[Array | np.ndarray, "R C W"],
+    rows: Int[Array, " n"] | None,
+    kernel: Float[Array, "R C W"],
     interpolation: str = "constant",
     num_nodes: Count = None,
 ) -> Float[Array, "n W"]:
-    """`align_and_project`, projecting before the gather; float32 only.
+    """Returns what `align_and_project` does, but projects before it gathers; float32 only.
 
     With F the running integral, e_r the edges of a proposal's bins and w their width, the sum is
     1/w sum over r = 0..R of F(e_r) (B_{r-1} - B_r), B_r the kernel of bin r and B_{-1} = B_R = 0.
-    F is large where bins are small: in a product of bfloat16, or of the fewer bits that
-    accelerators take for float32, nothing would be left of the difference.
+    F is large where bins are small: a product in bfloat16, or in the fewer bits that accelerators
+    take for float32, would leave nothing of the difference.
     """
     centred, mean = _without_mean(features, num_nodes)
-    kernel = jnp.asarray(kernel, centred.dtype)
+    kernel = kernel.astype(centred.dtype)
     edges, parts = lattice.edges, lattice.parts
     knots = _knots(lattice, centred.shape[0])
-    if parts > 1:  # F is linear between nodes, and so is its product: those between come after
+    if parts > 1:  # F is linear between nodes, and so is its product: such rows come after nodes
         nodes = centred.shape[0]
         node, part = np.divmod(edges, parts)
         edges = np.where(part == 0, node, nodes + 1 + (part - 1) * nodes + node)
-    integral = running_integral(centred, knots, interpolation, num_nodes)
+    integral = running_integral(centred, jnp.asarray(knots), interpolation, num_nodes)
     ends = jnp.zeros_like(kernel[:1])
     steps = jnp.concatenate([ends, kernel]) - jnp.concatenate([kernel, ends])  # [R + 1, C, W]
 
@@ -80,24 +79,24 @@ def project_and_align(
         between = [first + i / parts * change for i in range(1, parts)]
         return total + _take(jnp.concatenate([product, *between]), at), None
 
-    at = _of(rows, edges).T  # [R + 1, n]
+    at = _select(rows, edges).T  # [R + 1, n]
     total = jnp.zeros((at.shape[1], kernel.shape[-1]), centred.dtype)
     on_nodes = np.all(edges < len(knots), axis=0)  # [R + 1]
     for chosen, add in ((on_nodes, add_edge), (~on_nodes, add_edge_between)):
         if chosen.any():
             total = jax.lax.scan(add, total, (at[chosen], steps[chosen]))[0]
-    return _means(total, lattice, rows, _projected_mean(mean, kernel), interpolation, num_nodes)
+    return _bin_means(total, lattice, rows, _projected_mean(mean, kernel), interpolation, num_nodes)
 
 
-def pays_to_project_first(lattice: Lattice, nodes: int, proposals: int) -> bool:
-    """Whether `project_and_align` of so many proposals takes clearly fewer products of rows.
+def prefer_project_first(lattice: Lattice, nodes: int, proposals: int) -> bool:
+    """Returns whether `project_and_align` takes clearly fewer products of rows.
 
-    Clearly, since bins first lose fewer digits, and four fifths of the products take as long.
+    Clearly: four fifths of the products take as long, and the other order loses fewer digits.
 
     Args:
         lattice: of the whole grid.
-        nodes: T, of the features.
-        proposals: n.
+        nodes: T.
+        proposals: n, how many are wanted.
     """
     edges = lattice.edges.shape[1]
     return 1.5 * len(_knots(lattice, nodes)) * edges < proposals * (edges - 1)
@@ -107,11 +106,11 @@ def pays_to_project_first(lattice: Lattice, nodes: int, proposals: int) -> bool:
 def _project_bins(
     integral: Float[Array, "P C"], edges: Int[Array, "n E"], kernel: Float[Array, "E-1 C W"]
 ) -> Float[Array, "n W"]:
-    """Sum over r of (F(e_{r+1}) - F(e_r)) @ kernel_r; its own backward gathers again.
+    """Returns the sum over r of (F(e_{r+1}) - F(e_r)) @ kernel_r; its backward pass gathers again.
 
-    What autodiff keeps for it, every bin of every proposal, costs more to write and read back. Both
-    edges of a bin are gathered and added to anew: a row carried over to the next bin would be
-    copied there by one thread while the others wait.
+    Autodiff would save every bin of every proposal, which costs more to write and read. Both edges
+    of a bin are gathered and added to anew: one thread would copy a row that is carried over to the
+    next bin, while the others wait.
     """
 
     def add_bin(total: Array, one_bin: tuple[Array, Array, Array]) -> tuple[Array, None]:
@@ -146,41 +145,43 @@ _project_bins.defvjp(_project_bins_forward, _project_bins_backward)
 
 
 def _without_mean(
-    features: Float[Array | np.ndarray, "T C"], num_nodes: Count
+    features: Float[Array, "T C"], num_nodes: Count
 ) -> tuple[Float[Array, "T C"], Float[Array, " C"]]:
-    """Features less their mean over time (see `sgalign`), through which no gradient flows."""
+    """Returns features less their mean over time, and the mean.
+
+    A running sum of features with an offset cancels badly in float32. The mean is put back by how
+    much of each bin is inside, so neither result nor gradients depend on its value.
+    """
     x = floating(features)
     count = x.shape[0] if num_nodes is None else jnp.maximum(num_nodes, 1)
     mean = jax.lax.stop_gradient(x).sum(0) / count
     return x - mean, mean
 
 
-def _means(
+def _bin_means(
     total: Float[Array, "n W"],
     lattice: Lattice,
-    rows: Int[Array | np.ndarray, " n"] | None,
+    rows: Int[Array, " n"] | None,
     projected_mean: Float[Array, "R W"],
     interpolation: str,
     num_nodes: Count,
 ) -> Float[Array, "n W"]:
-    """Over bins, of integrals over them; the mean over time is put back where a bin is inside."""
-    widths = _of(rows, lattice.widths).astype(total.dtype)
+    """Divides integrals over bins by the width, and puts the mean over time back."""
+    widths = _select(rows, lattice.widths).astype(total.dtype)
     points = jnp.asarray(lattice.points, total.dtype)
     if num_nodes is not None:
         points = jnp.clip(points, *support(num_nodes, interpolation))
-    inside = jnp.diff(points[_of(rows, lattice.edges)], axis=1) / widths[:, None]  # [n, R]
+    inside = jnp.diff(points[_select(rows, lattice.edges)], axis=1) / widths[:, None]  # [n, R]
     return total / widths[:, None] + _dot(inside, projected_mean)
 
 
 def _knots(lattice: Lattice, nodes: int) -> Real[np.ndarray, " P"]:
-    """Where the integral is projected: its values between nodes follow if it is linear there."""
+    """Returns where the integral is projected: at nodes alone if it is linear between them."""
     return lattice.points if lattice.parts == 1 else np.arange(nodes + 1)
 
 
-def _of(
-    rows: Int[Array | np.ndarray, " n"] | None, table: Real[Array | np.ndarray, "M *_"]
-) -> Array:
-    """Of a table of the whole grid what belongs to these proposals, or all."""
+def _select(rows: Int[Array, " n"] | None, table: Real[np.ndarray, "M *_"]) -> Array:
+    """Returns these proposals' rows of a table of the whole grid, or all."""
     return jnp.asarray(table) if rows is None else jnp.asarray(table)[rows]
 
 
@@ -193,6 +194,6 @@ def _take(x: Float[Array, "P C"], rows: Int[Array, " n"]) -> Float[Array, "n C"]
 
 
 def _dot(a: Float[Array, "n C"], b: Float[Array, "C W"]) -> Float[Array, "n W"]:
-    """A product in the dtype of `b`, added up in float32 at least."""
+    """Multiplies in the dtype of `b` and adds up in float32 at least."""
     kind = jnp.promote_types(b.dtype, jnp.float32)
     return jnp.matmul(a.astype(b.dtype), b, preferred_element_type=kind)

@@ -2,23 +2,22 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Real
 
 
-def boundary_frames(segments: Real[Array | np.ndarray, "n 2"]) -> Int32[Array, "n 2"]:
-    """The frame in which each segment starts, and the one in which it ends, as in `targets`.
+def boundary_frames(segments: Real[Array, "n 2"]) -> Int32[Array, "n 2"]:
+    """Returns the frames in which each segment starts and ends, as in `targets`.
 
     Args:
-        segments: [start, end) in frames; what lies between two frames counts to the nearest.
+        segments: [start, end) in frames; boundaries between two frames count to the nearest.
     """
-    return jnp.round(jnp.asarray(segments)).astype(jnp.int32) - jnp.array([0, 1])
+    return jnp.round(segments).astype(jnp.int32) - jnp.array([0, 1])
 
 
 def boundary_scores(
-    segments: Real[Array | np.ndarray, "n 2"], scores: Float[Array | np.ndarray, "T 2"]
+    segments: Real[Array, "n 2"], scores: Float[Array, "T 2"]
 ) -> Float[Array, "n 2"]:
-    """Of the frames in which segments start and end.
+    """Returns start and end scores at the boundaries of each segment.
 
     Args:
         segments: [start, end) in frames, inside 0..T.
@@ -28,8 +27,8 @@ def boundary_scores(
 
 
 def snap(
-    segments: Real[Array | np.ndarray, "n 2"],
-    scores: Float[Array | np.ndarray, "T 2"],
+    segments: Real[Array, "n 2"],
+    scores: Float[Array, "T 2"],
     radius: int,
     num_frames: int | Int[Array, ""],
 ) -> Float32[Array, "n 2"]:
@@ -39,13 +38,13 @@ def snap(
         segments: [start, end) in frames.
         scores: of each frame as a start and as an end.
         radius: frames; 0 moves nothing.
-        num_frames: real frames; those beyond are not looked at.
+        num_frames: real frames; those beyond are left out.
 
     Returns:
         Starts at the beginning of their frame, ends at the end of theirs; ties go to the nearest
-        frame, then to the earlier. A segment of which nothing would be left stays as it is.
+        frame, then to the earlier. A segment that would become empty stays as it is.
     """
-    segments = jnp.asarray(segments, jnp.float32)
+    segments = segments.astype(jnp.float32)
     if not radius:
         return segments
     steps = jnp.array(sorted(range(-radius, radius + 1), key=abs))
@@ -57,28 +56,28 @@ def snap(
 
 
 def centre(
-    segments: Real[Array | np.ndarray, "n 2"],
-    logits: Float[Array | np.ndarray, "T 2"],
+    segments: Real[Array, "n 2"],
+    logits: Float[Array, "T 2"],
     radius: int,
     num_frames: int | Int[Array, ""],
 ) -> Float32[Array, "n 2"]:
     """Moves each boundary to the mean of the frames within `radius`, weighted by their scores.
 
-    Where those who annotate do not agree to the frame, the mean is nearer on average than the frame
-    with the largest score. A weight is the root of a score's odds, e^(logit / 2): the sigmoid
+    Where annotators disagree by some frames, the mean is nearer on average than the frame with the
+    largest score. A weight is the root of a score's odds, e^(logit / 2): the sigmoid
     itself is near 1 over many frames, since the loss balances the few that are boundaries.
 
     Args:
         segments: [start, end) in frames.
         logits: of each frame as a start and as an end.
         radius: frames; 0 moves nothing.
-        num_frames: real frames; those beyond are not looked at, nor as many on the other side of a
+        num_frames: real frames; those beyond are left out, and as many on the other side of the
             boundary, which would pull it inwards.
 
     Returns:
-        Fractions of frames. A segment of which nothing would be left stays as it is.
+        Boundaries in fractions of frames. A segment that would become empty stays as it is.
     """
-    segments = jnp.asarray(segments, jnp.float32)
+    segments = segments.astype(jnp.float32)
     steps = jnp.arange(-radius, radius + 1)
     near, inside = _around(segments, logits, steps, num_frames)
     both = inside & inside[..., ::-1]  # as far to one side as to the other
@@ -89,19 +88,16 @@ def centre(
 
 def _around(
     segments: Float[Array, "n 2"],
-    scores: Float[Array | np.ndarray, "T 2"],
+    scores: Float[Array, "T 2"],
     steps: Int[Array, " s"],
     num_frames: int | Int[Array, ""],
 ) -> tuple[Float[Array, "n 2 s"], Bool[Array, "n 2 s"]]:
-    """Scores so many frames from each boundary's own, and which of those frames are real."""
+    """Returns the scores `steps` frames from each boundary, and which of those frames are real."""
     frames = boundary_frames(segments)[..., None] + steps
     return _scores_at(frames, scores), (frames >= 0) & (frames < num_frames)
 
 
-def _scores_at(
-    frames: Int[Array, "n 2 s"], scores: Float[Array | np.ndarray, "T 2"]
-) -> Float[Array, "n 2 s"]:
-    """As starts and as ends; beyond the array those of its first or last frame."""
-    scores = jnp.asarray(scores)
-    found = [jnp.take(scores[:, i], frames[:, i], mode="clip") for i in range(2)]
-    return jnp.stack(found, axis=1)
+def _scores_at(frames: Int[Array, "n 2 s"], scores: Float[Array, "T 2"]) -> Float[Array, "n 2 s"]:
+    """Returns start and end scores; beyond the array those of its first or last frame."""
+    sides = [jnp.take(scores[:, i], frames[:, i], mode="clip") for i in range(2)]
+    return jnp.stack(sides, axis=1)

@@ -2,17 +2,17 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, Real
 
 from segtad_jax.ops.segments import pairwise_tiou
 
-LANES = 128  # a reduction runs down so many columns at once; XLA's own argmax is scalar on a CPU
+# A reduction runs down so many columns at once; on a CPU XLA's own argmax is scalar.
+LANES = 128
 
 
 def soft_nms(
-    segments: Real[Array | np.ndarray, "M 2"],
-    scores: Float[Array | np.ndarray, "D M"],
+    segments: Real[Array, "M 2"],
+    scores: Float[Array, "D M"],
     sigma: float | Float[Array, ""],
     max_segments: int,
 ) -> tuple[
@@ -20,15 +20,15 @@ def soft_nms(
     Int32[Array, " {max_segments}"],
     Float32[Array, " {max_segments}"],
 ]:
-    """Soft-NMS within each class, and the best `max_segments` of all classes.
+    """Applies soft-NMS within each class and takes the best `max_segments` of all classes.
 
     Within a class: take the best, multiply every other score by exp(-tIoU^2 / sigma), repeat. The
-    scores taken from a class never rise, so the next best of all is the next of some class, and no
-    class is looked at further than it gets.
+    scores taken from a class never rise, so the best of all that are left is the next of its class,
+    and no class is processed further than it gets.
 
     Args:
         segments: [start, end) in any unit.
-        scores: of the D classes, not negative; -inf stands for a segment that is not there.
+        scores: of the D classes, not negative; -inf for a segment that does not exist.
         sigma: width of the Gaussian, above 0.
         max_segments: number of segments to take.
 
@@ -37,7 +37,7 @@ def soft_nms(
         rows: of `segments`, ties within a class to the lower one; -1 where nothing is left.
         scores: as decayed when taken, so never increasing; 0 where nothing is left.
     """
-    segments, scores = jnp.asarray(segments, jnp.float32), jnp.asarray(scores, jnp.float32)
+    segments, scores = segments.astype(jnp.float32), scores.astype(jnp.float32)
     if not scores.size:
         nothing = jnp.full(max_segments, -1, jnp.int32)
         return nothing, nothing, jnp.zeros(max_segments)
@@ -63,8 +63,8 @@ def soft_nms(
 
     start = (scores, jnp.max(scores, axis=1))
     _, (labels, rows, taken) = jax.lax.scan(take_best, start, length=max_segments)
-    found = ~jnp.isneginf(taken)
-    return jnp.where(found, labels, -1), jnp.where(found, rows, -1), jnp.where(found, taken, 0.0)
+    exists = ~jnp.isneginf(taken)
+    return jnp.where(exists, labels, -1), jnp.where(exists, rows, -1), jnp.where(exists, taken, 0.0)
 
 
 def _max(x: Float[Array, " M"]) -> Float[Array, ""]:
@@ -72,7 +72,7 @@ def _max(x: Float[Array, " M"]) -> Float[Array, ""]:
 
 
 def _first(x: Float[Array, " M"], value: Float[Array, ""]) -> Int32[Array, ""]:
-    """The first place where x has the value."""
+    """Returns the first place where x has the value."""
     rows = jnp.arange(x.shape[0], dtype=jnp.int32)
-    found = jnp.where(x == value, rows, x.shape[0] - 1)
-    return jnp.min(jnp.min(found.reshape(-1, LANES), axis=0))
+    places = jnp.where(x == value, rows, x.shape[0] - 1)
+    return jnp.min(jnp.min(places.reshape(-1, LANES), axis=0))

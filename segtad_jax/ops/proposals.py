@@ -1,4 +1,4 @@
-"""The grid of proposals (Eq. 8) and what is constant about it: built once, on the host."""
+"""The grid of proposals (Eq. 8), its graph and its neighbourhoods, built on the host."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ _CHUNK = 1 << 21  # entries of a temporary array: bounds the memory at any M
 
 
 def proposal_grid(num_frames: int, stride: int) -> Int32[np.ndarray, "M 2"]:
-    """All segments [start, end) of whole cells of `stride` frames (Eq. 8), by start, then length.
+    """Returns all segments [start, end) of whole cells of `stride` frames, by start, then length.
 
     Args:
         num_frames: T; a segment may end at T itself.
@@ -34,7 +34,7 @@ def proposal_grid(num_frames: int, stride: int) -> Int32[np.ndarray, "M 2"]:
 def neighbour_table(
     segments: Real[np.ndarray, "M 2"], k: int, similarity: str = "tiou"
 ) -> Int32[np.ndarray, "M {k}"]:
-    """The `k` proposals most similar to each proposal, best first, never itself.
+    """Returns the `k` proposals most similar to each proposal, best first, never itself.
 
     Args:
         segments: [start, end) in any unit. A full `proposal_grid` takes O(M), others O(M^2) time.
@@ -64,11 +64,11 @@ def neighbour_table(
 def neighbourhoods(
     segments: Real[np.ndarray, "M 2"], k: int, similarity: str = "tiou"
 ) -> tuple[Int32[np.ndarray, "M n"], Float32[np.ndarray, "M n"], Int32[np.ndarray, "M n {k}"]]:
-    """What is sampled in training around each proposal as a seed (section 3.3, after SAGE).
+    """Returns what training samples around each proposal as a seed (section 3.3, after SAGE).
 
-    That is 1 + k + k*k proposals: the seed; its k neighbours; then for each of these in turn its
+    These are 1 + k + k*k proposals: the seed; its k neighbours; then for each of these in turn its
     top k among the proposals that are neither the seed nor in the first hop. Second hops repeat
-    proposals, and copies are computed once: nothing tells them apart.
+    proposals, and equal copies are computed once.
 
     Args:
         segments: [start, end) in any unit.
@@ -80,9 +80,8 @@ def neighbourhoods(
             copies; n is what the seed with the most of them needs, others end with copies.
         copies: how often each member is sampled, 1 + k + k*k in all; 0 where it fills up.
         edges: for each member the positions, 0..n-1, of its k most similar other proposals among
-            the members: never a copy of itself, nor two copies of one proposal, which is stood for
-            by its first; ties to the lower proposal index. So the seed and its first hop keep their
-            true neighbours.
+            the members: never a copy of itself, and of several copies only the first; ties to the
+            lower proposal index. So the seed and its first hop keep their true neighbours.
 
     Raises:
         ValueError: where M is not above k*k + 2k, or as `neighbour_table`.
@@ -125,7 +124,7 @@ def _two_hops(
 def _copies_last(
     members: Int32[np.ndarray, "S n"],
 ) -> tuple[Int32[np.ndarray, "S n"], Int[np.ndarray, "S n"]]:
-    """Members with first copies in front, and how many rows each of these stands for; others 0."""
+    """Sorts first copies to the front and counts how many rows each of them stands for."""
     same = members[:, :, None] == members[:, None]
     is_first = same.argmax(2) == np.arange(members.shape[1])
     order = np.argsort(~is_first, axis=1, kind="stable")
@@ -150,7 +149,7 @@ def _edges_within(
 def _sort_keys(
     a: Real[np.ndarray, "*#batch 2"], b: Real[np.ndarray, "*#batch 2"], similarity: str
 ) -> tuple[Float[np.ndarray, "*batch"], ...]:
-    """Keys for np.lexsort, the smallest the most similar."""
+    """Returns keys for np.lexsort, smaller where more similar."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     overlap = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
     intersection = np.maximum(overlap, 0.0)
@@ -174,12 +173,12 @@ def _brute_force_table(
 
 
 def _grid_table(num_cells: int, k: int, similarity: str) -> Int32[np.ndarray, "M {k}"]:
-    """The table of a full grid of more than k cells, from nearby proposals only.
+    """Returns the table of a full grid of more than k cells, from nearby proposals only.
 
-    A step of one boundary towards a proposal it overlaps is a step to another proposal of the grid
-    with a higher tIoU. So what is more than k steps away has k better ones on its way, and every
-    proposal overlaps at least num_cells - 1 >= k others. For 'center', likewise, by steps of both
-    boundaries to or from each other and by steps of the centre: no shift of a boundary or of
+    Moving one boundary a step towards a proposal that overlaps leads to a proposal of the grid with
+    a higher tIoU. So whatever is more than k steps away has k better ones on the way to it, and
+    every proposal overlaps at least num_cells - 1 >= k others. For 'center' likewise, by steps of
+    both boundaries to or from each other and by steps of the centre: no shift of a boundary or of
     their sum exceeds k.
     """
     shift = np.mgrid[-k : k + 1, -k : k + 1].reshape(2, -1).T  # in order of the proposals' index
@@ -207,7 +206,7 @@ def _grid_table(num_cells: int, k: int, similarity: str) -> Int32[np.ndarray, "M
 
 
 def _cells_of_full_grid(segments: Real[np.ndarray, "M 2"]) -> int:
-    """Number of cells where `segments` is a whole `proposal_grid`, else 0."""
+    """Returns the number of cells where `segments` is a whole `proposal_grid`, else 0."""
     num_frames, stride = segments[:, 1].max(), segments[0, 1] - segments[0, 0]
     if stride < 1 or stride % 1 or num_frames % stride:
         return 0
@@ -219,7 +218,7 @@ def _cells_of_full_grid(segments: Real[np.ndarray, "M 2"]) -> int:
 
 
 def _first_true(mask: Bool[np.ndarray, "rows columns"], k: int) -> Int[np.ndarray, "rows {k}"]:
-    """Columns of the first k True values of each row, all of which have at least k."""
+    """Returns the columns of the first k True values of each row, which has at least k."""
     first = mask & (np.cumsum(mask, axis=1, dtype=np.int32) <= k)
     return np.nonzero(first)[1].reshape(-1, k)
 

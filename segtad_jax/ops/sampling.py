@@ -1,8 +1,7 @@
-"""Drawing seeds and their neighbourhoods for training (paper: SAGE)."""
+"""Draws seeds and their neighbourhoods for training (section 3.3, after SAGE)."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray, Real
 
 from segtad_jax.ops.segments import pairwise_tiou
@@ -10,24 +9,23 @@ from segtad_jax.ops.segments import pairwise_tiou
 
 def draw_seeds(
     key: PRNGKeyArray,
-    positive: Bool[Array | np.ndarray, " M"],
-    valid: Bool[Array | np.ndarray, " M"],
+    positive: Bool[Array, " M"],
+    valid: Bool[Array, " M"],
     num_seeds: int,
 ) -> tuple[Int32[Array, " {num_seeds}"], Float32[Array, " {num_seeds}"]]:
     """Draws half positive and half negative proposals, uniformly and without replacement.
 
     Args:
         key: of this video in this step.
-        positive: h_cls = 1.
+        positive: proposals with h_cls = 1.
         valid: proposals that may be drawn.
-        num_seeds: M0 slots, may exceed M; of an odd number positives get one more. Where there are
+        num_seeds: M0 slots, may exceed M; positives get one more of an odd number. Where there are
             too few of one kind the other fills up.
 
     Returns:
-        seeds: proposal indices, positives first.
-        weight: 1, or 0 for a slot at the end that could not be filled, whose seed is 0.
+        Proposal indices, positives first, and their weights: 1, or 0 for a slot at the end that
+        could not be filled, whose index is 0.
     """
-    positive = jnp.asarray(positive)
     negative = valid & ~positive
     positive = valid & positive
     half = (num_seeds + 1) // 2
@@ -49,11 +47,11 @@ def draw_seeds(
 
 
 def gather_neighbourhoods(
-    seeds: Int[Array | np.ndarray, " S"],
-    members: Int[Array | np.ndarray, "M n"],
-    edges: Int[Array | np.ndarray, "M n k"],
+    seeds: Int[Array, " S"],
+    members: Int[Array, "M n"],
+    edges: Int[Array, "M n k"],
 ) -> tuple[Int32[Array, " S*n"], Int32[Array, "S*n k"]]:
-    """The sampled rows, neighbourhood after neighbourhood (`sample_edges` 'tree').
+    """Returns the sampled rows, one neighbourhood after another (`sampling.edges` 'tree').
 
     Args:
         seeds: proposal indices.
@@ -61,10 +59,9 @@ def gather_neighbourhoods(
         edges: likewise.
 
     Returns:
-        rows: proposal indices; what several neighbourhoods have stays in each.
-        neighbours: positions in `rows`, within the row's own neighbourhood.
+        Proposal indices, repeated where neighbourhoods overlap, and for each row its neighbours as
+        positions among the rows, within the same neighbourhood.
     """
-    seeds, members, edges = jnp.asarray(seeds), jnp.asarray(members), jnp.asarray(edges)
     size, k = edges.shape[1:]
     first = size * jnp.arange(seeds.shape[0], dtype=jnp.int32)
     rows = members[seeds].reshape(-1)
@@ -73,12 +70,12 @@ def gather_neighbourhoods(
 
 
 def list_neighbours(
-    rows: Int[Array | np.ndarray, " R"],
-    segments: Real[Array | np.ndarray, "M 2"],
+    rows: Int[Array, " R"],
+    segments: Real[Array, "M 2"],
     k: int,
     similarity: str = "tiou",
 ) -> Int32[Array, "R {k}"]:
-    """Each sampled row's top k within the whole list (`sample_edges` 'list').
+    """Returns the top k of each sampled row within the whole list (`sampling.edges` 'list').
 
     Args:
         rows: proposal indices, with duplicates.
@@ -87,11 +84,11 @@ def list_neighbours(
         similarity: as in `proposals.neighbour_table`.
 
     Returns:
-        Positions in `rows` of each row's k most similar other proposals, best first: never a copy
-        of itself, nor two copies of one proposal, which is stood for by its first row; ties to the
-        lower proposal index. The list must hold k + 1 proposals.
+        Positions in `rows` of the k most similar other proposals, best first: never a copy of the
+        row itself, and of several copies only the first; ties to the lower proposal index. The
+        list must hold k + 1 proposals.
     """
-    rows, listed = jnp.asarray(rows), jnp.asarray(segments)[rows]
+    listed = segments[rows]
     # Columns in order of the proposal: ties then go to the first column.
     order = jnp.argsort(rows, stable=True).astype(jnp.int32)
     columns = listed[order]
@@ -113,7 +110,7 @@ def list_neighbours(
 def _nearest_centers(
     distance: Float[Array, "R R"], tiou: Float[Array, "R R"], k: int
 ) -> Int32[Array, "R {k}"]:
-    """Columns of the k least distances, ties to the higher tIoU, then to the first column."""
+    """Returns the columns of the k least distances, ties to the higher tIoU, then to the first."""
     best = []
     for _ in range(k):  # sorting whole rows by two keys takes tens of times longer
         nearest = distance == distance.min(axis=1, keepdims=True)

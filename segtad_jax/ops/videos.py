@@ -1,4 +1,4 @@
-"""The videos of a batch, and the one place where a form is chosen by the platform."""
+"""Maps over the videos of a batch; the one place where a form is chosen by the platform."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +11,16 @@ PyTree = Any
 def over_videos(
     function: Callable, *batches: PyTree, cpu_function: Callable | None = None
 ) -> PyTree:
-    """`function` of each video of a batch.
+    """Maps `function` over the videos of a batch.
 
     Accelerators take all videos at once. A CPU takes one after the other, with all of its threads:
-    the arrays of one video stay in its cache, those of a batch do not (docs/performance.md). The
-    platform is that which the program is compiled or exported for, wherever that is done.
+    the arrays of one video stay in its cache, those of a batch do not (docs/performance.md). What
+    counts is the platform that the program is compiled or exported for.
 
     Args:
         function: of one video.
         *batches: its arguments, with a leading axis; None stays None.
-        cpu_function: what to take on a CPU instead, with equal results.
+        cpu_function: replaces `function` on a CPU, with equal results.
     """
 
     def one_by_one(*batches: PyTree) -> PyTree:
