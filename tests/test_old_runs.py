@@ -11,6 +11,9 @@ import segtad_jax
 from segtad_jax import evaluate, train
 from segtad_jax.checkpoint import __main__ as contents
 from segtad_jax.data.dataset import open_dataset
+from segtad_jax.experiments import plan
+from segtad_jax.experiments.paper import TABLES
+from segtad_jax.experiments.results import ResultFiles
 from segtad_jax.predict import __main__ as predict
 from tests.test_config import ROOT_CONFIGS, load
 
@@ -115,6 +118,19 @@ def test_an_old_checkpoint_predicts(tmp_path):
     best = segtad_jax.load(str(OLD / "unfinished")).detect(features, rate=5)[0]
     theirs = expected("predicted.json")["results"]["x2"][0]
     assert (best.label, best.score) == (theirs["label"], pytest.approx(theirs["score"], rel=CLOSE))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [("watch", {"train.steps": 300, "eval.sigma": 0.4}), ("hapt", {"train.steps": 300})],
+)
+def test_results_of_old_experiments_are_found(name, overrides):
+    """docs/ablations_*: no run is trained again because fields came, went or are open otherwise."""
+    results = ResultFiles(ROOT_CONFIGS.parent / "docs" / f"ablations_{name}")
+    base = plan.base(name, overrides, load(ROOT_CONFIGS / f"{name}.py", "plain"))
+    for table in (3, 4, 5, 7, 8):
+        for row in TABLES[table].rows:
+            assert all(results.get(plan.trial(base, row.ablation, seed)) for seed in range(3))
 
 
 @pytest.mark.parametrize(("name", "step", "last"), [("unfinished", 13, 30), ("finished", 20, 20)])

@@ -1,8 +1,7 @@
-"""The package as others install it: built, put elsewhere, it prepares, trains and detects there."""
+"""The package as others install it: elsewhere, it has its configs, prepares, trains, detects."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segtad_jax.config import files
+from tests.test_config import CONFIGS, load
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
-    """A folder with the installed wheel in `site`, and one config file as a user would have it."""
+    """A folder with the installed wheel in `site`."""
     folder = tmp_path_factory.mktemp("elsewhere")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     build = [*pip, "wheel", str(ROOT), "--no-deps", "-w", str(folder)]
@@ -26,8 +28,26 @@ def elsewhere(tmp_path_factory):
     (wheel,) = folder.glob("*.whl")
     install = [*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
-    shutil.copy(ROOT / "configs" / "custom.py", folder / "mine.py")
     return folder
+
+
+def python(folder, *arguments):
+    """Stdout of a command in the folder, with the installed package."""
+    environment = os.environ | {"PYTHONPATH": str(folder / "site")}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_wheel_has_every_config(elsewhere, path):
+    (elsewhere / "custom.py").write_text("raise RuntimeError('a file, not the shipped config')")
+    name = f"--config={path.stem}:runlocal"
+    printed = python(elsewhere, "-m", "segtad_jax.main", name, "--print_config")
+    assert printed == files.listing(load(path, "runlocal")) + "\n"
 
 
 @pytest.mark.slow
@@ -46,31 +66,26 @@ def test_prepare_train_and_predict(elsewhere):
             "annotations": [{"segment": [10, 20], "label": "jump"}],
         }
     (elsewhere / "truth.json").write_text(json.dumps({"database": database}))
-    environment = os.environ | {"PYTHONPATH": str(elsewhere / "site")}
-
-    def python(*arguments):
-        command = [sys.executable, *arguments]
-        return subprocess.run(
-            command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
-        ).stdout
-
-    place = python("-c", "import segtad_jax; print(segtad_jax.__file__)")
+    place = python(elsewhere, "-c", "import segtad_jax; print(segtad_jax.__file__)")
     assert place.startswith(str(elsewhere / "site"))
     given = ["--name=mine", "--features=features", "--annotations=truth.json", "--output=data"]
-    printed = python("-m", "segtad_jax.prepare", *given)
+    printed = python(elsewhere, "-m", "segtad_jax.prepare", *given)
     assert "data/mine/1.0.0" in printed
     assert (elsewhere / "data" / "mine" / "1.0.0" / "report.html").exists()
     python(
-        *("-m", "segtad_jax.main", "--config=mine.py", "--workdir=run"),
+        elsewhere,
+        *("-m", "segtad_jax.main", "--config=custom", "--workdir=run"),
         *("--config.data.dir=data", "--config.model.width=16"),
         *("--config.train.steps=20", "--config.train.eval_every=0", "--config.train.save_every=20"),
     )
     metrics = json.loads((elsewhere / "run" / "metrics.json").read_text())
     assert metrics["counts"]["videos"] == 2
     flags = ["--checkpoint=run", "--features=features", "--durations=truth.json"]
-    python("-m", "segtad_jax.predict", *flags, "--output=found.json")
+    python(elsewhere, "-m", "segtad_jax.predict", *flags, "--output=found.json")
     found = json.loads((elsewhere / "found.json").read_text())
     assert sorted(found["results"]) == [f"v_x{index}" for index in range(8)]
-    python("-m", "segtad_jax.export", "--checkpoint=run", "--output=out", "--platforms=cpu")
+    python(
+        elsewhere, "-m", "segtad_jax.export", "--checkpoint=run", "--output=out", "--platforms=cpu"
+    )
     assert (elsewhere / "out" / "run.py").exists()
-    assert "steps kept    20" in python("-m", "segtad_jax.checkpoint", "run")
+    assert "steps kept    20" in python(elsewhere, "-m", "segtad_jax.checkpoint", "run")
