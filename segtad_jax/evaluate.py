@@ -225,7 +225,7 @@ def _write_report(
     """Writes curves.png, where there is a log of training, and report.html."""
     # Matplotlib and Jinja take a second to import, and only this needs them.
     from segtad_jax.evaluation.report.curves import draw_training_curves
-    from segtad_jax.evaluation.report.page import Run, write_report
+    from segtad_jax.evaluation.report.page import TrainingRun, write_report
     from segtad_jax.evaluation.report.videos import Segmentation
 
     classes = split.dataset.classes
@@ -245,6 +245,6 @@ def _write_report(
         detections,
         metrics,
         durations=split.durations,
-        run=Run(history if history.exists() else None, flatten(config), segmentation),
+        run=TrainingRun(history if history.exists() else None, flatten(config), segmentation),
         title=f"{split.dataset.name}, step {metrics['step']}",
     )

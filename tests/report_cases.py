@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segtad_jax.evaluation.report.page import Other, Run, write_report
+from segtad_jax.evaluation.report.page import Comparison, TrainingRun, write_report
 from segtad_jax.evaluation.report.videos import Segmentation
 from segtad_jax.evaluation.scoring import evaluate
 
@@ -48,7 +48,7 @@ def write_page(folder: Path) -> Path:
             file.write(json.dumps(record) + "\n")
     labels = {row[2] for row in ground_truth["video 01"]}
     curves = {label: np.linspace(0, 1, 600) for label in labels}
-    run = Run(
+    run = TrainingRun(
         metrics_jsonl=log,
         config={"model": {"width": 64, "note": "</pre><script>"}},
         segmentation={"video 01": Segmentation(5.0, curves)},
@@ -60,7 +60,7 @@ def write_page(folder: Path) -> Path:
         predictions,
         evaluate(ground_truth, predictions, durations=durations) | {"step": 190},
         durations=durations,
-        compare=Other(others, evaluate(ground_truth, others, durations=durations)),
+        compare=Comparison(others, evaluate(ground_truth, others, durations=durations)),
         run=run,
         title="A run with <i>everything</i>",
     )

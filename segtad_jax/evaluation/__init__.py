@@ -1,1 +1,1 @@
-"""Scoring of detections: mAP, AR@AN, diagnosis. Needs NumPy alone."""
+"""Scores detections: mAP, AR@AN, diagnosis. Needs NumPy alone, but for report/."""

@@ -60,10 +60,7 @@ def _score(
 
 
 def _write_report(
-    flags: argparse.Namespace,
-    subset: Subset,
-    predictions: dict[str, list[tuple]],
-    result: dict,
+    flags: argparse.Namespace, subset: Subset, predictions: dict[str, list[tuple]], result: dict
 ) -> None:
     try:  # here, so that scoring needs NumPy alone
         from segtad_jax.evaluation.report import figures, page
@@ -71,26 +68,13 @@ def _write_report(
         raise InputError(
             f"--report and --figures need {error.name}: install segtad_jax with its dependencies"
         ) from error
-    other = None
-    if flags.compare:
-        other = page.Other(*_score(flags, subset, flags.compare))
+    other = page.Comparison(*_score(flags, subset, flags.compare)) if flags.compare else None
+    scored = subset.ground_truth, predictions, result
     if flags.report:
-        page.write_report(
-            flags.report,
-            subset.ground_truth,
-            predictions,
-            result,
-            durations=subset.durations,
-            compare=other,
-        )
+        page.write_report(flags.report, *scored, durations=subset.durations, compare=other)
     if flags.figures:
-        figures.write_figures(
-            flags.figures,
-            subset.ground_truth,
-            predictions,
-            result,
-            compare=other.metrics if other else None,
-        )
+        compare = other.metrics if other else None
+        figures.write_figures(flags.figures, *scored, compare=compare)
 
 
 def _write_json(path: Path, result: dict) -> None:
@@ -101,7 +85,7 @@ def _write_json(path: Path, result: dict) -> None:
 
 
 def _thresholds(text: str) -> np.ndarray:
-    """`start:step:stop` (both included) or a list with commas."""
+    """Reads `start:step:stop`, both included, or a list with commas."""
     try:
         if ":" in text:
             start, step, stop = (float(part) for part in text.split(":"))

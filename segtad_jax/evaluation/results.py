@@ -1,4 +1,4 @@
-"""Reading of result files: detections or proposals in ActivityNet's form."""
+"""Reads result files: detections or proposals in ActivityNet's form."""
 
 import math
 import sys
@@ -13,7 +13,7 @@ _KEYS = ("version", "results", "external_data")
 def read_predictions(
     path: str | PathLike[str], *, labelled: bool = True, lenient: bool = False
 ) -> tuple[dict[str, list[tuple]], list[str]]:
-    """Predictions of {"version", "results": {video: [{"segment", "label", "score"}]}, ...}.
+    """Reads {"version", "results": {video: [{"segment", "label", "score"}]}, "external_data"}.
 
     Args:
       path: a JSON file.
@@ -22,7 +22,7 @@ def read_predictions(
         which the official evaluator demands and some tools do not write.
 
     Returns:
-      {video: [(start, end, label or None, score), ...]} and what was let pass, a line each.
+      {video: [(start, end, label or None, score), ...]}, and a line for each thing let pass.
 
     Raises:
       InputError: names the file, the video, the field and its value.
@@ -46,11 +46,12 @@ def read_predictions(
     for video, rows in results.items():
         if not isinstance(rows, list):
             raise InputError(f"{path}: video {video!r}: must be a list of detections")
-        good = [row for row in rows if _is_good(row, labelled)]
-        if len(good) < len(rows) and not lenient:
-            position = next(i for i, row in enumerate(rows) if not _is_good(row, labelled))
-            problem = _problem(rows[position])
-            raise InputError(f"{path}: video {video!r}, detection {position}: {problem}")
+        good = []
+        for position, row in enumerate(rows):
+            if type(row) is tuple and (row[2] is not None or not labelled):
+                good.append(row)
+            elif not lenient:
+                raise InputError(f"{path}: video {video!r}, detection {position}: {_problem(row)}")
         broken += len(rows) - len(good)
         results[video] = good
     if broken:
@@ -58,12 +59,8 @@ def read_predictions(
     return results, notes
 
 
-def _is_good(row: Any, labelled: bool) -> bool:
-    return type(row) is tuple and (row[2] is not None or not labelled)
-
-
 def _detection(record: dict) -> Any:
-    """A good detection as a tuple, which takes a third of the memory; anything else as it is.
+    """Returns a good detection as a tuple, a third of the memory, and anything else as it is.
 
     Objects are read from the inside out, so that a broken one can be explained only later, when
     the video is known.

@@ -1,1 +1,1 @@
-"""Figures and one self-contained HTML page of results."""
+"""Draws figures, and one self-contained HTML page of results."""

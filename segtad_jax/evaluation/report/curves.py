@@ -1,4 +1,4 @@
-"""Training curves: losses and evaluation over steps."""
+"""Draws training curves: losses and evaluation over steps."""
 
 import json
 import math
@@ -16,10 +16,13 @@ Series = dict[str, dict[int, float]]
 
 
 def read_series(metrics_jsonl_path: str | PathLike[str]) -> Series:
-    """{name: {step: value}} of a log whose lines are objects with a `step`.
+    """Returns {name: {step: value}} of a log whose lines are objects with a `step`.
 
     A resumed run logs some steps twice: the last one counts. A last line that was cut off when the
     run was stopped is left out.
+
+    Raises:
+      ValueError: another line is not JSON or has no step; names the file and the line.
     """
     series: Series = {}
     lines = LineLog(metrics_jsonl_path).read()
@@ -46,40 +49,35 @@ def draw_training_curves(
 
 
 def training_figure(series: Series) -> Figure:
-    """Two panels: `loss/...` on a logarithmic scale, `eval/map_...` as fractions."""
+    """Returns two panels: `loss/...` on a logarithmic scale, `eval/map_...` as fractions."""
     with style.axes(1, 2, size=(11.0, 3.8)) as (figure, panels):
         losses, evaluation = panels[0]
         losses.set_title("Loss")
-        _lines(losses, _named(series, "loss/"), strong="total")
-        if all(value > 0 for _, values in _named(series, "loss/") for value in values.values()):
+        values = _lines(losses, series, "loss/", strong="total")
+        if min(values, default=0) > 0:
             losses.set_yscale("log")
             losses.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             losses.yaxis.set_major_formatter("{x:g}")
             losses.yaxis.set_minor_locator(NullLocator())
         evaluation.set_title("mAP on evaluation")
-        _lines(evaluation, _named(series, "eval/map_"), strong="average", marker="o")
+        _lines(evaluation, series, "eval/map_", strong="average", marker="o")
         evaluation.set_ylim(bottom=0)
         return figure
 
 
-def _named(series: Series, prefix: str) -> list[tuple[str, dict[int, float]]]:
-    return [
-        (name.removeprefix(prefix), values)
-        for name, values in series.items()
-        if name.startswith(prefix)
-    ]
-
-
 def _lines(
-    panel: Axes, named: list[tuple[str, dict[int, float]]], *, strong: str, marker: str = ""
-) -> None:
+    panel: Axes, series: Series, prefix: str, *, strong: str, marker: str = ""
+) -> list[float]:
+    """Draws the series whose names begin with `prefix`, and returns all their values."""
+    named = {n.removeprefix(prefix): row for n, row in series.items() if n.startswith(prefix)}
     if not named:
         style.note(panel, "nothing logged yet")
-        return
-    for name, values in named:
+        return []
+    for name, values in named.items():
         weight: Any = {"color": style.INK, "linewidth": 2.4, "zorder": 3} if name == strong else {}
         panel.plot(
             list(values), list(values.values()), marker=marker, markersize=3.5, label=name, **weight
         )
     panel.set_xlabel("step")
     panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
+    return [value for values in named.values() for value in values.values()]

@@ -1,6 +1,7 @@
-"""Figures of an evaluation, for the page and as files for papers."""
+"""Draws the figures of an evaluation, for the page and as files for papers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
@@ -48,13 +49,13 @@ def evaluation_figures(
     *,
     compare: Mapping[str, Any] | None = None,
 ) -> dict[str, Figure]:
-    """{name: figure} of whatever the metrics contain; `compare` are those of a second result."""
+    """Returns {name: figure} of what the metrics contain, beside a second result's."""
     figures = {}
     if "map" in metrics:
         figures["map_by_tiou"] = map_figure(metrics["map"], compare and compare.get("map"))
         thresholds = [float(key) for key in metrics["map"] if key != "average"]
         figures["precision_recall"] = precision_recall_figure(
-            ground_truth, predictions, telling(thresholds)
+            ground_truth, predictions, ends_and_middle(thresholds)
         )
     if "ar" in metrics:
         figures["average_recall"] = recall_figure(metrics["ar"], compare and compare.get("ar"))
@@ -64,13 +65,25 @@ def evaluation_figures(
     return figures
 
 
-def telling(thresholds: list[float]) -> list[float]:
-    """The lowest, middle and highest threshold."""
+def ends_and_middle(thresholds: list[float]) -> list[float]:
+    """Returns the lowest, middle and highest threshold."""
     return sorted({thresholds[0], thresholds[len(thresholds) // 2], thresholds[-1]})
 
 
+@contextmanager
+def _panel(title: str, xlabel: str, *, top: float | None) -> Iterator[tuple[Figure, Axes]]:
+    """Yields a small figure and its one panel, whose y axis is in percent."""
+    with style.axes(size=(4.4, 3.3)) as (figure, panels):
+        panel = panels[0, 0]
+        panel.set_title(title)
+        panel.set_xlabel(xlabel)
+        yield figure, panel
+        _percent_axis(panel.yaxis)
+        panel.set_ylim(0, top)
+
+
 def _compared(values: Any, compare: Any) -> list[tuple[str, Any, str]]:
-    """(beginning of its label, values, colour) of the result and, if there is one, the other."""
+    """Returns (prefix of its label, values, colour) for the result and the other, if any."""
     if compare is None:
         return [("", values, style.ACCENT)]
     return [("this: ", values, style.ACCENT), ("other: ", compare, style.MUTED)]
@@ -83,59 +96,47 @@ def _percent_axis(axis: Any, top: float | None = None) -> None:
 
 
 def map_figure(values: Mapping[str, float], compare: Mapping[str, float] | None = None) -> Figure:
-    """MAP at each tIoU, with the average as a dashed line."""
-    with style.axes(size=(4.4, 3.3)) as (figure, panels):
-        panel = panels[0, 0]
+    """Draws mAP at each tIoU, with the average as a dashed line."""
+    with _panel("mAP by tIoU (%)", "tIoU threshold", top=None) as (figure, panel):
         for name, result, color in _compared(values, compare):
             points = {float(key): value for key, value in result.items() if key != "average"}
             label = f"{name}average {100 * result['average']:.2f}"
             panel.plot(list(points), list(points.values()), "o-", color=color, label=label)
             panel.axhline(result["average"], color=color, linewidth=1, linestyle=(0, (4, 3)))
-        panel.set_title("mAP by tIoU (%)")
-        panel.set_xlabel("tIoU threshold")
-        _percent_axis(panel.yaxis)
-        panel.set_ylim(bottom=0)
         panel.legend(loc="lower left")
-        return figure
+    return figure
 
 
 def precision_recall_figure(
     ground_truth: GroundTruth, predictions: Predictions, thresholds: list[float]
 ) -> Figure:
-    """Precision against recall, mean over classes."""
+    """Draws precision against recall, mean over classes."""
     table = tabulate(actions_of(ground_truth), predictions)
-    with style.axes(size=(4.4, 3.3)) as (figure, panels):
-        panel = panels[0, 0]
+    with _panel("Precision and recall, class mean (%)", "recall", top=1.02) as (figure, panel):
         for threshold in thresholds:
             curve = mean_precision_recall(table, threshold, _RECALLS)
             panel.plot(_RECALLS, curve, label=f"tIoU {threshold:.2f}")
-        panel.set_title("Precision and recall, class mean (%)")
-        panel.set_xlabel("recall")
         panel.set_ylabel("precision")
         _percent_axis(panel.xaxis)
-        _percent_axis(panel.yaxis, top=1.02)
         panel.set_xlim(0, 1)
         panel.legend(loc="upper right")
-        return figure
+    return figure
 
 
 def recall_figure(values: Mapping[str, Any], compare: Mapping[str, Any] | None = None) -> Figure:
-    """Average recall against the average number of proposals a video."""
-    with style.axes(size=(4.4, 3.3)) as (figure, panels):
-        panel = panels[0, 0]
+    """Draws average recall against the average number of proposals per video."""
+    xlabel = "proposals per video, on average"
+    with _panel("Average recall (%)", xlabel, top=1.02) as (figure, panel):
         for name, result, color in _compared(values, compare):
             label = f"{name}AUC {100 * result['auc']:.2f}"
             panel.plot(np.arange(1, 101), result["curve"], color=color, label=label)
-        panel.set_title("Average recall (%)")
-        panel.set_xlabel("proposals per video, on average")
-        _percent_axis(panel.yaxis, top=1.02)
         panel.set_xlim(0, 100)
         panel.legend(loc="lower right")
-        return figure
+    return figure
 
 
 def outcome_figure(diagnosis: Mapping[str, Any]) -> Figure:
-    """What became of the best predictions, and what each kind of error costs."""
+    """Draws the outcomes of the best predictions, and what each kind of error costs."""
     outcomes = diagnosis["outcomes"]
     with style.axes(1, 2, size=(12.4, 3.6)) as (figure, panels):
         profile, impact = panels[0]
@@ -168,7 +169,7 @@ def outcome_figure(diagnosis: Mapping[str, Any]) -> Figure:
 
 
 def sensitivity_figure(diagnosis: Mapping[str, Any]) -> Figure:
-    """Normalised mAP and misses by what the actions are like."""
+    """Draws normalised mAP and misses by coverage, length and number of the actions."""
     sensitivity = diagnosis["sensitivity"]
     titles = {
         "coverage": "share of the video",
@@ -200,18 +201,18 @@ def _bars(panel: Axes, ranges: list[str], values: list[float | None], color: str
 
 
 def class_figure(per_class: Mapping[Any, Mapping[str, float]]) -> Figure:
-    """Average AP of each class, the best and the worst where there are many."""
+    """Draws the average AP of each class, or of the best and the worst where there are many."""
     ordered = sorted(per_class.items(), key=lambda item: item[1]["average"])
     if len(ordered) > _MAX_CLASSES:
         half = _MAX_CLASSES // 2
         ordered = [*ordered[:half], *ordered[-half:]]
     with style.axes(size=(6.4, 1.0 + 0.17 * len(ordered))) as (figure, panels):
         panel = panels[0, 0]
-        names = [_plain(str(label)) for label, _ in ordered]
+        places = np.arange(len(ordered))
         values = [row["average"] for _, row in ordered]
-        bars = panel.barh(np.arange(len(names)), values, 0.7, color=style.ACCENT)
+        bars = panel.barh(places, values, 0.7, color=style.ACCENT)
         panel.bar_label(bars, [f"{100 * value:.1f}" for value in values], padding=3, fontsize=7)
-        panel.set_yticks(np.arange(len(names)), names, fontsize=7.5)
+        panel.set_yticks(places, [_plain(str(label)) for label, _ in ordered], fontsize=7.5)
         many = f" ({len(ordered) // 2} worst and best)" if len(ordered) < len(per_class) else ""
         panel.set_title(f"AP per class, mean over tIoU (%){many}")
         panel.grid(visible=False, axis="y")
@@ -226,5 +227,5 @@ def _spaced(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text without meaning to matplotlib, where dollars enclose mathematics."""
+    """Escapes dollars, between which matplotlib reads mathematics."""
     return text.replace("$", r"\$")

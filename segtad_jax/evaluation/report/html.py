@@ -1,4 +1,4 @@
-"""Pages that open from disk without a network: one template, one style, at most one script."""
+"""Writes pages that open from disk without a network, with one style and at most one script."""
 
 import base64
 import hashlib
@@ -11,8 +11,6 @@ import jinja2
 from matplotlib.figure import Figure
 
 from segtad_jax.evaluation.report import style
-
-PACKAGE = "segtad_jax.evaluation.report"  # whose files are templates, style and script
 
 
 def write_html(
@@ -30,30 +28,27 @@ def write_html(
       path: an HTML file.
       template: name of a file beside this one that extends base.html.
       title: of the page.
-      images: figures, which the template has as the addresses `images.NAME`.
-      script: name of the file of the page's script. Nothing but it may run, whatever ids and labels
+      images: figures, whose addresses are `images.NAME` in the template.
+      script: name of the file with the page's script. Nothing else may run, whatever ids and labels
         contain.
-      **values: what else the template names.
+      **values: other names in the template.
     """
     code = _resource(script) if script else ""
-    page = (
-        _environment()
-        .get_template(template)
-        .render(
-            title=title,
-            images={name: _data_url(figure) for name, figure in images.items()},
-            css=_resource("page.css"),
-            script=code,
-            script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
-            **values,
-        )
+    page = _environment().get_template(template)
+    content = page.render(
+        title=title,
+        images={name: _data_url(figure) for name, figure in images.items()},
+        css=_resource("page.css"),
+        script=code,
+        script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
+        **values,
     )
-    style.write(path, page.encode())
+    style.write(path, content.encode())
 
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(PACKAGE, package_path=""),
+        loader=jinja2.PackageLoader(style.PACKAGE, package_path=""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -68,7 +63,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _resource(name: str) -> str:
-    return resources.files(PACKAGE).joinpath(name).read_text(encoding="utf-8")
+    return resources.files(style.PACKAGE).joinpath(name).read_text(encoding="utf-8")
 
 
 def _data_url(figure: Figure) -> str:

@@ -1,4 +1,4 @@
-"""One HTML page of an evaluation that opens from disk without a network."""
+"""Writes one HTML page of an evaluation, which opens from disk without a network."""
 
 import json
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from segtad_jax.evaluation.thumos14 import actions_of
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a training run adds to the page; each part may be missing."""
+class TrainingRun:
+    """The parts of the page that only a training run has; each may be missing."""
 
     metrics_jsonl: str | PathLike[str] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -25,8 +25,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Other:
-    """A second result to compare with: its predictions and their metrics."""
+class Comparison:
+    """A second result: its predictions and their metrics."""
 
     predictions: Predictions
     metrics: Mapping[str, Any]
@@ -39,8 +39,8 @@ def write_report(
     metrics: Mapping[str, Any],
     *,
     durations: Mapping[str, SupportsFloat] | None = None,
-    compare: Other | None = None,
-    run: Run | None = None,
+    compare: Comparison | None = None,
+    run: TrainingRun | None = None,
     title: str = "Temporal action detection",
 ) -> None:
     """Writes the page.
@@ -49,14 +49,14 @@ def write_report(
       path: an HTML file.
       ground_truth: {video: [(start, end, label), ...]} in seconds.
       predictions: {video: [(start, end, label, score), ...]}.
-      metrics: of these predictions, as `evaluate` gives them; what they lack, the page lacks. What
-        the command adds on the scope of the evaluation is shown too.
-      durations: {video: seconds}; else timelines end with the last segment.
+      metrics: of these predictions, as `scoring.evaluate` returns them, with or without what the
+        command adds on the scope; the page leaves out what they lack.
+      durations: {video: seconds}; other timelines end with the last segment.
       compare: a second result on the same ground truth.
       run: training curves, config and segmentation curves.
       title: heading of the page.
     """
-    run = run or Run()
+    run = run or TrainingRun()
     other = compare.metrics if compare else None
     actions = actions_of(ground_truth)
     thresholds = [float(key) for key in metrics.get("map", {}) if key != "average"]
@@ -83,7 +83,7 @@ def write_report(
         script="page.js",
         metrics=metrics,
         compared=other,
-        highlights=[f"{threshold:.2f}" for threshold in figures.telling(thresholds)],
+        highlights=[f"{threshold:.2f}" for threshold in figures.ends_and_middle(thresholds)],
         classes=_class_rows(metrics, other),
         config=json.dumps(run.config, indent=2, default=str) if run.config else None,
         data={

@@ -1,4 +1,4 @@
-"""What the page knows of each video: its score, its truths and its best detections, kept small."""
+"""Collects the page's data of each video: its score, truths and best detections, kept small."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
@@ -30,7 +30,7 @@ class Segmentation(NamedTuple):
 
 
 def video_scores(table: Table, tiou_thresholds: Thresholds) -> dict[str, float]:
-    """AP of each video with actions: its predictions of all classes by score, mean over tIoU."""
+    """Returns the AP of each video with actions: all classes pooled by score, mean over tIoU."""
     predictions, truths = table.predictions, table.truths
     actions = np.bincount(truths.video, minlength=len(table.videos))
     order = np.lexsort((predictions.end, predictions.start, -predictions.score, predictions.video))
@@ -40,8 +40,8 @@ def video_scores(table: Table, tiou_thresholds: Thresholds) -> dict[str, float]:
     for threshold in tiou_thresholds:
         hit = match(pairs.reaching(threshold), predictions.size, truths.size)[order] >= 0
         for index in np.flatnonzero(actions):
-            own = hit[bounds[index] : bounds[index + 1]]
-            total[index] += average_precision(own, actions[index])
+            hits = hit[bounds[index] : bounds[index + 1]]
+            total[index] += average_precision(hits, actions[index])
     mean = total / len(tiou_thresholds)
     return {table.videos[index]: float(mean[index]) for index in np.flatnonzero(actions)}
 
@@ -56,7 +56,7 @@ def timelines(
     compare: Predictions | None,
     segmentation: Mapping[str, Segmentation],
 ) -> dict[str, Any]:
-    """The data of the page's timelines, in whole numbers.
+    """Returns the data of the page's timelines, in whole numbers.
 
     Times are in hundredths of a second, AP in thousandths, scores in `score_unit`, which is a ten
     thousandth of the highest.
@@ -108,18 +108,16 @@ def _best_detections(
     order = np.lexsort((-table.predictions.score, video))
     rank = np.arange(order.size) - np.searchsorted(video[order], video[order])
     best = order[rank < limit]
-    kept = table.predictions.take(best)
-    score = np.round(kept.score / unit).astype(np.int64)
-    columns = np.column_stack([_times(kept), kept.label, score, outcome[best]])
+    chosen = table.predictions.take(best)
+    score = np.round(chosen.score / unit).astype(np.int64)
+    columns = np.column_stack([_times(chosen), chosen.label, score, outcome[best]])
     counts = np.bincount(video, minlength=len(table.videos))
-    return (
-        _split(kept.video, columns, len(table.videos)),
-        np.maximum(counts - limit, 0).tolist(),
-    )
+    rest = np.maximum(counts - limit, 0).tolist()
+    return _split(chosen.video, columns, len(table.videos)), rest
 
 
 def _split(video: np.ndarray, columns: np.ndarray, number: int) -> list[list[int]]:
-    """The rows of each video in one flat list each; `video` is sorted."""
+    """Returns one flat list of rows for each video; `video` is sorted."""
     bounds = np.searchsorted(video, np.arange(1, number))
     return [part.ravel().tolist() for part in np.split(columns, bounds)]
 
