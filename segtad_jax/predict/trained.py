@@ -1,5 +1,6 @@
 """A trained model, ready for recordings that it has not seen: `segtad_jax.load(RUN)`."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
@@ -23,32 +24,16 @@ from segtad_jax.runtime import parallel
 RATE_TOLERANCE = 0.01  # of the rate that the model was trained at
 
 
+@dataclasses.dataclass(repr=False, eq=False)  # arrays, which neither print nor compare well
 class Trained:
-    """A model of a checkpoint."""
+    """A model of a checkpoint, as `load` returns it."""
 
-    def __init__(
-        self,
-        config: ConfigDict,
-        classes: Sequence[str],
-        num_channels: int,
-        variables: Mapping[str, Any],
-        step: int,
-        preparation: Preparation,
-    ) -> None:
-        """Builds the detector, which compiles at the first detection.
-
-        Args:
-            config: of the run.
-            classes: names of the labels 1..D.
-            num_channels: C of the features that the model takes.
-            variables: {"params", "batch_stats"}.
-            step: of the checkpoint.
-            preparation: how its features were made.
-        """
-        self.config, self.classes, self.num_channels = config, tuple(classes), num_channels
-        self.step, self.preparation = step, preparation
-        self.variables = variables
-        self._detector = Detector(config, classes)
+    config: ConfigDict  # of the run
+    classes: tuple[str, ...]  # names of the labels 1..D
+    num_channels: int  # C of the features that the model takes
+    variables: Mapping[str, Any]  # {"params", "batch_stats"}
+    step: int  # of the checkpoint
+    preparation: Preparation  # how its features were made
 
     def detect(
         self,
@@ -163,13 +148,14 @@ class Trained:
         self, dataset: Dataset, recordings: Sequence[Recording]
     ) -> dict[str, list[Detection]]:
         """Detects in recordings of an opened data set; returns the actions by video."""
-        detections, _ = self._detector.detect(self._on_devices, dataset, recordings)
+        detector, variables = self._on_devices
+        detections, _ = detector.detect(variables, dataset, recordings)
         return detections
 
     @functools.cached_property
-    def _on_devices(self) -> Mapping[str, Any]:
-        """The variables, copied there once for all calls."""
-        return parallel.replicate(self.variables)
+    def _on_devices(self) -> tuple[Detector, Mapping[str, Any]]:
+        """The detector and the variables, made for the devices once for all calls."""
+        return Detector(self.config, self.classes), parallel.replicate(self.variables)
 
 
 def load(checkpoint: str, **settings: Any) -> Trained:
@@ -194,4 +180,4 @@ def load(checkpoint: str, **settings: Any) -> Trained:
     preparation = read_preparation(run) or Preparation(  # by default features stay as they are
         "", (channels,), None, None, "linear", config.data.num_frames, "float32"
     )
-    return Trained(config, classes, channels, variables, step, preparation)
+    return Trained(config, tuple(classes), channels, variables, step, preparation)
