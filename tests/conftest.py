@@ -15,7 +15,7 @@ IN_CI = os.environ.get("CI") == "true"
 
 # All of this is read when jax, TensorFlow or matplotlib is first imported, here or in a subprocess.
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests compile far more than they compute: a training step takes 1.7 s of CPU like this, and 9 s
+# Tests compile far more than they compute: a training step takes 1.7 s of CPU like this, and 8 s
 # with the optimisations of LLVM and XLA's newer form of fusions.
 os.environ["XLA_FLAGS"] = " ".join(
     [
