@@ -1,4 +1,4 @@
-"""Video-level class scores of an external classifier, in the forms in which they are passed on.
+"""Reads video-level class scores of an external classifier, in the forms they are published in.
 
 - CUHK's: {"results": {video: [a probability a class]}, "class" or "classes": [names]}.
 - TCANet's for HACS: the same, but results[video] is a list that holds the list of logits; a softmax
@@ -49,7 +49,7 @@ _THUMOS14 = {
 def read_class_scores(
     path: str | PathLike[str], videos: Iterable[str], classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """The scores of the classes in each video.
+    """Reads the scores of the classes in each video.
 
     Args:
       path: a file in one of the forms above; .npy is UntrimmedNet's.
@@ -69,18 +69,18 @@ def read_class_scores(
     if not isinstance(results, dict):
         raise InputError(f"{path}: 'results' must be an object {{video id: scores}}")
     names = content.get("class", content.get("classes"))
-    found, missing = {}, []
+    scores, missing = {}, []
     for video in videos:
-        bare = video.removeprefix("v_")
-        key = next((key for key in (video, bare, f"v_{bare}") if key in results), None)
+        short = video.removeprefix("v_")
+        key = next((key for key in (video, short, f"v_{short}") if key in results), None)
         if key is None:
             missing.append(video)
         else:
-            found[video] = _scores(path, video, results[key], names, classes)
+            scores[video] = _scores(path, video, results[key], names, classes)
     if missing:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
         raise InputError(f"{path}: has no class scores of {len(missing)} videos: {shown}")
-    return found
+    return scores
 
 
 def _scores(
@@ -139,11 +139,11 @@ def _read_untrimmednet(
             raise InputError(f"{path}: not an npy file of numbers ({error})") from error
     if array.ndim != 2 or array.shape[1] != 101:
         raise InputError(f"{path}: shape {array.shape} must be [videos, 101]")
-    found = {}
+    scores = {}
     for video in videos:
         number = int(video[-4:]) if video[-4:].isdigit() else 0
         if not 1 <= number <= len(array):
             raise InputError(f"{path}: has no class scores of {video}: {len(array)} rows")
-        scores = {label: float(array[number - 1, _THUMOS14[label] - 1]) for label in classes}
-        found[video] = _checked(path, video, scores)
-    return found
+        row = {label: float(array[number - 1, _THUMOS14[label] - 1]) for label in classes}
+        scores[video] = _checked(path, video, row)
+    return scores

@@ -1,4 +1,4 @@
-"""What can be wrong with data, and what is done about it: nothing is left out without a name."""
+"""Kinds of data defects and how each is handled. Everything dropped is reported."""
 
 import dataclasses
 from typing import NamedTuple
@@ -8,21 +8,21 @@ LEFT_OUT, CHANGED, KEPT = "left out", "changed", "kept"
 
 @dataclasses.dataclass(frozen=True)
 class Defect:
-    """One thing that is wrong."""
+    """One thing that is wrong with a video, an action or its features."""
 
-    kind: str  # of KINDS
+    kind: str  # a key of KINDS
     video: str
-    value: str  # what was found, as text
+    value: str  # the offending value, as text
     where: str  # the file, and the place in it
 
     @property
     def treatment(self) -> str:
-        """What is done: 'left out', 'changed' or 'kept'."""
+        """What is done about it: 'left out', 'changed' or 'kept'."""
         return KINDS[self.kind].treatment
 
 
 class Kind(NamedTuple):
-    """What a kind of defect means, and how it is treated."""
+    """The treatment and the meaning of a kind of defect."""
 
     treatment: str
     meaning: str

@@ -1,4 +1,4 @@
-"""Files of arrays: how each form is read. Nothing is ever unpickled."""
+"""Reads arrays from files of every supported form. Nothing is ever unpickled."""
 
 import csv
 import importlib
@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 from etils import epath
 
-KEY = "feats"  # of the array in a file that holds several
+KEY = "feats"  # the name of the array in a file that holds several
 
 
 class FeatureError(ValueError):
-    """Features that cannot be used; `kind` is one of `defects.KINDS`."""
+    """Raised for features that cannot be used; `kind` is a key of `defects.KINDS`."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -23,7 +23,7 @@ class FeatureError(ValueError):
 
 
 def list_arrays(path: epath.Path) -> list[str]:
-    """Names of the arrays in one file with many videos, whose ending is one of CONTAINERS."""
+    """Returns the names of the arrays in a file of many videos, whose ending is in CONTAINERS."""
     try:
         with path.open("rb") as file:
             if path.suffix == ".npz":
@@ -36,10 +36,10 @@ def list_arrays(path: epath.Path) -> list[str]:
 
 
 def read_array(path: epath.Path, name: str | None = None) -> np.ndarray:
-    """The array of a file with one video, or the one of this name in a file with many.
+    """Returns the array of a file with one video, or the one of this name in a file with many.
 
     Raises:
-      FeatureError: of kind 'pickle', 'bad_type' or 'unreadable'.
+      FeatureError: kind 'pickle', 'bad_type' or 'unreadable'.
     """
     where = str(path) if name is None else f"{path}, {name}"
     try:
@@ -150,7 +150,7 @@ CONTAINERS: dict[str, Callable[[epath.Path, str], np.ndarray]] = {
 
 
 def _choose(names: Sequence[str]) -> str:
-    """The array among several: the one called KEY, or the only one."""
+    """Returns which of several arrays to read: the one called KEY, or the only one."""
     if KEY in names:
         return KEY
     if len(names) != 1:

@@ -1,4 +1,4 @@
-"""Feature files in every form they come in -> float32 arrays [frames, channels].
+"""Finds the features of videos and brings them into one form: float32, frames by channels.
 
 A source is a folder with a file a video (.npy, .npz, .csv, .pt, .pth), named by its id with or
 without `v_`, or one .h5, .hdf5 or .npz file with an array a video. Nothing is ever unpickled.
@@ -32,7 +32,7 @@ Place = tuple[epath.Path, str | None]  # file, name of the array in it
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where the features of many videos are."""
+    """The files or arrays of many videos' features."""
 
     path: epath.Path
     places: Mapping[str, Place]  # by `match_id`
@@ -40,7 +40,7 @@ class Source:
     defects: tuple[Defect, ...]
 
     def read(self, video: str) -> np.ndarray:
-        """The array of a video, by `match_id`, as it is stored.
+        """Returns the array of a video, by `match_id`, as it is stored.
 
         Raises:
           FeatureError: it cannot be read, with the file and what to do.
@@ -49,10 +49,10 @@ class Source:
 
 
 def open_source(path: epath.PathLike) -> Source:
-    """Finds the videos of a folder or a file.
+    """Lists the videos of a folder or a file.
 
     Raises:
-      FileNotFoundError: there is nothing.
+      FileNotFoundError: there is no such folder or file.
       FeatureError: a file of another kind, or a folder without feature files.
     """
     path = epath.Path(path)
@@ -91,15 +91,15 @@ def open_source(path: epath.PathLike) -> Source:
 
 
 def as_frames(array: np.ndarray, layout: str, where: str) -> Float[np.ndarray, "F C"]:
-    """The array as float32 frames by channels, all numbers finite.
+    """Returns an array as float32 frames by channels, all numbers finite.
 
     Args:
-      array: with axes of length 1 before or after, at most.
+      array: two axes, and any number of axes of length 1 before or after them.
       layout: 'tc' or 'ct', which axis comes first.
-      where: for messages.
+      where: the place that messages name.
 
     Raises:
-      FeatureError: of kind 'bad_type', 'bad_shape', 'empty', 'not_finite' or 'overflow'.
+      FeatureError: kind 'bad_type', 'bad_shape', 'empty', 'not_finite' or 'overflow'.
     """
     if array.dtype.kind not in "fiu":
         raise FeatureError("bad_type", f"{where}: holds {array.dtype}, expected numbers")
@@ -143,15 +143,15 @@ def cast(frames: np.ndarray, dtype: np.dtype, where: str) -> Float[np.ndarray, "
 def infer_layout(
     shapes: Sequence[tuple[int, ...]], layout: str, channels: int | None = None
 ) -> str:
-    """Which axis is time, 'tc' or 'ct', of the shapes of several arrays.
+    """Returns which axis is time, 'tc' or 'ct', from the shapes of several arrays.
 
     Args:
       shapes: of a few videos' arrays.
       layout: 'auto', or already the answer.
-      channels: C, if known. Otherwise it is the axis on which the videos agree.
+      channels: C, if known. Otherwise channels are the axis on which the videos agree.
 
     Raises:
-      FeatureError: of kind 'bad_shape', if both or neither axis could be time.
+      FeatureError: kind 'bad_shape', if both or neither axis could be time.
     """
     if layout != "auto":
         return layout
@@ -174,7 +174,7 @@ def infer_layout(
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:
-    """All feature files under a folder, in order of their names."""
+    """Yields all feature files under a folder, in order of their names."""
     for path in sorted(folder.iterdir()):
         if path.suffix in READERS:
             yield path
@@ -185,20 +185,20 @@ def _files(folder: epath.Path) -> Iterator[epath.Path]:
 def with_channels(
     parts: Sequence[Float[np.ndarray, "_ _"]],
 ) -> Float[np.ndarray, "F C"]:
-    """Features of several sources (rgb and flow) side by side, all as long as the longest."""
+    """Puts several sources (rgb and flow) side by side, all as long as the longest."""
     longest = max(len(part) for part in parts)
     return np.concatenate([resize_linear(part, longest) for part in parts], axis=1)
 
 
 def resize_linear(features: Float[np.ndarray, "F C"], num_frames: int) -> Float[np.ndarray, "T C"]:
-    """Linear interpolation to so many frames; first and last stay (`align_corners=True`)."""
+    """Interpolates linearly to `num_frames`; first and last stay (`align_corners=True`)."""
     if len(features) == num_frames:
         return features
     return _at(features, np.linspace(0, len(features) - 1, num_frames))
 
 
 def resize_bsn(features: Float[np.ndarray, "F C"], num_frames: int) -> Float[np.ndarray, "T C"]:
-    """BSN's pooling: the mean of three samples in each of so many equal bins.
+    """Pools as BSN does: the mean of three samples in each of `num_frames` equal bins.
 
     The samples lie at both ends and in the middle of a bin; a frame's value stands at its centre,
     between centres it is linear. Bins are cut to the first and last centre (BSN leaves a bin that
@@ -214,7 +214,7 @@ RESIZERS = {"linear": resize_linear, "bsn": resize_bsn}
 
 
 def _at(features: Float[np.ndarray, "F C"], positions: np.ndarray) -> Float[np.ndarray, "n C"]:
-    """Features at these positions in frames, linear between neighbours."""
+    """Returns features at these positions in frames, linear between neighbours."""
     below = np.minimum(positions.astype(int), max(len(features) - 2, 0))
     above = np.minimum(below + 1, len(features) - 1)
     weight = (positions - below)[:, None].astype(np.float32)

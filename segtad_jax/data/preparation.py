@@ -1,4 +1,4 @@
-"""What `prepare` does to the arrays of a recording, written down so that `predict` does the same.
+"""The transform from a recording's arrays to its features, stored so that `predict` repeats it.
 
 preparation.json lies beside the shards and in every run that trains on them.
 """
@@ -21,7 +21,7 @@ FRAME_RATE = 5.0  # of features made of signals, frames per second
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SignalTransform:
-    """Raw signals -> windowed statistics in context, normalised as in training."""
+    """Makes windowed statistics in context of raw signals, normalised as in training."""
 
     sample_rate: float  # Hz
     channels: int  # of a signal
@@ -31,7 +31,7 @@ class SignalTransform:
     def fit(
         cls, sample_rate: float, channels: int, signals: Iterable[Float[np.ndarray, "_ _"]]
     ) -> "SignalTransform":
-        """With mean and deviation of the training recordings that are long enough for a frame.
+        """Takes mean and deviation from the training signals that are long enough for a frame.
 
         Raises:
           ValueError: there is none.
@@ -47,11 +47,11 @@ class SignalTransform:
         return self.sample_rate / samples_per_frame(self.sample_rate)
 
     def __call__(self, signal: Float[np.ndarray, "n channels"]) -> Float[np.ndarray, "F C"]:
-        """Features of a recording, float32."""
+        """Returns the features of a recording, float32."""
         return self.normalise(statistics(signal, samples_per_frame(self.sample_rate)))
 
     def to_json(self) -> dict[str, Any]:
-        """In JSON's types; `from_json` gives an equal transform back."""
+        """Returns JSON's types, of which `from_json` makes an equal transform."""
         return {
             "transform": "statistics",
             "sample_rate": self.sample_rate,
@@ -62,18 +62,18 @@ class SignalTransform:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "SignalTransform":
-        """Of `to_json`."""
+        """Reverses `to_json`."""
         normalise = Normalisation(np.array(content["mean"]), np.array(content["std"]))
         return cls(content["sample_rate"], content["channels"], normalise)
 
 
 def samples_per_frame(sample_rate: float) -> int:
-    """Of a window of statistics: what comes nearest to FRAME_RATE; 10 at 50 Hz."""
+    """Returns the window of statistics that comes nearest to FRAME_RATE: 10 at 50 Hz."""
     return max(round(sample_rate / FRAME_RATE), 2)
 
 
 def statistics(signal: Float[np.ndarray, "n _"], samples: int) -> Float[np.ndarray, "F C"]:
-    """Windowed statistics of a signal in their context, not normalised."""
+    """Returns windowed statistics of a signal in their context, not normalised."""
     if len(signal) < samples:
         raise FeatureError(
             "empty", f"a signal of {len(signal)} samples is shorter than a frame of {samples}"
@@ -83,11 +83,11 @@ def statistics(signal: Float[np.ndarray, "n _"], samples: int) -> Float[np.ndarr
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Preparation:
-    """From the arrays of a recording's sources to the features of its record."""
+    """Makes the features of a record from the arrays of the recording's sources."""
 
     name: str  # of the data set
     widths: tuple[int, ...]  # channels of each source
-    rate: float | None  # of the sources, in Hz, where --rate said it; else from durations
+    rate: float | None  # --rate: of the sources, in Hz; None: by each recording's duration
     num_frames: int | None  # to which every recording is resized; None: not at all
     resize: str  # one of RESIZERS
     window: int  # T that a model should look at
@@ -95,13 +95,13 @@ class Preparation:
     signals: SignalTransform | None = None
 
     def features(self, arrays: Sequence[Float[np.ndarray, "_ _"]]) -> Float[np.ndarray, "F C"]:
-        """Features of one recording before it is resized.
+        """Returns the features of one recording before it is resized.
 
         Args:
-          arrays: of each source, frames first.
+          arrays: one for each source, frames first.
 
         Raises:
-          FeatureError: of kind 'wrong_width' or 'empty'.
+          FeatureError: kind 'wrong_width' or 'empty'.
         """
         for number, (array, width) in enumerate(zip(arrays, self.widths, strict=True), start=1):
             if array.shape[1] != width:
@@ -123,13 +123,13 @@ class Preparation:
         return self.rate if self.signals is None else self.signals.frame_rate
 
     def resized(self, features: Float[np.ndarray, "F C"]) -> Float[np.ndarray, "T C"]:
-        """The features of the record."""
+        """Returns the features as the record holds them."""
         if self.num_frames is None:
             return features
         return RESIZERS[self.resize](features, self.num_frames)
 
     def to_json(self) -> dict[str, Any]:
-        """In JSON's types; `from_json` gives an equal one back."""
+        """Returns JSON's types, of which `from_json` makes an equal preparation."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return fields | {
             "widths": list(self.widths),
@@ -138,12 +138,12 @@ class Preparation:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Preparation":
-        """Of `to_json`."""
+        """Reverses `to_json`."""
         signals = content["signals"] and SignalTransform.from_json(content["signals"])
         return cls(**{**content, "widths": tuple(content["widths"]), "signals": signals})
 
 
 def read_preparation(folder: epath.PathLike) -> Preparation | None:
-    """Of a data set or a run; None where the data set is not one of `prepare`."""
+    """Reads that of a data set or a run; None if `prepare` did not make the data set."""
     path = epath.Path(folder) / FILE
     return Preparation.from_json(json.loads(path.read_text())) if path.exists() else None

@@ -1,4 +1,4 @@
-"""What one TFRecord holds: a whole recording with its annotations."""
+"""The contents of a TFRecord: a whole recording with its annotations."""
 
 import dataclasses
 import zlib

@@ -1,4 +1,4 @@
-"""Raw sensor signals -> features of frames: windowed statistics in their temporal context."""
+"""Makes features of raw sensor signals: windowed statistics in their temporal context."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -13,11 +13,11 @@ CONTEXT_OFFSETS = (-10, -5, -3, -1, 0, 1, 3, 5, 10)
 def window_statistics(
     signal: Float[np.ndarray, "n channels"], samples: int
 ) -> Float[np.ndarray, "F S"]:
-    """Mean, standard deviation and mean absolute difference of consecutive windows.
+    """Returns mean, standard deviation and mean absolute difference of consecutive windows.
 
     Args:
       signal: n samples of each channel.
-      samples: of a window, at least 2. Samples that do not fill a last window are left out.
+      samples: length of a window, at least 2. Samples that do not fill a last one are left out.
 
     Returns:
       F = n // samples frames of S = 3 * channels numbers: all means, then all deviations, then all
@@ -40,7 +40,7 @@ def window_statistics(
 def with_context(
     frames: Float[np.ndarray, "F S"], offsets: Sequence[int] = CONTEXT_OFFSETS
 ) -> Float[np.ndarray, "F C"]:
-    """Each frame with the frames at these offsets around it, concatenated: C = S * offsets.
+    """Concatenates each frame with the frames at these offsets around it: C = S * offsets.
 
     Offsets beyond the first or last frame read that frame.
     """
@@ -50,14 +50,14 @@ def with_context(
 
 @dataclasses.dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation of every channel, of the training recordings alone."""
+    """Mean and standard deviation of every channel over the training recordings."""
 
     mean: Float[np.ndarray, " C"]
     std: Float[np.ndarray, " C"]  # 1 where a channel is constant
 
     @classmethod
     def fit(cls, recordings: Iterable[Float[np.ndarray, "_ C"]]) -> "Normalisation":
-        """Of all frames of these recordings together, of which one at a time is in memory.
+        """Computes both over all frames of the recordings, one recording in memory at a time.
 
         Each frame weighs the same: the moments of the recordings are merged (Chan, Golub and
         LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
@@ -68,9 +68,9 @@ class Normalisation:
         count, mean, squares = 0, np.zeros(()), np.zeros(())
         for recording in filter(len, recordings):
             frames = recording.astype(np.float64)
-            own, number = frames.mean(axis=0), len(frames)
-            shift, total = own - mean, count + number
-            squares = squares + ((frames - own) ** 2).sum(axis=0)
+            center, number = frames.mean(axis=0), len(frames)
+            shift, total = center - mean, count + number
+            squares = squares + ((frames - center) ** 2).sum(axis=0)
             squares = squares + shift**2 * (count * number / total)
             mean, count = mean + shift * (number / total), total
         if not count:
@@ -81,5 +81,5 @@ class Normalisation:
         return cls(mean, np.where(constant, 1.0, std))
 
     def __call__(self, features: Float[np.ndarray, "F C"]) -> Float[np.ndarray, "F C"]:
-        """The z-score of the features, float32; a constant channel becomes 0."""
+        """Returns the z-score of the features, float32; a constant channel becomes 0."""
         return ((features - self.mean) / self.std).astype(np.float32)

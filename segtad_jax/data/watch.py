@@ -51,7 +51,7 @@ CITATION = (
 
 
 def records(split: str) -> Iterator[Record]:
-    """Recordings of 'training' (persons 1..7) or 'validation' (8..10), with normalised features.
+    """Yields recordings of 'training' (persons 1..7) or 'validation' (8..10), normalised.
 
     Raises:
       ModuleNotFoundError: seglearn is not installed.
@@ -66,7 +66,7 @@ def records(split: str) -> Iterator[Record]:
 
 
 def find_trials() -> pathlib.Path:
-    """The file of the installed seglearn, which is not imported: it needs an undeclared pandas.
+    """Locates the file of seglearn, which is not imported: it needs an undeclared pandas.
 
     Raises:
       ModuleNotFoundError: seglearn is not installed.
@@ -81,7 +81,7 @@ def find_trials() -> pathlib.Path:
 
 
 def load_trials(path: pathlib.Path) -> dict[str, Any]:
-    """Seglearn's dictionary: X (signals [n, 6]), y (exercise), subject, side, y_labels.
+    """Loads seglearn's dictionary: X (signals [n, 6]), y (exercise), subject, side, y_labels.
 
     The file is a pickle, which runs code when it is loaded: so only this very file is.
 
@@ -89,10 +89,10 @@ def load_trials(path: pathlib.Path) -> dict[str, Any]:
       ValueError: another file than expected.
     """
     content = path.read_bytes() if path.exists() else b""
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHA256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SHA256:
         raise ValueError(
-            f"{path} has {len(content)} bytes and SHA-256 {found}; expected {SIZE} bytes and "
+            f"{path} has {len(content)} bytes and SHA-256 {digest}; expected {SIZE} bytes and "
             f"{SHA256}, the file of seglearn 1.2.5. It is a pickle and was not loaded. "
             "Install that version: pip install seglearn==1.2.5 --no-deps"
         )
@@ -100,13 +100,13 @@ def load_trials(path: pathlib.Path) -> dict[str, Any]:
 
 
 def compose(trials: dict[str, Any]) -> Iterator[tuple[int, Record]]:
-    """(person, recording) in one order and from one random state, so always the same 80."""
+    """Yields (person, recording) in one order and from one random state: always the same 80."""
     random = np.random.RandomState(0)
     for person in PERSONS:
         for side in SIDES:
-            own = np.flatnonzero((trials["subject"] == person) & (trials["side"] == side))
+            chosen = np.flatnonzero((trials["subject"] == person) & (trials["side"] == side))
             for repetition in range(REPETITIONS):
-                signal, segments, labels = _chain(trials, own, random)
+                signal, segments, labels = _chain(trials, chosen, random)
                 yield (
                     person,
                     Record(
@@ -122,19 +122,19 @@ def compose(trials: dict[str, Any]) -> Iterator[tuple[int, Record]]:
 
 def _chain(
     trials: dict[str, Any],
-    own: np.ndarray,
+    chosen: np.ndarray,
     random: np.random.RandomState,
 ) -> tuple[Float[np.ndarray, "n 6"], Float[np.ndarray, "actions 2"], tuple[str, ...]]:
-    """Signal, segments in seconds and labels of one recording, of the trials of these indices.
+    """Joins excerpts of the chosen trials into the signal, segments (s) and labels of a recording.
 
     The order of the random draws is part of the definition.
     """
-    background = trials["y"][own] >= FIRST_BACKGROUND_EXERCISE
+    background = trials["y"][chosen] >= FIRST_BACKGROUND_EXERCISE
     excerpts, segments, labels = [], [], []
     position, previous = 0, None
     for _ in range(EXCERPTS):
         rest = random.rand() < BACKGROUND_PROBABILITY
-        candidates = own[background] if rest else own[~background & (own != previous)]
+        candidates = chosen[background if rest else ~background & (chosen != previous)]
         previous = candidates[random.randint(len(candidates))]
         trial = trials["X"][previous]
         length = int(SAMPLE_RATE * random.uniform(SHORTEST, LONGEST))
