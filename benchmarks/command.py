@@ -43,7 +43,7 @@ def run(name: Callable[[], str], group: str, make: Callable, times: Callable) ->
         if "times" in MEASURE.value:
             rows, peaks = measure.between_peaks(functools.partial(times, program, effort), effort)
         if "first" in MEASURE.value:
-            rows += program.first_calls(effort)
+            rows += program.first_calls()
         title = f"{name()}, batch {batch}"
         results = Results(title, flatten(config), rows, peaks, measure.machine())
         print(measure.table(results), flush=True)

@@ -26,7 +26,6 @@ PEAK_SECONDS = 2.0  # after which a slow machine's peak is the best until then
 COPIED = 1 << 26  # float32 values, 268 MB: more than a cache holds
 STEADY = 0.05  # how much the peaks before and after may differ
 MAX_REPEATS = 1000
-MB = 1e6
 HIGHEST = "float32, highest precision"  # 'float32' itself is TF32 on most GPUs
 
 
@@ -106,25 +105,18 @@ def _fastest(function: Callable[[], Any]) -> float:
     return min(sample(function, Effort(0.0, PRODUCTS, deadline=deadline)))
 
 
-def steady(before: float, after: float) -> bool:
-    """Whether two peaks agree."""
-    return abs(after - before) <= STEADY * max(before, after)
-
-
 def between_peaks(
-    measure: Callable[[], Sequence[Measurement]], effort: Effort, kind: str = "float32"
+    measure: Callable[[], Sequence[Measurement]], effort: Effort
 ) -> tuple[list[Measurement], dict[str, tuple[float, float]]]:
     """The rows, and the peaks before and after them; measured again until these agree."""
     tries = []
     for _ in range(effort.tries):
-        before = matmul_peak(kind)
-        rows = [dataclasses.replace(row, peak=kind) for row in measure()]
-        after = matmul_peak(kind)
+        before, rows, after = matmul_peak(), list(measure()), matmul_peak()
         tries.append((abs(after - before) / max(before, after), rows, (before, after)))
-        if steady(before, after):
+        if tries[-1][0] <= STEADY:
             break
     _, rows, peaks = min(tries, key=lambda entry: entry[0])
-    return rows, {kind: peaks}
+    return rows, {"float32": peaks}
 
 
 def sample(function: Callable[[], Any], effort: Effort, warm: bool = True) -> list[float]:
@@ -216,7 +208,8 @@ def table(results: Results) -> str:
         measured["a copy"] = (results.bandwidth, "GB/s")
     for name, (values, unit) in measured.items():
         before, after = values[0], values[-1]
-        note = "" if steady(before, after) else ": UNSTEADY, take no figure from this"
+        steady = abs(after - before) <= STEADY * max(before, after)
+        note = "" if steady else ": UNSTEADY, take no figure from this"
         lines.append(f"- {name}: {before:,.0f} {unit} before, {after:,.0f} after{note}")
     columns: dict[str, Callable[[Measurement], str]] = {
         "": lambda row: row.name,
@@ -243,7 +236,9 @@ def table(results: Results) -> str:
     for row in rows if results.rows else []:
         padded = [text.ljust(width) for text, width in zip(row, widths.values(), strict=True)]
         lines.append(f"| {' | '.join(padded)} |")
-    lines += [f"- left out: {name}: {why}" for name, why in results.left_out.items()]
+    for why in dict.fromkeys(results.left_out.values()):
+        names = [name for name, reason in results.left_out.items() if reason == why]
+        lines.append(f"- left out, {why}: {'; '.join(names)}")
     return "\n".join(lines)
 
 

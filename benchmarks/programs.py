@@ -3,6 +3,7 @@
 import functools
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from benchmarks import flops
-from benchmarks.measure import Effort, Measurement
+from benchmarks.measure import Measurement
 from segtad_jax.config.check import check
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
@@ -38,10 +39,8 @@ def start() -> None:
 def sizes(config: ConfigDict) -> tuple[int, int]:
     """C and D: of the config, or of the synthetic recordings where it leaves them open."""
     data = config.data
-    return (
-        data.num_channels or data.synthetic_channels,
-        data.num_classes or data.synthetic_classes,
-    )
+    channels = data.num_channels or data.synthetic_channels
+    return channels, data.num_classes or data.synthetic_classes
 
 
 def in_memory(config: ConfigDict, number: int) -> Dataset:
@@ -71,17 +70,11 @@ class Program:
     """A step `(state, batch) -> outputs` of all devices, with its state and its first batch.
 
     Training and Inference add `step`, `counted` (GFLOP of a video, by part of the network),
-    `new_state()`, `batches(number)` and `call(batch on the devices)`.
+    `new_state()`, `first_batch()` and `call(batch on the devices)`.
     """
 
     def __init__(self, config: ConfigDict, group: str, batch: int, number: int) -> None:
-        """Compiles nothing.
-
-        Args:
-            config: not changed.
-            group: of the config, that has the `batch_size`.
-            batch: windows at once.
-            number: of recordings, of one window each.
+        """Compiles nothing; `number` is that of recordings.
 
         Raises:
             ValueError: the config cannot be run on these devices.
@@ -90,7 +83,6 @@ class Program:
         self.config[group].batch_size = self.size = batch
         check(self.config, jax.device_count())
         self.dataset = in_memory(self.config, number)
-        self.recordings = self.dataset.recordings("training")
 
     @property
     def gflop(self) -> float:
@@ -105,7 +97,7 @@ class Program:
     @functools.cached_property
     def inputs(self) -> dict[str, np.ndarray]:
         """The first batch, on the host."""
-        return next(self.batches(1))
+        return self.first_batch()
 
     @functools.cached_property
     def placed(self) -> Any:
@@ -120,25 +112,19 @@ class Program:
         """The outputs of a batch that is copied to the devices, as their user takes them."""
         return self.call(parallel.shard_batch(self.inputs))
 
-    def compiled(self) -> Any:
-        """The step as JAX compiled it; calls do not compile it again."""
-        return self.step.lower(self.state, self.placed).compile()
+    def costs(self) -> tuple[float, float]:
+        """MB and GB of a device, as the compiler states them; compiles what later calls run.
 
-    def memory(self) -> float | None:
-        """MB of a device: arguments, results and temporaries, as the compiler states them."""
-        if not (sizes := self.compiled().memory_analysis()):
-            return None
+        MB: arguments, results and temporaries. GB: read and written, bodies of loops once.
+        """
+        compiled = self.step.lower(self.state, self.placed).compile()
+        sizes, counts = compiled.memory_analysis(), compiled.cost_analysis()
         total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-        return (total + sizes.temp_size_in_bytes - sizes.alias_size_in_bytes) / 1e6
+        total += sizes.temp_size_in_bytes - sizes.alias_size_in_bytes
+        return total / 1e6, counts["bytes accessed"] / 1e9
 
-    def traffic(self) -> float | None:
-        """GB that a device reads and writes, as the compiler counts: bodies of loops once."""
-        count = (self.compiled().cost_analysis() or {}).get("bytes accessed")
-        return None if count is None else count / 1e9
-
-    def first_calls(self, effort: Effort) -> list[Measurement]:
+    def first_calls(self) -> list[Measurement]:
         """Seconds of a first call without compiled programs, and of one that finds them on disk."""
-        del effort  # a first call is one
         kept, rows = jax.config.jax_compilation_cache_dir, []
         jax.block_until_ready((self.state, self.placed))
         with tempfile.TemporaryDirectory() as folder:
@@ -172,18 +158,15 @@ class Training(Program):
         arguments = self.config, self.model, self.optimizer, self.dataset.num_channels
         return parallel.replicate(create_state(*arguments))
 
-    def batches(self, number: int, dataset: Dataset | None = None) -> Any:
-        """Those of the first steps, of another data set where one is given."""
-        dataset = dataset or self.dataset
-        return pipeline.training_batches(
-            dataset,
-            dataset.recordings("training"),
-            window=self.config.data.num_frames,
-            batch_size=self.size,
-            seed=0,
-            first_step=0,
-            last_step=number,
-        )
+    def batches(self, number: int, dataset: Dataset) -> Iterator[dict[str, np.ndarray]]:
+        """Those of the first steps."""
+        steps = {"seed": 0, "first_step": 0, "last_step": number, "batch_size": self.size}
+        recordings, window = dataset.recordings("training"), self.config.data.num_frames
+        return pipeline.training_batches(dataset, recordings, window=window, **steps)
+
+    def first_batch(self) -> dict[str, np.ndarray]:
+        """Of the first step."""
+        return next(self.batches(1, self.dataset))
 
     def call(self, batch: Any) -> Any:
         """The metrics of one more step."""
@@ -193,7 +176,7 @@ class Training(Program):
     def loop(self, steps: int) -> Any:
         """Metrics of steps as a run makes them: those of a step are fetched during the next."""
         before = {}
-        for batch in map(parallel.shard_batch, self.batches(steps)):
+        for batch in map(parallel.shard_batch, self.batches(steps, self.dataset)):
             metrics = self.call(batch)
             jax.device_get(before)
             before = metrics
@@ -206,24 +189,15 @@ class Inference(Program):
     def __init__(
         self, config: ConfigDict, batch: int, number: int | None = None, video_scores: bool = True
     ) -> None:
-        """See Program.
-
-        Args:
-            config: not changed.
-            batch: windows at once.
-            number: of recordings; by default a batch of them.
-            video_scores: whether proposals get their labels from random scores of their videos,
-                else from the frames' classes.
-        """
+        """See Program; proposals get labels from scores of their videos, or from the frames."""
         config = config.copy_and_resolve_references()
         config.eval.class_scores = "random" if video_scores else ""
         super().__init__(config, "eval", batch, number or batch)
-        classes = self.dataset.classes
+        classes, recordings = self.dataset.classes, self.dataset.recordings("training")
         self.detector = Detector(self.config, classes)
         if video_scores:  # in place of a file of them
             scores = dict(zip(classes, np.random.default_rng(0).random(len(classes)), strict=True))
-            videos = {recording.video: scores for recording in self.recordings}
-            self.detector.video_scores = lambda _: videos
+            self.detector.video_scores = lambda _: {r.video: scores for r in recordings}
         self.step = self.detector.predict_step
         self.counted = flops.gflop(self.config, *sizes(self.config), num_proposals(self.config))
         self.counted["SSN"] += 0.0 if video_scores else self.counted["heads"]
@@ -236,21 +210,18 @@ class Inference(Program):
 
     def detect(self) -> Any:
         """All recordings: batches, the devices' part, copies to the host, pooling, soft-NMS."""
-        return self.detector.detect(self.state, self.dataset, self.recordings)
+        recordings = self.dataset.recordings("training")
+        return self.detector.detect(self.state, self.dataset, recordings)
 
-    def batches(self, number: int) -> Any:
-        """The first ones, as the detector hands them to its step."""
-        recordings = self.recordings[: number * self.size]
-        window = self.config.data.num_frames
-        for batch in pipeline.inference_batches(
-            self.dataset,
-            recordings,
-            pipeline.inference_windows(recordings, window, 0.0),
-            window=window,
-            batch_size=self.size,
-        ):
-            inputs = {key: batch[key] for key in ("features", "num_frames", "window")}
-            yield inputs | {"cut": np.zeros((self.size, 2), bool)}
+    def first_batch(self) -> dict[str, np.ndarray]:
+        """As the detector hands it to its step."""
+        recordings = self.dataset.recordings("training")[: self.size]
+        return {
+            "features": np.stack([self.dataset.features(r) for r in recordings]),
+            "num_frames": np.full(self.size, self.config.data.num_frames, np.int32),
+            "window": np.arange(self.size, dtype=np.int32),
+            "cut": np.zeros((self.size, 2), bool),
+        }
 
     def call(self, batch: Any) -> Any:
         """What soft-NMS selects, and the windows that it is of."""

@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,7 @@ def main() -> None:
     elif values.peer:
         peer = functools.partial(_peer, values.peer, values.peer_flags)
     plan = rows(shapes, tuple(map(int, values.batches)), peer)
-    plan = (row for row in plan if any(part in row[0] for part in values.only))
+    plan = ((name, measured) for name, measured in plan if re.search(values.only, name))
     config = flatten(next(iter(shapes.values())))
     results = Results("sheet", config, [], {}, measure.machine(), [], left_out)
     fill(results, plan, Effort(values.seconds, deadline=deadline), pathlib.Path(values.output))
@@ -116,7 +117,7 @@ def rows(
     yield from _programs(first, config, many, peer)
     on_cpu = jax.default_backend() == "cpu"  # whose float32 need not be compared with itself
     for kind in ("bfloat16",) if on_cpu else equality.BOUNDS:
-        yield f"equality, {kind}", functools.partial(equality.rows, config, kind)
+        yield f"equality, {kind}", lambda _, kind=kind: equality.rows(config, kind)
     for classes in (1, sizes(config)[1]):
         for batch in batches or (1, 32):
             name = f"{first}: soft-NMS, {classes} classes, batch {batch}"
@@ -126,11 +127,11 @@ def rows(
     if not batches:
         yield from _programs(first, config, dict.fromkeys(KINDS, (4, 8, 16)), peer)
     batch = batches[0] if batches else 32
-    for what, parts in {"first call": Program.first_calls, "stages": stages.rows}.items():
+    for what in ("first call", "stages"):
         for kind in KINDS:
             name = f"{first}: {kind}, batch {batch}, float32"
             make = functools.partial(_program, config, kind, batch, "float32")
-            yield f"{name}, {what}", functools.partial(_parts, name, make, parts)
+            yield f"{name}, {what}", functools.partial(_parts, name, make, what)
 
 
 def _programs(
@@ -156,7 +157,7 @@ def _times(
 ) -> Iterator[Measurement]:
     """The row of a program, with its batch on the device and copied, and of its peer."""
     program = make()
-    memory, traffic = program.memory(), program.traffic()  # compiles
+    memory, traffic = program.costs()  # compiles
     started = time.monotonic()
     jax.block_until_ready(program.on_device())
     call = time.monotonic() - started
@@ -236,10 +237,11 @@ def _soft_nms(
 
 
 def _parts(
-    name: str, make: Callable[[], Program], parts: Callable, effort: Effort
+    name: str, make: Callable[[], Program], what: str, effort: Effort
 ) -> Iterator[Measurement]:
     """Several rows of a program, under its name."""
-    for row in parts(make(), effort):
+    program = make()
+    for row in program.first_calls() if what == "first call" else stages.rows(program, effort):
         yield dataclasses.replace(row, name=f"{name}: {row.name.strip()}")
 
 
@@ -249,7 +251,7 @@ if __name__ == "__main__":
     flags.DEFINE_float("minutes", 8.0, "After which no row begins.", lower_bound=0.0)
     flags.DEFINE_float("seconds", 1.0, "How long each row is measured at least.")
     flags.DEFINE_list("batches", [], "Batch sizes, instead of the sheet's own.")
-    flags.DEFINE_list("only", [""], "Parts of names: only such rows.")
+    flags.DEFINE_string("only", "", "A regular expression: only rows whose names it finds.")
     flags.DEFINE_string("peer", None, "Folder with bench.py, which times the same in PyTorch.")
     flags.DEFINE_multi_string(
         "peer_flags", [], "Flags of bench.py to try as well, as --compile; the fastest counts."
