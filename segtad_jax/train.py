@@ -24,7 +24,7 @@ from optax import GradientTransformation
 from segtad_jax.checkpoint import run_folder
 from segtad_jax.checkpoint.store import Checkpoints, Saved, kept_steps
 from segtad_jax.checkpoint.transfer import start_from
-from segtad_jax.config.check import check_channels
+from segtad_jax.config.check import check_data
 from segtad_jax.config.defaults import flatten
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, split_holdout
@@ -85,8 +85,7 @@ def train(
         return metrics
     last = config.train.steps
     span = profiling.parse(profile, last) if profile else None
-    run_folder.expect(config, dataset)
-    check_channels(config, dataset.num_channels, str(dataset.directory))
+    check_data(config, dataset.num_channels, len(dataset.classes), str(dataset.directory))
     recordings, held = split_holdout(
         dataset.recordings(config.data.train_split), config.data.holdout
     )

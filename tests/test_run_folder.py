@@ -31,6 +31,7 @@ def test_a_run_has_its_config_classes_channels_and_start(tmp_path):
     ("fields", "message"),
     [
         ({"model.widht": 3}, r"model\.widht = 3.*Use the version that trained it"),
+        ({"model.refine": True}, r"model\.refine = True.*Use the version that trained it"),
         ({"model.width": "wide"}, r"model\.width = 'wide'.*int"),
         ({"classes": ...}, "not a run.*'classes'"),
         ({"channels": ...}, "not a run.*'channels'"),

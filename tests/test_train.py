@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from segtad_jax import evaluate, train
-from segtad_jax.checkpoint import run_folder
 from segtad_jax.checkpoint.store import locate
-from segtad_jax.config.check import check
+from segtad_jax.config.check import check, check_data
 from segtad_jax.data.dataset import Recording, split_holdout
 from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD
@@ -23,7 +22,7 @@ from segtad_jax.runtime.metric_log import NonFiniteLossError
 from segtad_jax.step import parallel_step
 from segtad_jax.tpu import compile as shapes
 from tests.test_config import CONFIGS, load
-from tests.tiny_runs import ROOT, TINY, assert_equal_runs, logged, opened, short, tiny
+from tests.tiny_runs import ROOT, TINY, assert_equal_runs, logged, short, tiny
 
 
 @pytest.mark.slow
@@ -176,7 +175,7 @@ def test_an_unknown_split_or_missing_data_says_what_to_do(data_dir: str, tmp_pat
 
 
 def test_other_channels_or_classes_than_expected_are_named(data_dir: str, tmp_path) -> None:
-    run_folder.expect(short(data_dir, data__num_channels=16, data__num_classes=3), opened(data_dir))
+    check_data(short(data_dir, data__num_channels=16, data__num_classes=3), 16, 3, "the data")
     with pytest.raises(ValueError, match=r"data\.num_channels = 400, but .* has 16\."):
         train.train(short(data_dir, data__num_channels=400), tmp_path)
     with pytest.raises(ValueError, match=r"data\.num_classes = 200, but .* has 3\."):

@@ -87,17 +87,6 @@ def starting_point(workdir: epath.Path, checkpoint: str | None) -> str | None:
     return recorded
 
 
-def expect(config: ConfigDict, dataset: Dataset) -> None:
-    """Raises ValueError if the data set has other channels or classes than the config says."""
-    actual = {"data.num_channels": dataset.num_channels, "data.num_classes": len(dataset.classes)}
-    for field, number in actual.items():
-        if config[field] not in (None, number):
-            raise ValueError(
-                f"{field} = {config[field]}, but {dataset.directory} has {number}. Use the data "
-                f"set that the config is for, or set {field} to {number}."
-            )
-
-
 def claim(
     workdir: epath.Path, config: ConfigDict, dataset: Dataset, start: str | None = None
 ) -> None:

@@ -1,5 +1,6 @@
 """Steps of a run, saved whole, and restored. The only place that knows Orbax."""
 
+import contextlib
 import copy
 import datetime as dt
 import logging
@@ -35,7 +36,7 @@ class Contents(NamedTuple):
     state: dict[str, PyTree]  # of jax.ShapeDtypeStruct, by the fields of the state
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of a run: RUN/checkpoints/STEP.
 
     A save appears whole or not at all; use as a context manager, which waits for the last one. With
@@ -61,9 +62,6 @@ class Checkpoints:
         )
         self._folder = files.absolute(folder) / DIRECTORY  # as Orbax wants it
         self._manager = ocp.CheckpointManager(self._folder, options=options)
-
-    def __enter__(self) -> "Checkpoints":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._manager.close()

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from segtad_jax.config.defaults import ENCODER_STRIDE, default, flatten
-from segtad_jax.config.stored import ANY_DATA, OPENABLE
+from segtad_jax.config.stored import ANY_DATA, OPENABLE, REMOVED
 
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "data.source": ("prepared", "watch", "synthetic"),
@@ -54,17 +54,24 @@ def check(config: ConfigDict, num_devices: int = 1, *, partial: bool = False) ->
         raise ValueError(fault)
 
 
-def check_channels(config: ConfigDict, num_channels: int, owner: str) -> None:
-    """Checks that the features have the channels that the augmentation names.
+def check_data(config: ConfigDict, num_channels: int, num_classes: int, owner: str) -> None:
+    """Checks that a data set has what the config says, and the channels that augmentation names.
 
     Args:
         config: of a run.
-        num_channels: C.
-        owner: has these channels, for the message: a data set's directory, or a field.
+        num_channels: C of the data.
+        num_classes: D of the data.
+        owner: of these numbers, for the message: the directory of a data set, or fields.
 
     Raises:
-        ValueError: with the channels named, and those that there are.
+        ValueError: with both numbers and what to do.
     """
+    for field, number in zip(ANY_DATA, (num_channels, num_classes), strict=True):
+        if config[field] not in (None, number):
+            raise ValueError(
+                f"{field} = {config[field]}, but {owner} has {number}. Use the data set that the "
+                f"config is for, or set {field} to {number}."
+            )
     for field in CHANNELS:
         channels = config[field] or (0,)
         first, last = min(channels), max(channels)
@@ -77,13 +84,13 @@ def check_channels(config: ConfigDict, num_channels: int, owner: str) -> None:
 
 def unknown_field(name: str) -> str:
     """Returns the message for a field that no config has, with the nearest one."""
-    if name == "fit":
-        return "there is no field 'fit': leave it out. A field that is None fits the data set."
+    if name in REMOVED:
+        return f"there is no field '{name}' any more: leave it out. {REMOVED[name][1]}"
     known = {field: field.rpartition(".")[2] for field in flatten(default())}
     near = difflib.get_close_matches(name.rpartition(".")[2], known.values(), n=1)
-    hint = [field for field, last in known.items() if last in near]
-    hint = difflib.get_close_matches(name, hint or known, n=1, cutoff=0)
-    return f"there is no field '{name}' in a config; did you mean '{hint[0]}'?"
+    likely = [field for field, last in known.items() if last in near]
+    (nearest,) = difflib.get_close_matches(name, likely or known, n=1, cutoff=0)
+    return f"there is no field '{name}' in a config; did you mean '{nearest}'?"
 
 
 def _faults(config: ConfigDict, num_devices: int, partial: bool) -> Iterator[str]:

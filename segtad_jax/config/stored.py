@@ -24,9 +24,10 @@ OPENABLE: Mapping[str, Any] = {
 }
 ANY_DATA = ("data.num_channels", "data.num_classes")  # nothing is chosen for these
 
-_REMOVED = {
-    "model.refine": False
-}  # fields of older versions, and the value at which they did nothing
+REMOVED: Mapping[str, tuple[Any, str]] = {  # the values that did nothing; what there is instead
+    "fit": ((False, True), "A field is chosen to fit the data set where it is None."),
+    "model.refine": ((False,), "docs/what_helped.md says what was learned from it."),
+}
 
 
 def read_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,14 +35,12 @@ def read_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
 
     A field that this version does not have is dropped where it did nothing, and stays otherwise.
     """
-    fields = dict(stored)
-    fits = fields.pop("fit", False)
-    for name, value in _REMOVED.items():
-        if fields.get(name) == value:
-            del fields[name]
-    for name, value in OPENABLE.items():
-        if (fits or name in ANY_DATA) and fields.get(name) == value:
-            fields[name] = None
+    opened = OPENABLE if stored.get("fit") else ANY_DATA
+    fields = {
+        name: None if name in opened and value == OPENABLE[name] else value
+        for name, value in stored.items()
+        if name not in REMOVED or value not in REMOVED[name][0]
+    }
     return flatten(default()) | fields
 
 

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from segtad_jax.config.check import check, check_channels
+from segtad_jax.config.check import check, check_data
 from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
@@ -77,7 +77,7 @@ def check_slices(config: ConfigDict, names: Sequence[str]) -> int:
             )
     check(config)
     channels = config.data.num_channels
-    check_channels(config, channels, f"data.num_channels = {channels}")
+    check_data(config, channels, config.data.num_classes, f"data.num_channels = {channels}")
     if not names:
         raise ValueError("--mode=compile needs --topology, such as v5e:4x4; it may be repeated.")
     slices = [topology.parse(name) for name in names]
