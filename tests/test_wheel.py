@@ -81,7 +81,7 @@ def test_prepare_train_and_predict(elsewhere):
     metrics = json.loads((elsewhere / "run" / "metrics.json").read_text())
     assert metrics["counts"]["videos"] == 2
     flags = ["--checkpoint=run", "--features=features", "--durations=truth.json"]
-    python(elsewhere, "-m", "segtad_jax.predict", *flags, "--output=found.json")
+    python(elsewhere, "site/bin/segtad", "predict", *flags, "--output=found.json")
     found = json.loads((elsewhere / "found.json").read_text())
     assert sorted(found["results"]) == [f"v_x{index}" for index in range(8)]
     python(
