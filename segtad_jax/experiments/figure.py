@@ -16,7 +16,7 @@ _ROW, _PANEL = 0.27, 0.75  # inches: of a row, of a panel's title and axis
 
 
 def ablation_figure(numbers: Iterable[int], results: Results) -> Figure:
-    """A panel for each table: every seed, the mean with its standard error, the paper's number."""
+    """Draws a panel a table: every seed, the mean with its standard error, the paper's number."""
     numbers = list(numbers)
     heights = [_PANEL + _ROW * (len(TABLES[n].rows) - 1) for n in numbers]
     with style.axes(len(numbers), 1, size=(7.4, sum(heights))) as (figure, panels):

@@ -90,7 +90,7 @@ TABLES: Mapping[int, PaperTable] = {
 
 
 def table_numbers(text: str) -> list[int]:
-    """Numbers of the tables that `--table` names: 'all' or '3,5'.
+    """Returns the numbers of the tables that `--table` names: 'all' or '3,5'.
 
     Raises:
         ValueError: no such table.
@@ -108,6 +108,6 @@ def table_numbers(text: str) -> list[int]:
 
 
 def ablations(numbers: Iterable[int]) -> list[str]:
-    """Ablations of the rows of some tables, each once, a table's reference before its others."""
+    """Returns the ablations of some tables' rows, each once, a table's reference first."""
     rows = [[TABLES[n].reference, *(row.ablation for row in TABLES[n].rows)] for n in numbers]
     return list(dict.fromkeys(name for names in rows for name in names))

@@ -73,7 +73,7 @@ def trial(base: Base, ablation: str, seed: int) -> Trial:
 
 
 def trials(base: Base, ablations: Sequence[str], seeds: int) -> list[Trial]:
-    """All different trials, seed 0 of every row first: tables fill up evenly, whoever stops."""
+    """Returns all different trials, seed 0 of every row first: so tables fill up evenly."""
     different: dict[tuple[str, int], Trial] = {}
     for seed in range(seeds):
         for ablation in ablations:
@@ -83,30 +83,30 @@ def trials(base: Base, ablations: Sequence[str], seeds: int) -> list[Trial]:
 
 
 def method(config: ConfigDict) -> dict[str, Any]:
-    """The fields that tell what was run, in JSON's types."""
+    """Returns the fields that define what was run, in JSON's types."""
     return without_circumstances(flatten(config))
 
 
 def without_circumstances(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of flattened fields that can change a result."""
+    """Returns those of flattened fields that can change a result."""
     return {name: value for name, value in fields.items() if name not in _NOT_THE_METHOD}
 
 
 def fits(wanted: ConfigDict, trained: ConfigDict) -> bool:
-    """Whether a run is of this config; a data set has settled what it leaves open."""
+    """Checks if a run is of this config, whose open fields the data set has settled."""
     ours, theirs = method(wanted), method(trained)
     settled = open_fields(wanted)
     return all(ours[name] == theirs[name] for name in ours if name not in settled)
 
 
 def key(method: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits that stand for these fields."""
+    """Returns twelve hexadecimal digits that stand for these fields."""
     text = json.dumps(method, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def command(base: Base, trial: Trial, workdir: epath.PathLike) -> list[str]:
-    """The arguments of `python` that train and evaluate a trial."""
+    """Returns the arguments of `python` that train and evaluate a trial."""
     arguments = ",".join([*base.arguments, f"ablation={trial.ablation}"])
     return [
         "-m",

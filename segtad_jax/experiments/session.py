@@ -48,7 +48,7 @@ class Session:
             self._collect(trial)
 
     def missing(self) -> list[plan.Trial]:
-        """Trials without a result, in the order in which they run."""
+        """Returns the trials without a result, in the order in which they run."""
         return [trial for trial in self._trials if self._results.get(trial) is None]
 
     def run_missing(self) -> tuple[list[str], bool]:
@@ -97,7 +97,7 @@ class Session:
         return failed, stopped
 
     def announcement(self, trial: plan.Trial) -> str:
-        """`run 3 of 27: no_graph, seed 0; about 40 min left`."""
+        """Returns a line such as `run 3 of 27: no_graph, seed 0; about 40 min left`."""
         number, total = self._trials.index(trial) + 1, len(self._trials)
         line = f"run {number} of {total}: {trial.ablation}, seed {trial.seed}"
         each = self._results.mean_seconds()
@@ -127,7 +127,7 @@ class Session:
         return True
 
     def tables(self) -> str:
-        """The tables as Markdown."""
+        """Returns the tables as Markdown."""
         arguments = ",".join(self._base.arguments)
         changed = plan.without_circumstances(self._base.overrides)
         fields = "".join(f", {name} = {value}" for name, value in changed.items())
@@ -135,7 +135,7 @@ class Session:
         return markdown(self._numbers, self._results_of, subject)
 
     def summary(self) -> str:
-        """Where the results are, and what is missing."""
+        """Returns a line that says where the results are and how many trials are missing."""
         line = f"{self._folder}: {self._progress()}"
         return f"{line} The same command goes on with them." if self.missing() else line
 

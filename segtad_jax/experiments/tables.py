@@ -39,7 +39,7 @@ def difference(row: Sequence[Result], reference: Sequence[Result]) -> Difference
 
 
 def markdown(numbers: Iterable[int], results: Results, subject: str) -> str:
-    """The tables, each with what its differences say.
+    """Returns the tables as Markdown, each with what its differences say.
 
     Args:
         numbers: of the tables.

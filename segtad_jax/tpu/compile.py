@@ -118,7 +118,7 @@ def _check_slice(config: ConfigDict, wanted: Slice, devices: Sequence[jax.Device
 
 
 def batch_shapes(config: ConfigDict, num_devices: int, batch: int) -> Shapes:
-    """Shapes of a training batch of `data.pipeline`, divided among devices; `batch` is of one."""
+    """Returns the shapes of a training batch, divided among devices; `batch` is of one device."""
 
     def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((num_devices, batch, *shape), dtype)
@@ -137,7 +137,7 @@ def batch_shapes(config: ConfigDict, num_devices: int, batch: int) -> Shapes:
 
 
 def window_shapes(config: ConfigDict, num_devices: int, batch: int) -> Shapes:
-    """Shapes of what `Detector` hands to its step."""
+    """Returns the shapes of what `Detector` hands to its step."""
     shapes = batch_shapes(config, num_devices, batch)
     return {k: shapes[k] for k in ("features", "num_frames")} | {
         "window": shapes["num_frames"],
@@ -174,19 +174,19 @@ def compile_step(step: Any, state: Any, batch: Shapes) -> Figures:
 
 
 def cost_figure(cost: dict[str, float], key: str) -> float:
-    """A figure of cost_analysis, which is negative where the compiler does not know it."""
-    value = cost.get(key, UNKNOWN)
+    """Returns a figure of cost_analysis; NaN where the compiler does not know it."""
+    value = cost.get(key, UNKNOWN)  # negative, too, where it is unknown
     return value if value > 0 else UNKNOWN
 
 
 def refused_bytes(message: str) -> float:
-    """Bytes that a refused program needs, from the compiler's message; NaN where it says none."""
+    """Reads from the compiler's message the bytes that a refused program needs; NaN if none."""
     match = re.search(r"(?:Used |\()([\d.]+)([KMGT])\)? (?:of|exceeds)", message)
     return float(match[1]) * UNITS[match[2]] if match else UNKNOWN
 
 
 def collectives(hlo: str) -> dict[str, tuple[int, int]]:
-    """Number of each kind of collective in compiled HLO, and the bytes of their results."""
+    """Counts each kind of collective in compiled HLO: (number, bytes of their results)."""
     counts: collections.Counter[str] = collections.Counter()
     sizes: collections.Counter[str] = collections.Counter()
     for result, kind, start in COLLECTIVE.findall(hlo):
@@ -202,7 +202,7 @@ def collectives(hlo: str) -> dict[str, tuple[int, int]]:
 
 
 def table(wanted: Slice, batches: dict[str, int], figures: dict[str, Figures]) -> Table:
-    """Figures of one chip of a slice, a column for each step; `batches` are windows per chip."""
+    """Makes a table of one chip's figures, a column a step; `batches` are windows per chip."""
     chip = wanted.chip
     always: dict[str, Callable[[str, Figures], str]] = {
         "windows per chip": lambda step, _: f"{batches[step]:,}",
@@ -233,7 +233,7 @@ def table(wanted: Slice, batches: dict[str, int], figures: dict[str, Figures]) -
 
 
 def advice(wanted: Slice, batches: dict[str, int], figures: dict[str, Figures]) -> list[str]:
-    """Advice for each step that does not fit; `batches` are windows of all chips together."""
+    """Returns advice for each step that does not fit; `batches` are windows of all chips."""
     return [
         f"{wanted.name}: the {step} step does not fit: set {BATCH_FIELDS[step]} below "
         f"{batches[step]}, take chips with more memory, or set model.dtype = 'bfloat16', a smaller "
@@ -244,12 +244,12 @@ def advice(wanted: Slice, batches: dict[str, int], figures: dict[str, Figures]) 
 
 
 def size(value: float) -> str:
-    """Bytes as GiB or MiB."""
+    """Formats bytes as GiB or MiB."""
     return number(value / GIB, "GiB") if value >= GIB / 10 else number(value / (1 << 20), "MiB")
 
 
 def number(value: float, unit: str) -> str:
-    """Four digits at most and a unit, or n/a."""
+    """Formats a number with four digits at most and a unit, or n/a."""
     if np.isnan(value):
         return "n/a"
     return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.4g} {unit}"

@@ -1,4 +1,4 @@
-"""TPU slices that one does not own: their devices, to compile for, and what a chip of them has.
+"""TPU slices that one does not own: the data of their chips, and devices to compile for.
 
 libtpu compiles on machines without a TPU: `pip install 'segtad-jax[tpu]'`.
 """
@@ -14,7 +14,7 @@ GIB = 1 << 30
 
 
 class Chip(NamedTuple):
-    """One chip; JAX shows each as one device."""
+    """Data of one chip; JAX shows each as one device."""
 
     dimensions: int  # of the torus that its slices are cut from
     hbm_gib: float  # that a program may use
@@ -44,7 +44,7 @@ NO_TPU_HERE = {
 
 
 class Slice(NamedTuple):
-    """A slice as written: `v5e:4x4`."""
+    """A slice as its name says: `v5e:4x4`."""
 
     name: str
     chip: Chip
@@ -79,7 +79,7 @@ def parse(name: str) -> Slice:
 
 
 def devices(wanted: Slice) -> list[jax.Device]:
-    """The devices of a slice, which programs can be compiled for but not run on.
+    """Returns the devices of a slice, which programs can be compiled for but not run on.
 
     Raises:
         ValueError: libtpu is not installed, or refuses the slice.
@@ -87,7 +87,7 @@ def devices(wanted: Slice) -> list[jax.Device]:
     os.environ.update(NO_TPU_HERE)
     per_host = tuple(min(n, 2) for n in (*wanted.shape, 1, 1)[:3])  # 1x1 is a slice, too
     try:
-        found = topologies.get_topology_desc(
+        description = topologies.get_topology_desc(
             platform="tpu",
             topology_name=wanted.name,
             chip_config_name=wanted.chip.config,
@@ -100,4 +100,4 @@ def devices(wanted: Slice) -> list[jax.Device]:
                 "pip install 'segtad-jax[tpu]', or pip install 'jax[tpu]' beside it."
             ) from error
         raise ValueError(f"--topology={wanted.name}: {str(error).splitlines()[0]}") from error
-    return list(found.devices)
+    return list(description.devices)
