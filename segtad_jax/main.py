@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 
-from absl import app, flags
+from absl import flags
 
 from segtad_jax.config import flag
 from segtad_jax.config.flag import CONFIG
@@ -50,10 +50,6 @@ flags.register_multi_flags_validator(
 
 def main() -> int:
     """Trains, evaluates or compiles; returns the exit status."""
-    if _CHECKPOINT.value and _MODE.value == "compile":
-        raise app.UsageError("--checkpoint goes with --mode=train and --mode=evaluate")
-    if _PROFILE.value and _MODE.value != "train":
-        raise app.UsageError("--profile goes with --mode=train")
     # Our own lines alone: the libraries' would bury them.
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
@@ -64,6 +60,10 @@ def main() -> int:
 
 
 def _act() -> int:
+    if _CHECKPOINT.value and _MODE.value == "compile":
+        raise ValueError("--checkpoint goes with --mode=train and --mode=evaluate")
+    if _PROFILE.value and _MODE.value != "train":
+        raise ValueError("--profile goes with --mode=train")
     import jax
 
     from segtad_jax.runtime import parallel, preemption, startup

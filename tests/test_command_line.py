@@ -131,3 +131,22 @@ def test_the_console_script_is_the_same() -> None:
     done = call("-c", code, "predict", "--help")
     assert done.returncode == 0
     assert "--features" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "--workdir=x", "extra"], ["'extra'"]),
+        (["train", "--wrkdir=x"], ["wrkdir", "workdir"]),
+        (["evaluate", "--workdir=x", "--profile=1:2"], ["--profile", "--mode=train"]),
+        (["compile", "--checkpoint=x"], ["--checkpoint", "--mode=evaluate"]),
+        (["train"], ["--workdir"]),
+    ],
+)
+def test_wrong_use_of_flags_is_a_line(arguments: list[str], named: list[str]) -> None:
+    done = call("-m", "segtad_jax", *arguments, "--config=configs/tiny.py")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert not [name for name in named if name not in line]

@@ -60,13 +60,12 @@ PARTS = {
 }  # fmt: skip
 
 # The only files that may import a library (patterns, relative to the package).
-COMMANDS = ["main.py", "config/flag.py", "experiments/__main__.py", "prepare/__main__.py"]
 LIBRARIES = {
     "tensorflow": ["data/writer.py"],  # which hides the accelerators from it
     "tensorflow_datasets": ["data/*", "prepare/*"],
     "apache_beam": ["prepare/beam.py"],
-    "absl.app": COMMANDS,
-    "absl.flags": COMMANDS,
+    "absl.app": ["config/flag.py"],
+    "absl.flags": ["main.py", "config/flag.py", "experiments/__main__.py"],
     "orbax": ["checkpoint/store.py"],
     "jax.pmap": ["runtime/parallel.py"],
     "jax.distributed": ["runtime/parallel.py"],

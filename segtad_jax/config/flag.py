@@ -43,7 +43,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
     def main_without_arguments(argv: list[str]) -> int:
         if len(argv) > 1:
-            raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+            sys.exit(f"error: unexpected arguments: {argv[1:]}")
         return main()
 
     app.run(main_without_arguments, flags_parser=parse)
