@@ -13,22 +13,17 @@ def summary(result: Mapping) -> str:
     subset = f", subset {result['subset']}" if "subset" in result else ""
     blocks = [f"{result['protocol']} protocol{subset}: {counts}"]
     if "map" in result:
-        blocks.append(percent_table("mAP (%)", {"": result["map"]}))
+        blocks.append(_row("mAP (%)", result["map"]))
     if "ar" in result:
         recall = {f"@{number}": result["ar"][number] for number in ("1", "5", "10", "50", "100")}
-        blocks.append(percent_table("AR (%)", {"": recall | {"AUC": result["ar"]["auc"]}}))
+        blocks.append(_row("AR (%)", recall | {"AUC": result["ar"]["auc"]}))
     if "diagnosis" in result:
         blocks += _diagnosis(result["diagnosis"])
     return "\n\n".join([*blocks, "\n".join(_remarks(result))])
 
 
-def percent_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Returns a table of fractions, which have the same names in every row."""
-    names = list(next(iter(rows.values())))
-    return _table(
-        [title, *names],
-        *([row, *(_percent(values[name]) for name in names)] for row, values in rows.items()),
-    )
+def _row(title: str, values: Mapping[str, float]) -> str:
+    return _table([title, *values], ["", *map(_percent, values.values())])
 
 
 def _diagnosis(diagnosis: Mapping) -> list[str]:
