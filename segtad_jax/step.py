@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from segtad_jax import losses, optim, targets
@@ -82,73 +82,89 @@ def loss_terms(
             not depend on the number of devices.
     """
     constants = grid(config)
-    segments = jnp.asarray(constants.segments)
-    total = config.data.num_frames
+    segments = jnp.asarray(constants.segments)  # [M, 2]
     label = functools.partial(
         targets.video_targets,
         proposals=segments,
-        num_frames=total,
+        num_frames=config.data.num_frames,
         boundary_radius=config.loss.boundary_radius,
     )
     truth = jax.vmap(label)(batch["segments"], batch["labels"], batch["valid"])
-    positive = truth.tiou > config.loss.positive_tiou  # h_cls, [b, M]
-    real = segments[:, 1] <= batch["num_frames"][:, None]  # [b, M]
+
+    # Half of the seeds are positive (section 3.3); each stands for the proposals around it.
     seeds_key, *augment_keys = jax.random.split(key, 4)
     seeds_keys = jax.vmap(jax.random.fold_in, (None, 0))(seeds_key, batch["position"])
+    positive = truth.tiou > config.loss.positive_tiou  # h_cls, [b, M]
+    real = segments[:, 1] <= batch["num_frames"][:, None]  # [b, M]
     draw = functools.partial(sampling.draw_seeds, num_seeds=config.sampling.seeds)
-    seeds, seed_weights = jax.vmap(draw)(seeds_keys, positive, real)
-    row_weights = seed_weights[:, :, None] * jnp.asarray(constants.copies)[seeds]
-    row_weights = row_weights.reshape(len(seeds), -1)  # [b, n], as the rows that are scored
+    seeds, seed_weights = jax.vmap(draw)(seeds_keys, positive, real)  # [b, S]
+    weights = seed_weights[:, :, None] * jnp.asarray(constants.copies)[seeds]  # [b, S, n]
 
     features = augment_batch(
         *(augment_keys, batch["features"], batch["num_frames"], batch["position"]),
         settings=config.augment,
         axis_name=model.axis_name,
     )
-    out, updates = model.apply(
+    outputs, updates = model.apply(
         variables, features, batch["num_frames"], seeds, train=True, mutable="batch_stats"
     )
-
-    def video_terms(
-        out: Batch, truth: targets.Targets, num_frames: Array, weights: Array
-    ) -> dict[str, losses.Term]:
-        frames = (jnp.arange(total) < num_frames).astype(jnp.float32)
-        rows = out["rows"]
-        regress, classify = out["proposal_logits"].T
-        weights = weights * (segments[rows, 1] <= num_frames)
-        tiou = truth.tiou[rows]
-        segmentation = losses.cross_entropy
-        if not config.loss.segmentation_classes:
-            segmentation = losses.action_or_not
-        more = {}  # of what is off by default
-        if config.model.classifier:
-            more["classifier"] = losses.cross_entropy(
-                out["class_logits"], truth.frame_classes, frames
-            )
-        if config.loss.snap:  # scores are of proposals as they have moved
-            scores = jnp.stack([out["start_logits"], out["end_logits"]], axis=1)
-            moved = snap(segments[rows], scores, config.loss.snap, num_frames)
-            moved = jax.lax.stop_gradient(moved)
-            tiou = targets.proposal_tiou(moved, truth.actions, truth.counted)
-        boundary = functools.partial(
-            losses.binary_cross_entropy, weights=frames, balanced=config.loss.balance_boundaries
-        )
-        return {
-            "segmentation": segmentation(out["frame_logits"], truth.frame_classes, frames),
-            "start": boundary(out["start_logits"], truth.starts),
-            "end": boundary(out["end_logits"], truth.ends),
-            "regression": losses.squared_error(regress, tiou, weights),
-            "classification": losses.binary_cross_entropy(
-                classify,
-                (tiou > config.loss.positive_tiou).astype(jnp.float32),
-                weights,
-                config.loss.balance_proposals,
-            ),
-            **more,
-        }
-
-    terms = jax.vmap(video_terms)(out, truth, batch["num_frames"], row_weights)
+    terms = jax.vmap(functools.partial(video_terms, config, segments))(
+        outputs, truth, batch["num_frames"], weights.reshape(len(seeds), -1)
+    )
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), terms), updates["batch_stats"]
+
+
+def video_terms(
+    config: ConfigDict,
+    segments: Int[Array, "M 2"],
+    outputs: Mapping[str, Array],
+    truth: targets.Targets,
+    num_frames: Int[Array, ""],
+    weights: Float[Array, " n"],
+) -> dict[str, losses.Term]:
+    """Returns the terms of Eq. 11 for one video.
+
+    Args:
+        config: as checked.
+        segments: the grid, frames.
+        outputs: of SegTAD, for n sampled proposals.
+        truth: labels of frames and of all proposals.
+        num_frames: real frames.
+        weights: of the sampled proposals.
+    """
+    settings, rows = config.loss, outputs["rows"]
+    frames = (jnp.arange(config.data.num_frames) < num_frames).astype(jnp.float32)
+    weights = weights * (segments[rows, 1] <= num_frames)
+    tiou = truth.tiou[rows]
+    if settings.snap:
+        # Inference moves boundaries before it ranks proposals, so that what PDN scores are the
+        # moved ones: their tIoU replaces the grid's.
+        boundary_logits = jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1)
+        moved = snap(segments[rows], boundary_logits, settings.snap, num_frames)
+        moved = jax.lax.stop_gradient(moved)
+        tiou = targets.proposal_tiou(moved, truth.actions, truth.counted)
+    regress, classify = outputs["proposal_logits"].T
+    segmentation = losses.cross_entropy if settings.segmentation_classes else losses.action_or_not
+    boundary = functools.partial(
+        losses.binary_cross_entropy, weights=frames, balanced=settings.balance_boundaries
+    )
+    terms = {
+        "segmentation": segmentation(outputs["frame_logits"], truth.frame_classes, frames),
+        "start": boundary(outputs["start_logits"], truth.starts),
+        "end": boundary(outputs["end_logits"], truth.ends),
+        "regression": losses.squared_error(regress, tiou, weights),
+        "classification": losses.binary_cross_entropy(
+            classify,
+            (tiou > settings.positive_tiou).astype(jnp.float32),
+            weights,
+            settings.balance_proposals,
+        ),
+    }
+    if config.model.classifier:  # for Tables 3 and 4
+        terms["classifier"] = losses.cross_entropy(
+            outputs["class_logits"], truth.frame_classes, frames
+        )
+    return terms
 
 
 def train_step(
