@@ -24,10 +24,13 @@ NAMES = (
     "proposals' scores, absolute",
     "soft-NMS of equal scores, part of the choices",
 )
-BOUNDS = {  # of NAMES, by the device's precision
-    HIGHEST: (1e-4, 1e-3, 1e-4, 0.05),
-    "float32": (1e-2, 1e-1, 1e-2, 0.05),
-    "bfloat16": (3e-2, 3e-1, 3e-2, 0.05),
+# Of NAMES, by the device's precision. The forms of a CPU and of an accelerator, both on a CPU, at
+# ActivityNet's shapes: 0, 4e-7, 3e-9, 0 in float32, 9e-5, 0.04, 2e-5, 0 in bfloat16; in bfloat16 a
+# tiny network has 6e-4, 0.14, 3e-4, 0.
+BOUNDS = {
+    HIGHEST: (1e-5, 1e-3, 1e-5, 0.05),
+    "float32": (1e-3, 5e-2, 1e-3, 0.05),
+    "bfloat16": (1e-2, 3e-1, 1e-2, 0.05),
 }
 GRADIENTS = optax.GradientTransformation(  # its state is the gradients of the last step
     lambda params: params, lambda grads, _, params: (jax.tree.map(jnp.zeros_like, params), grads)

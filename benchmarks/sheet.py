@@ -55,12 +55,11 @@ def main() -> None:
     if values.config:
         path, _, _ = values["config"].config_filename.partition(":")
         shapes = {pathlib.Path(path).stem: values.config}
-    left_out, peer = {}, None
-    if values.peer and (why := _no_peer(values.peer)):
-        left_out["PyTorch"] = why
-    elif values.peer:
-        peer = functools.partial(_peer, values.peer, values.peer_flags)
-    plan = rows(shapes, tuple(map(int, values.batches)), peer)
+    why = _no_peer(values.peer) if values.peer else ""
+    peer = functools.partial(_peer, values.peer, values.peer_flags)
+    left_out = {"PyTorch": why} if why else {}
+    wanted = peer if values.peer and not why else None
+    plan = rows(shapes, tuple(map(int, values.batches)), wanted)
     plan = ((name, measured) for name, measured in plan if re.search(values.only, name))
     config = flatten(next(iter(shapes.values())))
     results = Results("sheet", config, [], {}, measure.machine(), [], left_out)
@@ -73,6 +72,11 @@ def fill(
 ) -> None:
     """Measures the rows of a plan one after the other, and writes all that there is after each."""
     folder.mkdir(parents=True, exist_ok=True)
+
+    def write() -> None:
+        measure.write(folder / "sheet.json", measure.to_json(results))
+        measure.write(folder / "sheet.md", measure.table(results))
+
     _add_peaks(results)
     for name, measured in plan:
         if time.monotonic() > effort.deadline:
@@ -84,9 +88,9 @@ def fill(
         except FAILURES as error:
             results.left_out[name] = f"{type(error).__name__}: {error}".split("\n")[0]
         print(f"{name}: {results.left_out.get(name, 'measured')}", flush=True)
-        _write(results, folder)
+        write()
     _add_peaks(results)
-    _write(results, folder)
+    write()
 
 
 def _add_peaks(results: Results) -> None:
@@ -94,11 +98,6 @@ def _add_peaks(results: Results) -> None:
     for kind in (*DTYPES, measure.HIGHEST):
         results.peaks.setdefault(kind, []).append(measure.matmul_peak(kind))
     results.bandwidth.append(measure.copy_bandwidth())
-
-
-def _write(results: Results, folder: pathlib.Path) -> None:
-    measure.write(folder / "sheet.json", measure.to_json(results))
-    measure.write(folder / "sheet.md", measure.table(results))
 
 
 def rows(
