@@ -259,6 +259,10 @@ def test_bad_predictions(run, predictions, message) -> None:
             r"gt.json, video b: has no 'subset', nor have 1 others. Mend it, or score with --len",
         ),
         (
+            {"database": {"a": TRUTH["database"]["a"], "t": {"subset": "train"}, "v_t": {}}},
+            r"gt.json, video v_t: v_t and t must occur once; remove one",
+        ),
+        (
             {"database": {"a": {"subset": "val"}, "v_a": {"subset": "val"}}},
             r"gt.json, video v_a: v_a and a must occur once; remove one",
         ),

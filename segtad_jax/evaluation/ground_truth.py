@@ -19,7 +19,7 @@ from segtad_jax.evaluation.instances import Predictions
 from segtad_jax.evaluation.json_files import InputError
 
 _OVERRUN = 1.05  # durations are rounded, and some features run a little past the end
-_EXPECTED = {  # by the kind of defect
+_EXPECTED = {  # by kind of finding
     "bad_action": "must have 'segment': [start, end] and 'label': the name of the class",
     "bad_time": "must have two finite numbers of seconds",
     "reversed": "must end after it starts",
@@ -28,7 +28,9 @@ _EXPECTED = {  # by the kind of defect
     "bad_duration": "is no positive number of seconds: the duration counts as unknown",
 }
 
-Defect = tuple[str, str, object, str]  # kind, video, value, where
+_ALWAYS_REFUSED = ("bad_video", "repeated_video")  # in whatever subset, and with --lenient
+
+Finding = tuple[str, str, object, str]  # as reported by the reader: kind, video, value, where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +68,11 @@ def read_ground_truth(
     Raises:
       InputError: names the file, the place and the value.
     """
-    defects: list[Defect] = []
+    findings: list[Finding] = []
     entries = join(
         entry
         for part in (path.split(",") if isinstance(path, str) else [path])
-        for entry in read_entries(part, lambda *defect: defects.append(defect))
+        for entry in read_entries(part, lambda *finding: findings.append(finding))
     )
     notes: list[str] = []
     selected = _selected(entries, subset, str(path), notes, lenient)
@@ -82,11 +84,10 @@ def read_ground_truth(
         for action in entry.actions:
             if action.end < action.start:
                 value = f"segment [{action.start:g}, {action.end:g}]"
-                defects.append(("reversed", entry.video, value, action.where))
+                findings.append(("reversed", entry.video, value, action.where))
     elsewhere = entries.keys() - scored.keys()
-    _refuse_or_note_defects(
-        [defect for defect in defects if match_id(defect[1]) not in elsewhere], notes, lenient
-    )
+    relevant = [f for f in findings if f[0] in _ALWAYS_REFUSED or match_id(f[1]) not in elsewhere]
+    _refuse_or_note_findings(relevant, notes, lenient)
     if not selected:
         counts = Counter(str(entry.written_subset) for entry in entries.values())
         listed = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items())) or "none"
@@ -126,15 +127,14 @@ def _selected(
     return {k: e for k, e in entries.items() if words & {e.subset, e.written_subset}}
 
 
-def _refuse_or_note_defects(defects: list[Defect], notes: list[str], lenient: bool) -> None:
-    by_kind: dict[str, list[Defect]] = {}
-    for defect in defects:
-        by_kind.setdefault(defect[0], []).append(defect)
-    for kind, found in by_kind.items():
-        _, _, value, where = found[0]
+def _refuse_or_note_findings(findings: list[Finding], notes: list[str], lenient: bool) -> None:
+    for kind, number in Counter(
+        kind for kind, *_ in findings
+    ).items():  # in the order of their first findings
+        _, _, value, where = next(finding for finding in findings if finding[0] == kind)
         problem = f"{where}: {shown(value)} {_EXPECTED[kind]}"
-        problem += f", and {len(found) - 1} more" if len(found) > 1 else ""
-        if kind in ("bad_video", "repeated_video"):
+        problem += f", and {number - 1} more" if number > 1 else ""
+        if kind in _ALWAYS_REFUSED:
             raise InputError(problem)
         if kind == "bad_duration":
             notes.append(problem)
