@@ -3,12 +3,14 @@
 Records are written one after the other, so that memory does not grow with their number.
 """
 
+import collections
 import contextlib
+import dataclasses
 import json
 import os
 import platform
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -77,6 +79,15 @@ def write_dataset(
         return target
 
 
+@dataclasses.dataclass
+class _Shard:
+    """An open file of a split."""
+
+    name: str
+    file: Any  # tf.io.TFRecordWriter
+    size: int = 0  # bytes
+
+
 class ShardWriter:
     """A data set that appears whole or not at all: written beside its place, then renamed to it.
 
@@ -110,8 +121,8 @@ class ShardWriter:
         self._labels = {label: number for number, label in enumerate(sorted(classes), start=1)}
         self._spec = feature_spec(list(self._labels), num_channels, dtype)
         self.serialise = serialiser(list(self._labels), num_channels, dtype)
-        self._shards: dict[str, _Shards] = {}  # by split
-        self._rows: list[dict[str, Any]] = []
+        self._open: dict[str, _Shard] = {}  # by split
+        self._rows: list[dict[str, Any]] = []  # of the index
         self._split_by_video: dict[str, str] = {}
         self.folder = _working_folder(epath.Path(root), name)
 
@@ -121,14 +132,13 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        for shards in self._shards.values():
-            shards.close()
+        self._close()
         self.folder.rmtree(missing_ok=True)
 
     @property
-    def written(self) -> Collection[str]:
+    def written(self) -> set[str]:
         """The splits that have records."""
-        return self._shards.keys()
+        return {row["split"] for row in self._rows}
 
     def write(self, split: str, record: Record, payload: bytes | None = None) -> None:
         """Appends a record.
@@ -145,9 +155,12 @@ class ShardWriter:
             raise ValueError(f"video {record.video} occurs twice, in {earlier} and in {split}")
         payload = self.serialise(record) if payload is None else payload
         self._split_by_video[record.video] = split
-        if split not in self._shards:
-            self._shards[split] = _Shards(self.folder, shard_prefix(self._name, split))
-        shard, offset = self._shards[split].write(payload)
+        shard = self._open.get(split)
+        if shard is None or shard.size >= SHARD_BYTES:
+            shard = self._open[split] = self._next_shard(split)
+        place = {"split": split, "shard": shard.name, "offset": shard.size, "size": len(payload)}
+        shard.file.write(payload)
+        shard.size += HEADER.size + len(payload) + FOOTER_BYTES
         row = {
             "video": record.video,
             "num_frames": len(record.features),
@@ -156,7 +169,6 @@ class ShardWriter:
             "segments": record.segments.tolist(),
             "labels": [self._labels[label] for label in record.labels],
         }
-        place = {"split": split, "shard": shard, "offset": offset, "size": len(payload)}
         self._rows.append(row | place)
 
     def adopt(self, split: str, number: int) -> None:
@@ -165,18 +177,11 @@ class ShardWriter:
         Raises:
           ValueError: they do not hold this number of records.
         """
-        shards = _Shards(self.folder, shard_prefix(self._name, split))
-        rows = []
-        for path in sorted(self.folder.glob(f"{shards.prefix}-*")):
-            inside = list(index_rows(self._spec, split, path))
-            shards.lengths.append(len(inside))
-            shards.num_bytes += sum(row["size"] for row in inside)
-            rows += inside
+        rows = [row for path in self._shards(split) for row in index_rows(self._spec, split, path)]
         if len(rows) != number:
             raise ValueError(
                 f"{self.folder}: the shards of {split} hold {len(rows)} records, expected {number}"
             )
-        self._shards[split] = shards
         self._rows += rows
 
     def finish(self) -> epath.Path:
@@ -189,9 +194,9 @@ class ShardWriter:
         """
         import tensorflow_datasets as tfds
 
+        self._close()
         infos = []
-        for split, shards in sorted(self._shards.items()):
-            shards.close()
+        for split in sorted(self.written):
             template = tfds.core.ShardedFileTemplate(
                 dataset_name=self._name,
                 data_dir=self.folder,
@@ -199,11 +204,13 @@ class ShardWriter:
                 filetype_suffix="tfrecord",
                 template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",  # as `shard_prefix`
             )
+            rows = [row for row in self._rows if row["split"] == split]
+            lengths = collections.Counter(row["shard"] for row in rows)
             infos.append(
                 tfds.core.SplitInfo(
                     name=split,
-                    shard_lengths=shards.lengths,
-                    num_bytes=shards.num_bytes,
+                    shard_lengths=[lengths[path.name] for path in self._shards(split)],
+                    num_bytes=sum(row["size"] for row in rows),
                     filename_template=template,
                 )
             )
@@ -224,6 +231,20 @@ class ShardWriter:
             self._require_free()
             raise
         return self.target
+
+    def _shards(self, split: str) -> list[epath.Path]:
+        return sorted(self.folder.glob(f"{shard_prefix(self._name, split)}-*"))
+
+    def _next_shard(self, split: str) -> "_Shard":
+        if split in self._open:
+            self._open[split].file.close()
+        name = f"{shard_prefix(self._name, split)}-{len(self._shards(split)):05d}"
+        return _Shard(name, tensorflow_on_cpu().io.TFRecordWriter(str(self.folder / name)))
+
+    def _close(self) -> None:
+        for shard in self._open.values():
+            shard.file.close()
+        self._open.clear()
 
     def _require_free(self) -> None:
         if self.target.exists():
@@ -271,34 +292,3 @@ def _runs(process: int) -> bool:
     except OSError:  # somebody else's
         return True
     return True
-
-
-class _Shards:
-    """The shards of one split."""
-
-    def __init__(self, folder: epath.Path, prefix: str) -> None:
-        self._folder, self.prefix = folder, prefix
-        self.lengths: list[int] = []  # records of each shard
-        self.num_bytes = 0
-        self._file: Any = None
-        self._shard, self._offset = "", 0  # the open file's name, and where it ends
-
-    def write(self, payload: bytes) -> tuple[str, int]:
-        """Appends a record; returns the name of its shard and where it begins there."""
-        if self._file is None or self._offset >= SHARD_BYTES:
-            self.close()
-            path = self._folder / f"{self.prefix}-{len(self.lengths):05d}"
-            self._file = tensorflow_on_cpu().io.TFRecordWriter(str(path))
-            self._shard, self._offset = path.name, 0
-            self.lengths.append(0)
-        offset = self._offset
-        self._file.write(payload)
-        self.lengths[-1] += 1
-        self.num_bytes += len(payload)
-        self._offset += HEADER.size + len(payload) + FOOTER_BYTES
-        return self._shard, offset
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
