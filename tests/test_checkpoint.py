@@ -66,6 +66,18 @@ def test_variables_are_restored_without_the_rest(run):
     jax.tree.map(np.testing.assert_array_equal, restore_variables(run, 4, like), expected)
 
 
+def test_a_state_of_other_shapes_is_not_restored(run):
+    """Orbax itself would restore it, and training would fail later, or not at all."""
+    state = {"params": PARAMS, "batch_stats": NORM, "opt_state": [{}, {"mu": PARAMS}]}
+    state |= {"step": np.int32(0)}
+    with Checkpoints(run, keep=3) as checkpoints:
+        assert checkpoints.restore(8, state).state["step"] == 8
+        with pytest.raises(
+            ValueError, match=r"\['b'\].*\[2\] in the checkpoint.*\[3\] in this model"
+        ):
+            checkpoints.restore(8, state | {"params": PARAMS | {"b": np.ones(3)}})
+
+
 def test_a_model_without_batch_norm(tmp_path):
     run = write_run(tmp_path / "run", batch_stats={})
     assert restore_variables(run, 8)["batch_stats"] == {}

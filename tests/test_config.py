@@ -8,7 +8,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from segtad_jax.config import files
-from segtad_jax.config.check import CHOICES, OFF_AT_0, POSITIVE, SHARES, check, unknown_field
+from segtad_jax.config.check import (
+    CHOICES,
+    OFF_AT_0,
+    POSITIVE,
+    SHARES,
+    check,
+    check_data,
+    unknown_field,
+)
 from segtad_jax.config.defaults import PAPER, PLAIN, SWITCHES, default, flatten, with_arguments
 from segtad_jax.config.stored import ANY_DATA, OPENABLE
 
@@ -158,6 +166,21 @@ def test_other_contexts_have_bins_of_their_own() -> None:
     fields = {"model.context": 0.25, "model.num_bins": 30}  # 6 = 4 + 2
     check(changed(fields))
     check(changed(fields | {"model.branches": ("graph",), "model.dilations": ()}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"data.num_channels": 400}, r"data\.num_channels = 400, but DATA has 16.*set .* to 16"),
+        ({"data.num_classes": 200}, r"data\.num_classes = 200, but DATA has 3.*set .* to 3"),
+        ({"augment.mirror": (0, 16)}, r"augment\.mirror names channels 0 to 16.* 0 to 15.*\(\)"),
+        ({"augment.rotate": (-1, 2)}, r"augment\.rotate names channels -1 to 2.* 0 to 15.*\(\)"),
+    ],
+)
+def test_data_must_have_what_the_config_names(fields, message) -> None:
+    check_data(changed({"data.num_channels": 16, "augment.mirror": (0, 15)}), 16, 3, "DATA")
+    with pytest.raises(ValueError, match=message):
+        check_data(changed(fields), 16, 3, "DATA")
 
 
 @pytest.mark.parametrize(

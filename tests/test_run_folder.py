@@ -2,11 +2,22 @@
 
 import json
 
+import numpy as np
 import pytest
 from etils import epath
 
-from segtad_jax.checkpoint.run_folder import FILE, other_fields, read, read_classes, starting_point
+from segtad_jax.checkpoint.run_folder import (
+    FILE,
+    claim,
+    other_fields,
+    read,
+    read_classes,
+    refuse_other,
+    refuse_results,
+    starting_point,
+)
 from segtad_jax.config.defaults import default, flatten
+from segtad_jax.data.dataset import Dataset
 
 
 def make_run(folder, steps=(4, 8), **fields):
@@ -17,6 +28,19 @@ def make_run(folder, steps=(4, 8), **fields):
     for step in steps:
         (folder / "checkpoints" / str(step)).mkdir(parents=True)
     return folder
+
+
+def dataset(folder, num_channels=7):
+    (folder / "preparation.json").write_text("{}")
+    return Dataset(
+        directory=epath.Path(folder),
+        name="x",
+        classes=("a", "b"),
+        num_channels=num_channels,
+        dtype=np.dtype(np.float32),
+        splits={},
+        read=lambda _: np.zeros((0, num_channels), np.float32),
+    )
 
 
 def test_a_run_has_its_config_classes_channels_and_start(tmp_path):
@@ -87,6 +111,36 @@ def test_a_start_is_the_one_of_the_first_time(tmp_path):
             starting_point(new, other)
     with pytest.raises(ValueError, match="from new parameters, not from"):
         starting_point(source, str(new))
+
+
+def test_a_folder_is_claimed_by_one_config(tmp_path):
+    data = dataset(tmp_path)
+    config, run = default(), epath.Path(tmp_path) / "run"
+    claim(run, config, data, "old/8")
+    assert read(run)[1:] == (("a", "b"), 7, "old/8")
+    assert (run / "preparation.json").read_text() == "{}"  # goes with it, when the data are gone
+    config.data.dir, config.train.keep, config.eval.batch_size = "elsewhere", 1, 1
+    claim(run, config, data)
+    config.model.width, config.eval.sigma = 8, 0.85
+    with pytest.raises(ValueError, match=r"(?s)eval\.sigma: 0\.85 .*model\.width: 8 .*--workdir"):
+        claim(run, config, data)
+    refuse_other(run, config, data, ["optim."])
+    with pytest.raises(ValueError, match=r"(?s)channels: 8 here, 7 there"):
+        refuse_other(run, default(), dataset(tmp_path, num_channels=8), ["channels"])
+
+
+def test_results_of_a_step_do_not_take_the_place_of_those_of_the_end(tmp_path):
+    run, config, data = epath.Path(tmp_path) / "run", default(), dataset(tmp_path)
+    refuse_results(run, config, data, 10)  # no run at all
+    claim(run, config, data)
+    refuse_results(run, config, data, 10)
+    (run / "metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"step 1000; .*--workdir .* step 10\b"):
+        refuse_results(run, config, data, 10)
+    refuse_results(run, config, data, 1000)
+    config.eval.sigma = 0.85
+    with pytest.raises(ValueError, match=r"eval\.sigma"):
+        refuse_results(run, config, data, 1000)
 
 
 def test_a_field_that_is_younger_than_a_run_was_off(tmp_path):
