@@ -109,7 +109,7 @@ def claim(
     workdir.mkdir(parents=True, exist_ok=True)
     if (preparation := dataset.directory / PREPARATION).exists():  # the data set may be gone later
         write_whole(workdir / PREPARATION, preparation.read_bytes())
-    fields = flatten(config) | _of_data(dataset) | ({"start": start} if start else {})
+    fields = flatten(config) | _data_identity(dataset) | ({"start": start} if start else {})
     write_json(workdir / FILE, fields)
 
 
@@ -153,7 +153,9 @@ def other_fields(
         ValueError: the folder is no run, or has a field that this version does not know.
     """
     theirs = _read(workdir)
-    given = _of_data(dataset) if dataset else {name: theirs.get(name) for name in IDENTITY[:2]}
+    given = (
+        _data_identity(dataset) if dataset else {name: theirs.get(name) for name in IDENTITY[:2]}
+    )
     theirs.pop("start", None)  # `starting_point` looks after it
     lines = differences(flatten(config) | given, theirs)
     return [line for line in lines if not line.startswith(FREE_FIELDS)]
@@ -177,5 +179,5 @@ def _read_json(workdir: epath.Path) -> dict[str, Any]:
         raise ValueError(f"{workdir} is not a run: {FILE}: {error}") from error
 
 
-def _of_data(dataset: Dataset) -> dict[str, Any]:
+def _data_identity(dataset: Dataset) -> dict[str, Any]:
     return {"classes": list(dataset.classes), "channels": dataset.num_channels}

@@ -103,13 +103,13 @@ def _faults(config: ConfigDict, num_devices: int, partial: bool) -> Iterator[str
             yield f"{name} is None; set it. Only these can be open: {', '.join(OPENABLE)}."
         if name not in ANY_DATA and not partial:
             yield f"{name} is open, and there is no data set that it could fit: set it."
-    yield from _faults_of_values(config)
-    yield from _faults_of_tuples(config)
+    yield from _value_faults(config)
+    yield from _tuple_faults(config)
     if not set(still_open) - set(ANY_DATA):
-        yield from _faults_together(config, num_devices)
+        yield from _joint_faults(config, num_devices)
 
 
-def _faults_of_values(config: ConfigDict) -> Iterator[str]:
+def _value_faults(config: ConfigDict) -> Iterator[str]:
     """Each field by itself; one that is open is in order."""
     for field, allowed in CHOICES.items():
         if config[field] not in allowed:
@@ -125,7 +125,7 @@ def _faults_of_values(config: ConfigDict) -> Iterator[str]:
                 yield f"{field} is {config[field]}; {rule}{_or_open(field)}."
 
 
-def _faults_of_tuples(config: ConfigDict) -> Iterator[str]:
+def _tuple_faults(config: ConfigDict) -> Iterator[str]:
     branches, dilations = config.model.branches, config.model.dilations
     if not branches or set(branches) - BRANCHES:
         yield f"model.branches is {branches}; name at least one of: {', '.join(sorted(BRANCHES))}."
@@ -152,7 +152,7 @@ def _faults_of_tuples(config: ConfigDict) -> Iterator[str]:
         )
 
 
-def _faults_together(config: ConfigDict, num_devices: int) -> Iterator[str]:
+def _joint_faults(config: ConfigDict, num_devices: int) -> Iterator[str]:
     data, model, loss, train = config.data, config.model, config.loss, config.train
     context = Fraction(model.context).limit_denominator(1000)  # as ops.align reads it
     bins = context.denominator + 2 * context.numerator
