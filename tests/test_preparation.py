@@ -7,11 +7,14 @@ from prepare_cases import entry, good_inputs, prepare, report_of, written
 from segtad_jax.data import preparation
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.data.signals import Normalisation, window_statistics, with_context
+from segtad_jax.prepare import build
 from test_features import write
 
 
 @pytest.fixture
-def inputs(tmp_path):
+def inputs(tmp_path, monkeypatch):
+    """Those of a command that writes no page, which takes most of the time."""
+    monkeypatch.setattr(build, "write_page", lambda path, report: None)
     return good_inputs(tmp_path)
 
 

@@ -30,17 +30,21 @@ from test_features import FORMS, write
 
 
 @pytest.fixture
-def inputs(tmp_path):
+def inputs(tmp_path, monkeypatch):
+    """Those of a command that writes no page, which takes most of the time."""
+    monkeypatch.setattr(build, "write_page", lambda path, report: None)
     return good_inputs(tmp_path)
 
 
-def test_what_goes_in_comes_out(inputs, capsys):
+def test_what_goes_in_comes_out(tmp_path, capsys):
+    inputs = good_inputs(tmp_path)
     assert prepare(inputs, "--rate=2") == 0
     directory = inputs["output"] / "mine" / "1.0.0"
     printed = capsys.readouterr().out
     assert "8 recordings in" in printed
     assert f": {directory}\n" in printed
     assert f"--config.data.dir={inputs['output']} --workdir" in printed
+    assert (directory / "report.html").stat().st_size > 1000
     dataset = open_dataset(directory)
     assert dataset.classes == ("jump", "run")
     assert {split: len(found) for split, found in dataset.splits.items()} == {
@@ -93,10 +97,9 @@ def expected(tmp_path_factory):
 
 @pytest.mark.parametrize("layout", ["tc", "ct"])
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_records(tmp_path, monkeypatch, expected, form, layout):
-    monkeypatch.setattr(build, "write_page", lambda path, report: None)  # most of the time
+def test_every_form_gives_the_same_records(tmp_path, inputs, expected, form, layout):
     stored = {v: a if layout == "tc" else a.T.copy() for v, a in arrays().items()}
-    inputs = good_inputs(tmp_path) | {"features": write(tmp_path / form, form, stored)}
+    inputs["features"] = write(tmp_path / form, form, stored)
     assert prepare(inputs, "--workers=3") == 0
     dataset = open_dataset(inputs["output"] / "mine" / "1.0.0")
     for split, recordings in expected.splits.items():
