@@ -84,6 +84,21 @@ def test_commands_exist(text):
         assert defines(ROOT, name), name
 
 
+@functools.cache
+def sources(folder: str) -> str:
+    return "".join(path.read_text() for path in sorted((ROOT / folder).rglob("*.py")))
+
+
+@documents
+def test_flags_of_commands_exist(text):
+    for code in CODE.findall(text):
+        for line in re.sub(r'\\\n|"[^"]*"', " ", code).splitlines():
+            if command := re.search(r"(-m segtad_jax|-m benchmarks|(?<![\w.])segtad )(.*)", line):
+                folder = "benchmarks" if "benchmarks" in command[1] else "segtad_jax"
+                for flag in re.findall(r" --(?:no(?=run))?(\w+)", command[2]):
+                    assert re.search(rf'"(?:--)?{flag}"', sources(folder)), f"--{flag}: {line}"
+
+
 def verbs(text: str) -> list[str]:
     return [verb for code in CODE.findall(text) for verb in VERBS.findall(code)]
 
