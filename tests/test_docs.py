@@ -22,8 +22,10 @@ VERBS = re.compile(r"(?<![\w.])(?:segtad|-m segtad_jax) ([a-z]+)")
 IMPORTS = re.compile(r"^from (segtad_jax[\w.]*) import (\w+)", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 CONFIGS = re.compile(r"(?:--config[ =]|`)(configs/\w+\.py)(?::([\w=,]+))?")
+GROUPS = "data|model|sampling|loss|augment|optim|train|eval"
 FIELDS = re.compile(
-    r"--config\.([a-z][\w.]*)|`((?:data|model|sampling|loss|augment|optim|train|eval)\.(?!(?:py|json|safetensors)\b)\w+)[`\s=]"
+    r"--config\.([a-z][\w.]*)"
+    rf"|`((?:{GROUPS})\.(?!(?:py|json|safetensors)\b)\w+)[`\s=]"  # but not train.py
 )
 
 documents = pytest.mark.parametrize(
