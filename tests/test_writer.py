@@ -19,7 +19,7 @@ from segtad_jax.data import synthetic, writer
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.data.embedded import open_or_build
 from segtad_jax.data.records import Record
-from segtad_jax.data.writer import tensorflow_on_cpu, write_dataset
+from segtad_jax.data.writer import ShardWriter, tensorflow_on_cpu, write_dataset
 
 CLASSES = ("run", "jump", "eat")  # not in sorted order, which is eat, jump, run
 GOOD = Record(
@@ -157,6 +157,18 @@ def test_the_slower_of_two_builders_takes_the_data_set_of_the_faster(tmp_path):
     (recording,) = open_dataset(directory).recordings("training")
     assert recording.video == "faster"
     np.testing.assert_array_equal(open_dataset(directory).features(recording), GOOD.features)
+    assert [path.name for path in tmp_path.iterdir()] == ["some_data"]
+
+
+def test_of_two_writers_at_once_the_second_to_end_is_refused(tmp_path):
+    arguments = ("some_data", CLASSES, 3, np.dtype(np.float32), "")
+    with ShardWriter(tmp_path, *arguments) as one, ShardWriter(tmp_path, *arguments) as other:
+        for writer_, video in ((one, "a"), (other, "b")):
+            writer_.write("training", dataclasses.replace(GOOD, video=video))
+        directory = one.finish()
+        with pytest.raises(FileExistsError, match=rf"{directory} .*--name or --output"):
+            other.finish()
+    assert [r.video for r in open_dataset(directory).recordings("training")] == ["a"]
     assert [path.name for path in tmp_path.iterdir()] == ["some_data"]
 
 
