@@ -43,6 +43,12 @@ def actions_of(video):
     return [(a.start, a.end, a.label) for a in video.actions]
 
 
+@pytest.fixture(scope="module")
+def bmn_pair(shared_data):
+    folder = shared_data / "activitynet13"
+    return read_annotations([folder / "anet_anno_action.json", folder / "video_info_new.csv"])
+
+
 class TestRealFiles:
     def test_hapt(self, shared_data):
         annotations = read_annotations([shared_data / "hapt" / "hapt_gt.json"])
@@ -53,10 +59,8 @@ class TestRealFiles:
         assert annotations.defects == ()
         assert annotations.notes == ()
 
-    def test_bmn_pair(self, shared_data):
-        folder = shared_data / "activitynet13"
-        files = [folder / "anet_anno_action.json", folder / "video_info_new.csv"]
-        annotations = read_annotations(files)
+    def test_bmn_pair(self, bmn_pair):
+        annotations = bmn_pair
         subsets = Counter(v.subset for v in annotations.videos.values())
         assert subsets == {"training": 9649, "validation": 4728, "testing": 4851}
         assert len(annotations.classes) == 200
@@ -67,15 +71,13 @@ class TestRealFiles:
         assert video.covered == pytest.approx(2064 / 2067 * 82.73)
         assert actions_of(video) == [(6.195294851794072, 77.73085420904837, "Ballet")]
 
-    def test_bmn_zero_lengths_and_ends(self, shared_data):
-        folder = shared_data / "activitynet13"
-        files = [folder / "anet_anno_action.json", folder / "video_info_new.csv"]
+    def test_bmn_zero_lengths_and_ends(self, shared_data, bmn_pair):
         kinds = Counter()
-        for video in read_annotations(files).videos.values():
+        for video in bmn_pair.videos.values():
             kept, defects = checked_actions(video, video.duration)
             kinds.update(defect.kind for defect in defects)
             assert all(0 <= a.start <= a.end <= video.duration + 0.01 for a in kept)
-        raw = json.loads(files[0].read_text())
+        raw = json.loads((shared_data / "activitynet13" / "anet_anno_action.json").read_text())
         segments = [
             (*a["segment"], v["duration_second"]) for v in raw.values() for a in v["annotations"]
         ]
@@ -106,7 +108,7 @@ class TestRealFiles:
             assert subsets["training"] == 200, form
             assert set(annotations.classes) >= {"CliffDiving", "Diving"}, form
             assert not {d.kind for d in annotations.defects} - {"ambiguous"}, form
-        assert forms["json"].classes == forms["txt"].classes
+        assert forms["json"].classes == forms["txt"].classes == forms["csv"].classes
         assert len(forms["txt"].classes) == 20
         lines = sum(
             len((folder / "official_txt" / f"Ambiguous_{part}.txt").read_text().splitlines())

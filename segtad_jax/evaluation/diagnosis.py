@@ -163,7 +163,7 @@ def _sensitivity(table: Table, taken: np.ndarray, durations: Mapping[str, Suppor
                 "bin": label,
                 "range": text,
                 "actions": int(inside.sum()),
-                "map_n": _map_of_truths(table, taken, inside),
+                "map_n": _map_within(table, taken, inside),
                 "missed": float(1 - detected[inside].mean()) if inside.any() else None,
             }
             for label, text, inside in _bins(name, value)
@@ -172,7 +172,7 @@ def _sensitivity(table: Table, taken: np.ndarray, durations: Mapping[str, Suppor
     }
 
 
-def _map_of_truths(table: Table, taken: np.ndarray, inside: np.ndarray) -> float | None:
+def _map_within(table: Table, taken: np.ndarray, inside: np.ndarray) -> float | None:
     """Returns mAP_N if the truths outside, and what hit them, did not exist."""
     values = []
     actions = np.bincount(table.truths.label[inside], minlength=len(table.classes))

@@ -128,9 +128,8 @@ def _selected(
 
 
 def _refuse_or_note_findings(findings: list[Finding], notes: list[str], lenient: bool) -> None:
-    for kind, number in Counter(
-        kind for kind, *_ in findings
-    ).items():  # in the order of their first findings
+    numbers = Counter(kind for kind, *_ in findings)
+    for kind, number in numbers.items():  # in the order of their first findings
         _, _, value, where = next(finding for finding in findings if finding[0] == kind)
         problem = f"{where}: {shown(value)} {_EXPECTED[kind]}"
         problem += f", and {number - 1} more" if number > 1 else ""

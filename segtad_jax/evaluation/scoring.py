@@ -9,7 +9,7 @@ from segtad_jax.evaluation.average_precision import detection_map
 from segtad_jax.evaluation.diagnosis import diagnose
 from segtad_jax.evaluation.instances import GroundTruth, Predictions, Thresholds
 from segtad_jax.evaluation.recall import average_recall
-from segtad_jax.evaluation.thumos14 import actions_of, thumos14_map
+from segtad_jax.evaluation.thumos14 import thumos14_map, without_ambiguous
 
 METRICS = ("map", "ar", "diagnosis")
 PROTOCOLS = {  # with their usual tIoU thresholds
@@ -55,7 +55,7 @@ def evaluate(
             f"{tuple(PROTOCOLS)}"
         )
     thresholds = PROTOCOLS[protocol] if tiou_thresholds is None else tiou_thresholds
-    actions = actions_of(ground_truth)  # only THUMOS14's own mAP may see the Ambiguous ones
+    actions = without_ambiguous(ground_truth)  # only THUMOS14's own mAP may see the Ambiguous ones
     result: dict = {"protocol": protocol}
     if "map" in metrics:
         if protocol == "thumos14":

@@ -21,7 +21,7 @@ from segtad_jax.evaluation.instances import (
 )
 
 
-def actions_of(ground_truth: GroundTruth) -> dict[str, list[tuple]]:
+def without_ambiguous(ground_truth: GroundTruth) -> dict[str, list[tuple]]:
     """Returns the ground truth without Ambiguous segments, which are no actions."""
     return {
         video: [row for row in rows if row[2] != AMBIGUOUS] for video, rows in ground_truth.items()
@@ -40,7 +40,7 @@ def thumos14_map(
     """
     keys = threshold_keys(tiou_thresholds)
     ambiguous = _segments(ground_truth, AMBIGUOUS)
-    actions = actions_of(ground_truth)
+    actions = without_ambiguous(ground_truth)
     table = tabulate(actions, predictions)  # checks the values and sorts the predictions
     ap = np.zeros((len(table.classes), len(tiou_thresholds)))
     for index, rows, num_actions in table.by_class():

@@ -15,7 +15,7 @@ from segtad_jax.evaluation.average_precision import mean_precision_recall
 from segtad_jax.evaluation.diagnosis import OUTCOMES
 from segtad_jax.evaluation.instances import GroundTruth, Predictions, tabulate
 from segtad_jax.evaluation.report import style
-from segtad_jax.evaluation.thumos14 import actions_of
+from segtad_jax.evaluation.thumos14 import without_ambiguous
 
 FORMATS = ("png", "svg", "pdf")
 OUTCOME_COLORS = dict(
@@ -111,7 +111,7 @@ def precision_recall_figure(
     ground_truth: GroundTruth, predictions: Predictions, thresholds: list[float]
 ) -> Figure:
     """Draws precision against recall, mean over classes."""
-    table = tabulate(actions_of(ground_truth), predictions)
+    table = tabulate(without_ambiguous(ground_truth), predictions)
     with _panel("Precision and recall, class mean (%)", "recall", top=1.02) as (figure, panel):
         for threshold in thresholds:
             curve = mean_precision_recall(table, threshold, _RECALLS)

@@ -12,7 +12,7 @@ from segtad_jax.evaluation.report import curves, figures
 from segtad_jax.evaluation.report.html import write_html
 from segtad_jax.evaluation.report.videos import Segmentation, timelines
 from segtad_jax.evaluation.scoring import PROTOCOLS
-from segtad_jax.evaluation.thumos14 import actions_of
+from segtad_jax.evaluation.thumos14 import without_ambiguous
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def write_report(
     """
     run = run or TrainingRun()
     other = compare.metrics if compare else None
-    actions = actions_of(ground_truth)
+    actions = without_ambiguous(ground_truth)
     thresholds = [float(key) for key in metrics.get("map", {}) if key != "average"]
     if not thresholds:
         thresholds = PROTOCOLS["activitynet"].tolist()
