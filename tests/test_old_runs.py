@@ -18,8 +18,9 @@ from segtad_jax.predict import __main__ as predict
 from tests.test_config import ROOT_CONFIGS, load
 
 OLD = Path(__file__).resolve().parent / "old_runs"
-# On one machine the numbers are the same to the last bit. Others have other vector instructions and
-# round otherwise, which Adam's divisions carry on.
+# The numbers were made with LLVM's optimisations, which tests/conftest.py turns off, and with one
+# machine's vector instructions. Others round otherwise, and Adam's divisions carry that on: by 4e-7
+# without the optimisations. With them, on that machine, all numbers are the same to the last bit.
 CLOSE = 1e-3
 FIELDS = {  # of `unfinished`, on the command line
     "data.dir": str(OLD / "data"),
