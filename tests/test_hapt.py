@@ -5,6 +5,7 @@ import pathlib
 import runpy
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -51,7 +52,9 @@ def test_rotated_channels_are_those_of_a_phone_elsewhere_at_the_waist():
 
     own = features(signal)
     assert own.shape[1] == config.data.num_channels
-    found = np.asarray(rotate(jax.random.key(0), own, config.augment.rotate, degrees=30.0))
+    found = np.asarray(
+        rotate(jax.random.key(0), jnp.asarray(own), config.augment.rotate, degrees=30.0)
+    )
     angle = np.deg2rad(30.0) * float(jax.random.normal(jax.random.key(0)))
     cos, sin = np.cos(angle), np.sin(angle)
     elsewhere = signal @ np.kron(np.eye(2), [[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
