@@ -1,6 +1,7 @@
 """Evaluation of a checkpoint: detect once in every recording of a split, score, write, show."""
 
 import collections
+import contextlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,9 +136,10 @@ def write_results(
         step: of the variables.
         logger: gets the mAP as well, where given.
     """
-    detections, probabilities = detector.detect(
-        *(variables, split.dataset, split.recordings, split.windows), segmented=SEGMENTED
-    )
+    with logger.evaluating() if logger else contextlib.nullcontext():
+        detections, probabilities = detector.detect(
+            *(variables, split.dataset, split.recordings, split.windows), segmented=SEGMENTED
+        )
     metrics = _scores(split, detections) | {"ceiling": _ceiling(config, split), "step": step}
     if not parallel.is_main():
         return metrics

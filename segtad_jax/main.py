@@ -113,7 +113,7 @@ def _run_mode() -> int:
 
 
 def _advice(error: Exception) -> str:
-    """What to do about a disk that takes no more, which Orbax reports in its text alone."""
+    """Returns what to do about a full disk; Orbax names the cause in its text alone."""
     refusals = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
     if not any(os.strerror(number) in str(error) for number in refusals):
         return ""

@@ -235,6 +235,16 @@ def test_no_imports_go_in_a_circle():
     assert order.index(f"{PACKAGE}.ops.graph") < order.index(f"{PACKAGE}.main")
 
 
+def test_docstrings_say_what_is_returned_or_done():
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    wrong = [
+        f"{place}: {text.splitlines()[0]}"
+        for place, node in definitions(kinds)
+        if re.match("(What|Whose|Of|Whether)\\b", text := ast.get_docstring(node) or "")
+    ]
+    assert not wrong
+
+
 def test_a_name_has_one_meaning():
     """No two classes of the package have one name; private ones are seen in their file alone."""
     places: dict[str, list[str]] = {}

@@ -24,7 +24,7 @@ FREE_FIELDS = ("data.dir", "train.keep", "eval.batch_size")
 
 
 class Identity(NamedTuple):
-    """What config.json says about a run."""
+    """The content of config.json."""
 
     config: ConfigDict
     classes: tuple[str, ...]  # names of the labels 1..D

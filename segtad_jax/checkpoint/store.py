@@ -30,7 +30,7 @@ class Saved(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a checkpoint says about its content without reading it."""
+    """The content of a checkpoint: when it was saved, and shapes instead of arrays."""
 
     saved: dt.datetime  # UTC
     state: dict[str, PyTree]  # of jax.ShapeDtypeStruct, by the fields of the state

@@ -17,7 +17,7 @@ class Defect:
 
     @property
     def treatment(self) -> str:
-        """What is done about it: 'left out', 'changed' or 'kept'."""
+        """Returns how it is handled: 'left out', 'changed' or 'kept'."""
         return KINDS[self.kind].treatment
 
 

@@ -20,7 +20,7 @@ _NOT_THE_METHOD = (*FREE_FIELDS, "seed", "train.log_every", "train.eval_every", 
 
 
 class Base(NamedTuple):
-    """What all runs share, as the command line gives it."""
+    """The settings that all runs share, as the command line gives them."""
 
     file: str  # configs/watch.py
     arguments: tuple[str, ...]  # behind its colon

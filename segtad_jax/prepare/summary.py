@@ -50,7 +50,7 @@ class Summary:
 
     @property
     def flawed(self) -> bool:
-        """Whether anything was left out or changed."""
+        """Returns whether anything was left out or changed."""
         return any(defect.treatment in (LEFT_OUT, CHANGED) for defect in self.defects)
 
     def natural_window(self) -> int:

@@ -1,4 +1,4 @@
-"""What all commands share: exit statuses, the environment, and how an error is reported.
+"""Exit statuses, environment and error messages that all commands share.
 
 Imports the standard library alone, so that every command answers `--help` at once.
 """
