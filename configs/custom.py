@@ -15,7 +15,7 @@ from segtad_jax.config import default, with_arguments
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """`argument`: switches separated by commas, see `segtad_jax.config`."""
+    """Returns the config; `argument` has its switches, see `segtad_jax.config.defaults`."""
     config = default()
     config.data.num_frames = placeholder(int)
     config.model.width = placeholder(int)

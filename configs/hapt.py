@@ -12,7 +12,7 @@ from segtad_jax.config import default, with_arguments
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """`argument`: switches separated by commas, see `segtad_jax.config`."""
+    """Returns the config; `argument` has its switches, see `segtad_jax.config.defaults`."""
     config = default()
     config.data.dir = "data/hapt/1.0.0"
     config.data.num_frames = 320  # 64 s at 5 frames per second

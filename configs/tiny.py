@@ -9,7 +9,7 @@ from segtad_jax.config import default, with_arguments
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """`argument`: switches separated by commas, see `segtad_jax.config`."""
+    """Returns the config; `argument` has its switches, see `segtad_jax.config.defaults`."""
     config = default()
     config.data.source = "synthetic"
     config.data.dir = "data"

@@ -1,4 +1,4 @@
-"""The embedded default: real smartwatch signals, minutes on a laptop.
+"""The demo: real smartwatch signals, minutes on a laptop.
 
 The signals are real (PyPI package seglearn, 10 people, 7 shoulder exercises); the continuous
 recordings are composed from its trials. 80 recordings of about 112 s, 5 classes, 5 frames per
@@ -13,7 +13,7 @@ from segtad_jax.config import default, with_arguments
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """`argument`: switches separated by commas, see `segtad_jax.config`."""
+    """Returns the config; `argument` has its switches, see `segtad_jax.config.defaults`."""
     config = default()
     config.data.source = "watch"
     config.data.dir = "data"
@@ -27,7 +27,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.augment.mirror = tuple(18 * offset + mean for offset in range(9) for mean in (0, 4, 5))
     config.augment.mix_style = 1.0
     config.augment.mix_concentration = 0.3
-    config.loss.snap = 4  # half of the grid's stride
+    config.loss.snap = 4  # half of model.stride, which is 8 by default
     config.optim.schedule = "cosine"
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 30

@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 
 def load(checkpoint: str) -> "Trained":
-    """A trained model: `load(RUN).detect(features, rate=...)` gives the actions of a recording.
+    """Returns a trained model: its `detect(features, rate=...)` gives the actions of a recording.
 
     Args:
         checkpoint: RUN or RUN/STEP, where RUN is the --workdir of a training.

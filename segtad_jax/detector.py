@@ -91,12 +91,12 @@ class Detector:
         if windows is None:
             frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
             windows = pipeline.inference_windows(recordings, frames, overlap)
-        finish = functools.partial(self._finished, recordings, self.video_scores(recordings))
+        video_scores = self.video_scores(recordings)
         waiting = collections.Counter(w.recording for w in windows if _is_mine(w))
         detections: dict[str, list[Detection]] = {}
         parts: dict[int, dict[int, Candidates]] = collections.defaultdict(dict)
         segmentation = _Segmentation(recordings[:segmented], len(self._classes) + 1)
-        whole = len(windows) == len(recordings)
+        whole = len(windows) == len(recordings)  # each recording is one window
         for index, result, logits in self._predicted(
             windows, whole, variables, dataset, recordings, segmented
         ):
@@ -106,7 +106,7 @@ class Detector:
             if logits is not None:
                 segmentation.add(window, logits)
             selected = result
-            if not whole:
+            if not whole:  # they are candidates, to be pooled with the recording's last window
                 parts[number][index] = result
                 if waiting[number]:
                     continue
@@ -114,22 +114,21 @@ class Detector:
                 offsets = [windows[i].offset for i, _ in pieces]
                 pooled = postprocess.pool([candidates for _, candidates in pieces], offsets)
                 selected = jax.device_get(self._select(pooled))
-            detections[recordings[number].video] = finish(number, selected)
+            recording = recordings[number]
+            scores = video_scores.get(recording.video)
+            detections[recording.video] = self._to_detections(recording, scores, selected)
         unseen = [recordings[r].video for r, count in waiting.items() if count]
         if unseen:
             raise RuntimeError(f"not every window was seen exactly once, in: {unseen[:10]}")
         return _from_all_processes(detections, recordings), segmentation.probabilities()
 
-    def _finished(
-        self,
-        recordings: Sequence[Recording],
-        video_scores: dict[str, dict[str, float]],
-        number: int,
-        selected: Selected,
+    def _to_detections(
+        self, recording: Recording, scores: dict[str, float] | None, selected: Selected
     ) -> list[Detection]:
-        """Turns what soft-NMS selected in a recording into detections in seconds, with labels."""
-        recording = recordings[number]
-        scores = video_scores.get(recording.video)
+        """Turns what soft-NMS selected in a recording into detections in seconds, with labels.
+
+        `scores` are the video's of `video_scores`, None where the frames' own name the classes.
+        """
         classes = self._classes if scores is None else ("",)
         rows = postprocess.in_seconds(selected, classes, recording.rate, recording.duration)
         if scores is None:

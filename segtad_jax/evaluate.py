@@ -65,7 +65,7 @@ def evaluated_split(
 
 
 def open_data(config: ConfigDict) -> tuple[ConfigDict, Dataset]:
-    """Opens, or builds, the data set; returns the checked config without open fields, and it.
+    """Returns the config, checked and without open fields, and its data set, written if need be.
 
     Raises:
         FileNotFoundError: there is no such data set.

@@ -28,7 +28,7 @@ class Candidates(NamedTuple):
 
 
 class Selected(NamedTuple):
-    """Segments that soft-NMS selected, best first."""
+    """Segments that soft-NMS selected, best first; R is `eval.max_detections`."""
 
     labels: Int[Array | np.ndarray, "*b R"]  # 0..D-1; -1: none
     segments: Float[Array | np.ndarray, "*b R 2"]  # in frames
@@ -140,7 +140,7 @@ def process_batch(
     settings: ConfigDict,
     finish: bool,
 ) -> Candidates | Selected:
-    """Maps `candidates` over a batch, followed by `select` if `finish`: windows are recordings."""
+    """Maps `candidates` over windows, then, if `finish`, `select`: each is a whole recording."""
 
     def of_window(
         outputs: Mapping[str, Array], num_frames: Array, cut: Array
@@ -173,7 +173,7 @@ def pool(windows: Sequence[Candidates], offsets: Sequence[int]) -> Candidates:
 def in_seconds(
     selected: Selected, classes: Sequence[str], rate: float, duration: float
 ) -> list[Detection]:
-    """Converts what was selected in a recording, without what has no length inside of it.
+    """Returns what was selected in a recording, less what is empty once it is clipped to it.
 
     Args:
         selected: on the host.
@@ -218,7 +218,7 @@ def with_video_classes(
 
 
 def official_results(detections: Mapping[str, Sequence[Detection]]) -> dict[str, Any]:
-    """The `results` of the official result file: {video: [{"score", "segment", "label"}, ...]}."""
+    """Returns the `results` of the official file: {video: [{"score", "segment", "label"}, ...]}."""
     return {
         video: [{"score": d.score, "segment": [d.start, d.end], "label": d.label} for d in rows]
         for video, rows in detections.items()

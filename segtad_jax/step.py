@@ -98,7 +98,9 @@ def loss_terms(
     real = segments[:, 1] <= batch["num_frames"][:, None]  # [b, M]
     draw = functools.partial(sampling.draw_seeds, num_seeds=config.sampling.seeds)
     seeds, seed_weights = jax.vmap(draw)(seeds_keys, positive, real)  # [b, S]
-    weights = seed_weights[:, :, None] * jnp.asarray(constants.copies)[seeds]  # [b, S, n]
+    # The proposals that all seeds draw, S times the members of a neighbourhood, are n from here on.
+    weights = seed_weights[:, :, None] * jnp.asarray(constants.copies)[seeds]
+    weights = weights.reshape(len(seeds), -1)  # [b, n]
 
     features = augment_batch(
         *(augment_keys, batch["features"], batch["num_frames"], batch["position"]),
@@ -109,7 +111,7 @@ def loss_terms(
         variables, features, batch["num_frames"], seeds, train=True, mutable="batch_stats"
     )
     terms = jax.vmap(functools.partial(video_terms, config, segments))(
-        outputs, truth, batch["num_frames"], weights.reshape(len(seeds), -1)
+        outputs, truth, batch["num_frames"], weights
     )
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), terms), updates["batch_stats"]
 
@@ -127,7 +129,7 @@ def video_terms(
     Args:
         config: as checked.
         segments: the grid, frames.
-        outputs: of SegTAD, for n sampled proposals.
+        outputs: of SegTAD, for n sampled proposals; `rows` says which of the grid.
         truth: labels of frames and of all proposals.
         num_frames: real frames.
         weights: of the sampled proposals.
@@ -181,9 +183,14 @@ def train_step(
     Both are equal on all devices of `axis_name`.
     """
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    lambdas = {"segmentation": config.loss.segmentation}
-    lambdas |= {"start": config.loss.boundary, "end": config.loss.boundary}
-    lambdas |= {"regression": config.loss.detection, "classification": config.loss.detection}
+    lambdas = {  # of Eq. 11
+        "segmentation": config.loss.segmentation,
+        "start": config.loss.boundary,
+        "end": config.loss.boundary,
+        "regression": config.loss.detection,
+        "classification": config.loss.detection,
+        "classifier": 1.0,
+    }
 
     def loss(params: Any) -> tuple[Array, tuple[Metrics, Any]]:
         variables = {"params": params, "batch_stats": state.batch_stats}
@@ -193,7 +200,7 @@ def train_step(
         if axis_name is not None:
             terms = jax.lax.psum(terms, axis_name)
         values = {name: losses.mean(term) for name, term in terms.items()}
-        total = sum(lambdas.get(name, 1.0) * value for name, value in values.items())
+        total = sum(lambdas[name] * value for name, value in values.items())
         return total, (values, batch_stats)
 
     (total, (values, batch_stats)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -202,6 +209,7 @@ def train_step(
     if axis_name is not None:
         gradients = jax.lax.pmean(gradients, axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    # The L2 term is only logged: the optimizer has added its gradient.
     kernels = jax.tree.map(
         lambda p, kernel: p if kernel else jnp.zeros(()),
         state.params,

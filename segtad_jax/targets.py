@@ -44,12 +44,11 @@ def video_targets(
     inside = jnp.clip(segments, 0.0, 1.0)
     mostly_inside = (inside[:, 1] - inside[:, 0]) >= 0.5 * (segments[:, 1] - segments[:, 0])
     actions, counted = inside * num_frames, valid & mostly_inside
-    tiou = _action_tiou(proposals.astype(jnp.float32), actions, counted)
     return Targets(
         frame_classes(segments, labels, valid, num_frames),
         starts,
         ends,
-        jnp.max(tiou, axis=1, initial=0.0),
+        proposal_tiou(proposals.astype(jnp.float32), actions, counted),
         actions,
         counted,
     )
@@ -108,15 +107,8 @@ def proposal_tiou(
 
     Proposals and segments are in the same unit.
     """
-    return jnp.max(_action_tiou(proposals, segments, valid), axis=1, initial=0.0)
-
-
-def _action_tiou(
-    proposals: Real[Array, "M 2"],
-    segments: Real[Array, "N 2"],
-    valid: Bool[Array, " N"],
-) -> Float[Array, "M N"]:
-    return jnp.where(valid, pairwise_tiou(proposals, segments), 0.0)
+    tiou = jnp.where(valid, pairwise_tiou(proposals, segments), 0.0)  # [M, N]
+    return jnp.max(tiou, axis=1, initial=0.0)
 
 
 def _frames(

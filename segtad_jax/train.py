@@ -90,6 +90,7 @@ def train(
         dataset.recordings(config.data.train_split), config.data.holdout
     )
     final = evaluated_split(config, dataset, dataset.recordings(config.data.eval_split))
+    # What the loop evaluates: the hold-out, which may be chosen on, if there is one.
     judged = evaluated_split(config, dataset, held) if held else final
     stop = Stop()
     detector = Detector(config, dataset.classes, stop.check)
@@ -188,7 +189,7 @@ def started(
         workdir: of the run; becomes this run's unless an error is raised before.
         dataset: to train on.
         model: with the device axis.
-        transform: the optimiser.
+        transform: of `optim.optimizer`.
         start: RUN/STEP of another run, or None.
     """
     # From scratch: parameters of the config's seed.
@@ -225,6 +226,18 @@ def run_steps(
     host waits for the devices only to evaluate and to save: otherwise metrics are fetched while the
     next step runs.
 
+    Args:
+        state: of `saved`, on all devices.
+        saved: what the run resumes from, for its step and its unlogged metrics.
+        batches: of the steps after it.
+        config: as checked.
+        step: of `parallel_step`.
+        evaluations: of `evaluation_steps`.
+        evaluate: scores a state and returns what the best checkpoint is chosen by.
+        logger: gets the metrics.
+        checkpoints: get the state.
+        stop: asked after every step.
+
     Raises:
         NonFiniteLossError: names the terms, the first step and the interval.
         StoppedError: the process was told to stop; the state is saved.
@@ -252,7 +265,7 @@ def run_steps(
         logger.write_interval(number, complete)
         complete = []
         interval = [{k: float(v) for k, v in m.items()} for m in jax.device_get(interval)]
-        interval_average(interval, number)
+        interval_average(interval, number)  # for its error
 
         score = None
         if evaluates:

@@ -1,4 +1,4 @@
-"""Configs: what a config file needs; the rest is in the modules of this package."""
+"""The names that a config file imports; `defaults` has the fields, their reasons, the switches."""
 
 from segtad_jax.config.defaults import default, with_arguments
 

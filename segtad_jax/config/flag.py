@@ -50,7 +50,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Flags, with one line where a config file, field or argument does not exist."""
+    """Parses the flags and returns the arguments that are none; exits with one line on an error."""
     if not set(HELP).isdisjoint(argv[1:]):
         print(_help())
         sys.exit(0)

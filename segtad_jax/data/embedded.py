@@ -1,4 +1,4 @@
-"""Opens the data set of a config; one whose recordings come with the package is written first."""
+"""Opens the data set of a config; an embedded one, made by code here, is written first."""
 
 import time
 from collections.abc import Callable

@@ -35,7 +35,7 @@ class Source:
     """The files or arrays of many videos' features."""
 
     path: epath.Path
-    places: Mapping[str, Place]  # by `match_id`
+    places: Mapping[str, Place]  # by `match_id`: the id without `v_`
     names: Mapping[str, str]  # `match_id` -> id as it stands there
     defects: tuple[Defect, ...]
 

@@ -59,6 +59,8 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yields the batches of steps first_step..last_step - 1, made ahead by threads.
 
+    Steps count from 0 here, as in `TrainState.step`: batch s is for the state after s steps.
+
     Args:
       dataset: the data set of the recordings.
       recordings: what to train on.

@@ -37,11 +37,11 @@ def grid(config: ConfigDict) -> Grid:
 
 
 @functools.lru_cache(maxsize=4)
-def _grid(num_frames: int, stride: int, k: int, similarity: str, lattice: tuple) -> Grid:
+def _grid(num_frames: int, stride: int, k: int, similarity: str, of_lattice: tuple) -> Grid:
     segments = proposals.proposal_grid(num_frames, stride)
     return Grid(
         segments,
         proposals.neighbour_table(segments, k, similarity),
         *proposals.neighbourhoods(segments, k, similarity),
-        align.lattice(num_frames, stride, *lattice),
+        align.lattice(num_frames, stride, *of_lattice),
     )

@@ -57,8 +57,8 @@ class PDN(nn.Module):
         align_kernel = self.param("align_kernel", init, (config.num_bins, decoded.shape[-1], width))
         align_bias = self.param("align_bias", nn.initializers.zeros, (width,))
         edge_kernels = [
-            self.param(f"edge_{layer}_kernel", init, ((1 + config.proposal_graph) * width, width))
-            for layer in range(config.proposal_layers)
+            self.param(f"edge_{i}_kernel", init, ((1 + config.proposal_graph) * width, width))
+            for i in range(config.proposal_layers)
         ]
         score_kernel = self.param("scores_kernel", init, (width, 2))
         score_bias = self.param("scores_bias", nn.initializers.zeros, (2,))
@@ -69,6 +69,8 @@ class PDN(nn.Module):
         layer = jax.checkpoint(self._layer, policy=saved)
 
         def score(align: Callable) -> Callable:
+            """Returns the function that scores one video; `align` is one of the two below."""
+
             def score_video(
                 nodes: Array,
                 num_nodes: Array,
@@ -80,10 +82,10 @@ class PDN(nn.Module):
                 kernel = align_kernel.astype(dtype)
                 x = align(nodes, lattice, rows, kernel, config.interpolation, num_nodes)
                 x = jnp.where(valid[:, None], nn.relu(x + align_bias), 0)
-                for kernel in edge_kernels:
+                for edge_kernel in edge_kernels:
                     # Without the barrier XLA computes x anew for each reader, that is neighbour.
                     x = jax.lax.optimization_barrier(x)
-                    x = layer(x, neighbours, valid, kernel.astype(dtype))
+                    x = layer(x, neighbours, valid, edge_kernel.astype(dtype))
                 scores = x.astype(dtype) @ score_kernel.astype(dtype)
                 return scores.astype(jnp.float32) + score_bias
 
@@ -103,7 +105,7 @@ class PDN(nn.Module):
         )
 
     def _layer(self, x: Array, neighbours: Array, valid: Array, kernel: Array) -> Array:
-        """Eq. 1 and ReLU; the entries of A are the cosines of the layer's own input."""
+        """Applies Eq. 1 and ReLU; the entries of A are the cosines of the layer's own input."""
         dtype = jnp.dtype(self.config.dtype)
         if self.config.proposal_graph:
             attention = cosine_attention(x.astype(jnp.float32), neighbours)

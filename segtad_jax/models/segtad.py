@@ -81,7 +81,7 @@ class SegTAD(nn.Module):
         segments = jnp.asarray(constants.segments)
         if seeds is None:
             every = jnp.arange(len(segments))
-            rows = jnp.broadcast_to(every, (features.shape[0], len(every)))  # b may be symbolic
+            rows = jnp.broadcast_to(every, (features.shape[0], len(every)))  # export: b is a symbol
             neighbours = jnp.asarray(constants.neighbours)
         else:
             rows, neighbours = self._neighbourhoods(constants, jnp.asarray(seeds))

@@ -54,18 +54,18 @@ class SSN(nn.Module):
             norm = MaskedBatchNorm(self.axis_name, name=f"{name}_norm")
             return _zero(nn.relu(norm(project(x), valid, train)), valid)
 
-        levels = [_valid(total // s, s, num_frames) for s in (1, 2, 4, 8)]
-        x = frames = _zero(features.astype(config.dtype), levels[0])
-        encoded = []
-        for i, valid in enumerate(levels[1:]):
-            x = _zero(nn.relu(conv3(strides=2, name=f"encoder_{i}")(x)), valid)
-            encoded.append(x)
-        x = PAG(config, self.axis_name, name="pag")(x, levels[3], train)
+        valid_at = {s: _valid(total // s, s, num_frames) for s in (1, 2, 4, 8)}  # by stride
+        x = frames = _zero(features.astype(config.dtype), valid_at[1])
+        encoded = {}
+        for i, s in enumerate((2, 4, 8)):
+            x = _zero(nn.relu(conv3(strides=2, name=f"encoder_{i}")(x)), valid_at[s])
+            encoded[s] = x
+        x = PAG(config, self.axis_name, name="pag")(x, valid_at[8], train)
 
         q = config.decoder_stride
         valid = _valid(total // q, q, num_frames)
-        low = highway(encoded[1], 1, levels[2], "highway")
-        joined = [_upsample(x, 8 // q, levels[3]), _upsample(low, 4 // q, levels[2])]
+        low = highway(encoded[4], 1, valid_at[4], "highway")
+        joined = [_upsample(x, 8 // q, valid_at[8]), _upsample(low, 4 // q, valid_at[4])]
         if config.input_highway:
             joined.append(highway(frames, q, valid, "input_highway"))
         x = _zero(jnp.concatenate(joined, axis=-1).astype(config.dtype), valid)
@@ -73,7 +73,7 @@ class SSN(nn.Module):
 
         def to_frames(logits: Nodes) -> Float[Array, "b T C"]:
             """Interpolates logits, not probabilities, to all frames."""
-            return _zero(_upsample(logits.astype(jnp.float32), q, valid), levels[0])
+            return _zero(_upsample(logits.astype(jnp.float32), q, valid), valid_at[1])
 
         def boundary_logits(name: str) -> Float[Array, "b T"]:  # Eq. 6 and 7
             hidden = nn.relu(conv3(name=f"{name}_conv")(decoded))
@@ -128,7 +128,7 @@ class PAG(nn.Module):
         return _zero(nn.relu(fuse(_zero(joined, valid))), valid)
 
     def _graph(self, x: Array, valid: Array, kernel: Array) -> Array:
-        """Edge convolution (Eq. 1) of one video on the graph of its own features."""
+        """Applies Eq. 1 to one video, on the graph of its own features."""
         x = x.astype(jnp.float32)  # the choice of neighbours must not depend on rounding
         neighbours = nearest_neighbours(
             jax.lax.stop_gradient(x), self.config.snippet_neighbours, valid

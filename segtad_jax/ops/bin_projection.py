@@ -89,9 +89,9 @@ def project_and_align(
 
 
 def prefer_project_first(lattice: Lattice, nodes: int, proposals: int) -> bool:
-    """Returns whether `project_and_align` takes clearly fewer products of rows.
+    """Returns whether `project_and_align` takes less than two thirds of the products of rows.
 
-    Clearly: four fifths of the products take as long, and the other order loses fewer digits.
+    With four fifths of them it takes as long, and the other order loses fewer digits.
 
     Args:
         lattice: of the whole grid.

@@ -36,7 +36,7 @@ def snap(
 
     Args:
         segments: [start, end) in frames.
-        scores: of each frame as a start and as an end.
+        scores: of each frame as a start and as an end; only their order counts, so logits do, too.
         radius: frames; 0 moves nothing.
         num_frames: real frames; those beyond are left out.
 

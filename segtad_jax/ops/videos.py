@@ -20,7 +20,7 @@ def over_videos(
     Args:
         function: of one video.
         *batches: its arguments, with a leading axis; None stays None.
-        cpu_function: replaces `function` on a CPU, with equal results.
+        cpu_function: replaces `function` on a CPU; its results are equal but for rounding.
     """
 
     def one_by_one(*batches: PyTree) -> PyTree:

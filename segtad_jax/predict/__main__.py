@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(flags: argparse.Namespace) -> int:
-    from segtad_jax.predict import work
+    from segtad_jax.predict import work  # JAX; not before the flags are right, nor for --help
 
     return work.run(flags)
 

@@ -58,8 +58,8 @@ class Trained:
         arrays = [as_frames(array, "tc", "features") for array in arrays]
         seconds = None if duration is None else float(duration)
         hertz = None if rate is None else float(rate)
-        recording, stored = self.recording("recording", arrays, hertz, seconds)
-        return self.detect_all([(recording, stored)])["recording"]
+        recording, resized = self.recording("recording", arrays, hertz, seconds)
+        return self.detect_all([(recording, resized)])["recording"]
 
     def recording(
         self,
@@ -76,9 +76,9 @@ class Trained:
                 f"{len(arrays)} sources of features, the model takes {len(preparation.widths)}"
             )
         features = preparation.features(arrays)
-        stored = preparation.resized(features)
+        resized = preparation.resized(features)
         rate = rate or preparation.rate
-        covered = max(map(len, arrays)) / rate if rate else duration
+        covered = max(map(len, arrays)) / rate if rate else duration  # seconds of the features
         if covered is None:
             raise ValueError(
                 "neither the rate nor the duration is known: give rate= or duration=, or to the "
@@ -89,8 +89,8 @@ class Trained:
             covered = len(features) / preparation.frame_rate
         recording = Recording(
             video=video,
-            num_frames=len(stored),
-            rate=len(stored) / covered,
+            num_frames=len(resized),
+            rate=len(resized) / covered,
             duration=duration,
             segments=np.zeros((0, 2)),
             labels=np.zeros(0, np.int32),
@@ -98,7 +98,7 @@ class Trained:
             offset=0,
             size=0,
         )
-        return recording, stored
+        return recording, resized
 
     def require_rate(self, rate: float | None) -> None:
         """Raises ValueError if the model was trained on features of another rate."""
@@ -154,7 +154,7 @@ class Trained:
 
     @functools.cached_property
     def _on_devices(self) -> tuple[Detector, Mapping[str, Any]]:
-        """The detector and the variables, made for the devices once for all calls."""
+        """Returns the detector and the variables on the devices, made once for all calls."""
         return Detector(self.config, self.classes), parallel.replicate(self.variables)
 
 
@@ -177,7 +177,13 @@ def load(checkpoint: str, **settings: Any) -> Trained:
     model = SegTAD(config, len(classes))
     like = jax.eval_shape(lambda: create_variables(config, model, channels))
     variables = restore_variables(run, step, like)
-    preparation = read_preparation(run) or Preparation(  # by default features stay as they are
-        "", (channels,), None, None, "linear", config.data.num_frames, "float32"
+    preparation = read_preparation(run) or Preparation(  # features stay as they are
+        name="",
+        widths=(channels,),
+        rate=None,
+        num_frames=None,
+        resize="linear",
+        window=config.data.num_frames,
+        dtype="float32",
     )
     return Trained(config, tuple(classes), channels, variables, step, preparation)

@@ -24,9 +24,10 @@ from segtad_jax.predict.trained import Trained, load
 from segtad_jax.runtime import files, startup
 from segtad_jax.runtime.command import DONE
 
-FAILED, UNFINISHED = 3, 4  # exit statuses
+SOME_FAILED, UNFINISHED = 3, 4  # exit statuses, besides those of runtime.command
 CHUNK = 16  # videos whose results are written together
 SHOWN = 10  # failures
+# The flags that decide what is in the results: those of another command are refused.
 IDENTITY = ("checkpoint", "features", "subset", "rate", "durations", "layout", "class_scores")
 
 # By video: its detections in the official form, or why there are none.
@@ -62,7 +63,7 @@ def run(flags: argparse.Namespace) -> int:
         console.print(f"failed: {video}: {reason}", markup=False, highlight=False, soft_wrap=True)
     if len(failures) > SHOWN:
         console.print(f"... {len(failures) - SHOWN:,} more failed; all are in external_data.")
-    return FAILED if failures else DONE
+    return SOME_FAILED if failures else DONE
 
 
 def _detect(
@@ -127,6 +128,7 @@ class FeatureFiles:
                 f"--features names {len(self._sources)} sources, the model takes {len(widths)}"
             )
         keys = sorted({key for source in self._sources for key in source.places})
+        # {id as the first source that has the video writes it: key of `Source.places`}
         self._keys = {next(s.names[k] for s in self._sources if k in s.names): k for k in keys}
         self.ids = list(self._keys)
         self._layouts = [
@@ -172,12 +174,12 @@ class Output:
     """
 
     def __init__(self, path: epath.Path, identity: Mapping[str, Any]) -> None:
-        """`identity` tells whose results these are; those of another command are refused."""
+        """Touches no file yet; results that are there must be of the same `identity`."""
         self._path, self._identity = path, dict(identity)
         self._folder = path.with_name(path.name + ".parts")
 
     def finished(self) -> Results | None:
-        """The results, if the file is there.
+        """Returns the results if the file is there, else None; removes parts that were left.
 
         Raises:
             ValueError: it holds the results of another command, or of none.
@@ -198,7 +200,7 @@ class Output:
         return content["external_data"]["failures"] | content["results"]
 
     def parts(self) -> Results:
-        """All results that are done, by whichever process.
+        """Returns all results that are done, by whichever process.
 
         Raises:
             ValueError: they are of another command.

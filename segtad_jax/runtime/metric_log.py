@@ -106,7 +106,7 @@ class MetricLog:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Within, the time counts as that of an evaluation, not of steps."""
+        """Returns a context whose time counts as that of an evaluation, not of steps."""
         before = time.monotonic()
         yield
         if self._started is not None:  # else it is one that a stopped run left to do
@@ -157,7 +157,7 @@ class MetricLog:
 def interval_average(
     interval: Sequence[Mapping[str, float | np.ndarray | np.generic]], last: int
 ) -> dict[str, float]:
-    """Mean of each metric over the steps ending at `last` ({} if there are none).
+    """Returns the mean of each metric over the steps ending at `last` ({} if there are none).
 
     Raises:
         NonFiniteLossError: names the terms, the first step and the interval.

@@ -1,4 +1,4 @@
-"""The only place that knows pmap and processes: one program, its batch divided among all devices.
+"""One program, its batch divided among all devices: the only place for pmap and collectives.
 
 The state keeps its true shapes (no device axis); a step is a plain function of (state, batch) that
 sees its device's part of the batch.

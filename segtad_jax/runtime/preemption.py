@@ -9,7 +9,7 @@ from segtad_jax.runtime import parallel
 
 
 class StoppedError(Exception):
-    """The run was asked to stop, and has saved its state."""
+    """The run was asked to stop; when this leaves `train`, its state is saved."""
 
 
 class Stop:
@@ -46,7 +46,7 @@ class Stop:
     def check(self) -> None:
         """Raises StoppedError if a single process is asked to stop.
 
-        Called where the state is saved, so that nothing is lost by leaving at once.
+        Called while a model is evaluated; `train.run_steps` saves the state that was not saved yet.
         """
         if self._signalled and parallel.is_alone():
             raise StoppedError
