@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import h5py
 import numpy as np
 from etils import epath
 
@@ -29,6 +28,8 @@ def list_arrays(path: epath.Path) -> list[str]:
             if path.suffix == ".npz":
                 with zipfile.ZipFile(file) as archive:
                     return [member.removesuffix(".npy") for member in archive.namelist()]
+            import h5py
+
             with h5py.File(file, "r") as content:
                 return list(content)
     except (OSError, zipfile.BadZipFile) as error:
@@ -131,6 +132,8 @@ READERS: dict[str, Callable[[epath.Path], np.ndarray]] = {
 
 
 def _read_h5(path: epath.Path, name: str) -> np.ndarray:
+    import h5py
+
     with path.open("rb") as file, h5py.File(file, "r") as content:
         item = content[name]
         if isinstance(item, h5py.Group):  # as in ActivityNet's own, where it holds c3d_features
