@@ -56,9 +56,10 @@ def rows(config: ConfigDict, kind: str) -> list[Measurement]:
     theirs = _run(model, state, batch, device, precision)
     scores = np.where(np.isfinite(candidates.scores), theirs[2].scores - candidates.scores, 0.0)
     chosen, same = (_choices(candidates, exact.eval, place) for place in (cpu, device))
+    norm, difference = optax.tree.norm, jax.tree.map(np.subtract, theirs[1], gradients)
     differences = (
         max(abs(theirs[0][name] / loss - 1) for name, loss in losses.items() if loss),
-        _norm(jax.tree.map(np.subtract, theirs[1], gradients)) / _norm(gradients),
+        norm(difference) / norm(gradients),
         np.abs(scores).max(),
         1 - len(chosen & same) / len(chosen),
     )
@@ -95,9 +96,3 @@ def _choices(candidates: postprocess.Candidates, settings: ConfigDict, device: A
     videos = np.broadcast_to(np.arange(VIDEOS)[:, None], selected.labels.shape)
     columns = videos, selected.labels, *np.moveaxis(selected.segments, -1, 0)
     return set(zip(*(column.ravel().tolist() for column in columns), strict=True))
-
-
-def _norm(tree: Any) -> float:
-    return float(
-        np.sqrt(sum(np.sum(np.square(x, dtype=np.float64)) for x in jax.tree.leaves(tree)))
-    )

@@ -1,4 +1,4 @@
-"""Detection: the whole of it, its stages, compiling, memory.
+"""Detection: the whole of it, its stages, its first calls.
 
     python -m benchmarks.inference --config configs/activitynet.py [--batch=1] [--json=FILE]
 
@@ -23,16 +23,17 @@ def make(config: ConfigDict, batch: int) -> Inference:
     return Inference(config, batch, BATCHES * batch, video_scores=VIDEO_SCORES.value)
 
 
-def times(program: Inference, effort: Effort) -> list[Measurement]:
-    """The whole and its stages."""
+def rows(program: Inference, effort: Effort) -> list[Measurement]:
+    """The whole, its stages and its first calls."""
     step = "device step, copied to the host"
     return [
         timed("detect: everything", program.detect, effort, BATCHES, gflop=program.gflop),
         timed(step, program.from_host, effort, gflop=program.gflop),
         *stages.rows(program, effort),
+        *program.first_calls(),
     ]
 
 
 if __name__ == "__main__":
     labels = {True: " with video-level scores", False: ""}
-    command.run(lambda: f"inference{labels[VIDEO_SCORES.value]}", "", make, times)
+    command.run(lambda: f"inference{labels[VIDEO_SCORES.value]}", "", make, rows)

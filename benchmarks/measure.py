@@ -1,24 +1,26 @@
 """Peaks of the machine, repeats, tables and files, for all benchmarks.
 
-A time means little without the machine's speed at that moment, so every measurement stands between
-two of the machine's own peak, and is made again where these differ.
+A time means little without the machine's speed at that moment, so all measurements stand between
+two of the machine's own peak, and a table says where these differ.
 """
 
 import dataclasses
 import functools
-import importlib.metadata
 import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
+
+from segtad_jax.runtime.files import write_whole
 
 CPU_SIZE, SIZE = 2048, 8192  # of the square matrices of the peak
 PRODUCTS = 20
@@ -35,7 +37,6 @@ class Effort:
 
     seconds: float = 2.0  # that a row takes at least
     repeats: int = 5  # likewise
-    tries: int = 3  # for steady peaks; then the steadiest is taken, and the table says so
     deadline: float = math.inf  # of time.monotonic(), by which the last call shall have ended
 
 
@@ -58,21 +59,45 @@ class Measurement:
     note: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
+def machine() -> dict[str, Any]:
+    """The machine and the versions that figures are of."""
+    device, info = jax.devices()[0], Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return {
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "cores": os.cpu_count(),
+        "processor": next(names, platform.processor()),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+    }
+
+
+@dataclasses.dataclass
 class Results:
     """The content of a benchmark's JSON file."""
 
     benchmark: str
     config: Mapping[str, Any]
-    rows: Sequence[Measurement]
-    peaks: Mapping[str, Sequence[float]]  # GFLOP/s before and after; {}: no times were measured
-    machine: Mapping[str, Any]
-    bandwidth: Sequence[float] = ()  # GB/s of a copy before and after
-    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name: why
+    rows: list[Measurement] = dataclasses.field(default_factory=list)
+    # GFLOP/s of products and GB/s of a copy, before and after everything.
+    peaks: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    bandwidth: list[float] = dataclasses.field(default_factory=list)
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # name: why
+    machine: Mapping[str, Any] = dataclasses.field(default_factory=machine)
+
+    def add_peaks(self, kinds: Iterable[str] = ("float32",)) -> None:
+        """Adds those of the moment: to be called before and after everything."""
+        for kind in kinds:
+            self.peaks.setdefault(kind, []).append(matmul_peak(kind))
 
     def share(self, row: Measurement) -> float | None:
         """The part of the peak that a row's counted operations reach."""
-        if row.gflop is None or row.unit != "ms" or row.peak not in self.peaks:
+        if row.gflop is None or row.peak not in self.peaks:
             return None
         devices = 1 if self.machine["platform"] == "cpu" else self.machine["devices"]
         return row.gflop / (row.value / 1e3) / max(self.peaks[row.peak]) / devices
@@ -101,35 +126,15 @@ def copy_bandwidth() -> float:
 
 
 def _fastest(function: Callable[[], Any]) -> float:
-    deadline = time.monotonic() + PEAK_SECONDS
-    return min(sample(function, Effort(0.0, PRODUCTS, deadline=deadline)))
+    jax.block_until_ready(function())
+    return min(sample(function, Effort(0.0, PRODUCTS, time.monotonic() + PEAK_SECONDS)))
 
 
-def between_peaks(
-    measure: Callable[[], Sequence[Measurement]], effort: Effort
-) -> tuple[list[Measurement], dict[str, tuple[float, float]]]:
-    """The rows, and the peaks before and after them; measured again until these agree."""
-    tries = []
-    for _ in range(effort.tries):
-        before, rows, after = matmul_peak(), list(measure()), matmul_peak()
-        tries.append((abs(after - before) / max(before, after), rows, (before, after)))
-        if tries[-1][0] <= STEADY:
-            break
-    _, rows, peaks = min(tries, key=lambda entry: entry[0])
-    return rows, {"float32": peaks}
-
-
-def sample(function: Callable[[], Any], effort: Effort, warm: bool = True) -> list[float]:
+def sample(function: Callable[[], Any], effort: Effort) -> list[float]:
     """Seconds of every call; what a call returns is waited for.
 
-    Args:
-        function: to call.
-        effort: how long and how often: at least once, then not where a call like the last would end
-            after the deadline.
-        warm: whether a first call is made that does not count.
+    There is one call at least, and no other that would end after the deadline if it took as long.
     """
-    if warm:
-        jax.block_until_ready(function())
     times: list[float] = []
     while len(times) < effort.repeats or (sum(times) < effort.seconds and len(times) < MAX_REPEATS):
         if times and time.monotonic() + times[-1] > effort.deadline:
@@ -143,7 +148,8 @@ def sample(function: Callable[[], Any], effort: Effort, warm: bool = True) -> li
 def timed(
     name: str, function: Callable[[], Any], effort: Effort, batches: int = 1, **more: Any
 ) -> Measurement:
-    """Milliseconds of a batch; a call of the function is `batches` of them."""
+    """Milliseconds of a batch; a call is `batches` of them, and the first one does not count."""
+    jax.block_until_ready(function())
     return milliseconds(name, sample(function, effort), batches, **more)
 
 
@@ -153,34 +159,9 @@ def milliseconds(name: str, times: Sequence[float], batches: int = 1, **more: An
     return Measurement(name, median, "ms", low, high, len(times), **more)
 
 
-def machine() -> dict[str, Any]:
-    """The machine and the versions that figures are of."""
-    device, info = jax.devices()[0], Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return {
-        "platform": device.platform,
-        "device": device.device_kind,
-        "devices": jax.device_count(),
-        "cores": os.cpu_count(),
-        "processor": next(names, platform.processor()),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "jaxlib": importlib.metadata.version("jaxlib"),
-    }
-
-
-def write(path: Path, text: str) -> None:
-    """Writes the whole file or none."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text + "\n")
-    temporary.replace(path)
-
-
-def to_json(results: Results) -> str:
-    """The text that `read` reads."""
-    return json.dumps(dataclasses.asdict(results), indent=1)
+def write(results: Results, path: Path) -> None:
+    """Writes the file that `read` reads."""
+    write_whole(path, json.dumps(dataclasses.asdict(results), indent=1) + "\n")
 
 
 def read(path: Path) -> Results:
@@ -225,17 +206,13 @@ def table(results: Results) -> str:
         "times as fast": lambda row: number(row.peer and row.peer / (row.copied or row.value)),
         "note": lambda row: row.note,
     }
-    cells = {name: [column(row) for row in results.rows] for name, column in columns.items()}
-    cells = {name: column for name, column in cells.items() if any(column)}
-    widths = {name: max(map(len, [name, *column])) for name, column in cells.items()}
-    rows = [
-        list(cells),
-        ["-" * width for width in widths.values()],
-        *zip(*cells.values(), strict=True),
-    ]
-    for row in rows if results.rows else []:
-        padded = [text.ljust(width) for text, width in zip(row, widths.values(), strict=True)]
-        lines.append(f"| {' | '.join(padded)} |")
+    texts = {name: [column(row) for row in results.rows] for name, column in columns.items()}
+    padded = []
+    for name, column in texts.items():
+        if any(column):
+            width = max(map(len, [name, *column]))
+            padded.append([text.ljust(width) for text in (name, "-" * width, *column)])
+    lines += [f"| {' | '.join(cells)} |" for cells in zip(*padded, strict=True)]
     for why in dict.fromkeys(results.left_out.values()):
         names = [name for name, reason in results.left_out.items() if reason == why]
         lines.append(f"- left out, {why}: {'; '.join(names)}")

@@ -1,6 +1,7 @@
 """The programs that are measured, those of training and prediction, with recordings in memory."""
 
 import functools
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from benchmarks import flops
 from benchmarks.measure import Measurement
 from segtad_jax.config.check import check
-from segtad_jax.data import pipeline
+from segtad_jax.data import embedded, pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.detector import Detector
 from segtad_jax.models.grid import grid
@@ -25,9 +26,7 @@ from segtad_jax.runtime import parallel, startup
 from segtad_jax.step import TrainState, create_state, parallel_step
 
 STORED = np.dtype(np.float16)  # as `prepare` stores features
-RATE = 5.0  # frames per second
 DRAWN = 32  # recordings that differ; more of them repeat these
-FRAMES_AN_ACTION = 34  # one action in so many frames
 
 
 def start() -> None:
@@ -43,25 +42,30 @@ def sizes(config: ConfigDict) -> tuple[int, int]:
     return channels, data.num_classes or data.synthetic_classes
 
 
+def synthetic(config: ConfigDict, number: int) -> dict[str, Any]:
+    """What `write_dataset` takes, for synthetic recordings of one window in the config's shapes."""
+    data = config.data.copy_and_resolve_references()
+    data.synthetic_recordings, data.synthetic_frames = number, data.num_frames
+    data.synthetic_channels, data.synthetic_classes = sizes(config)
+    return embedded.EMBEDDED["synthetic"](data)
+
+
 def in_memory(config: ConfigDict, number: int) -> Dataset:
-    """A data set of `number` random recordings of one window each, in the config's shapes."""
-    random, frames = np.random.default_rng(0), config.data.num_frames
-    channels, classes = sizes(config)
-    drawn, actions = min(number, DRAWN), frames // FRAMES_AN_ACTION + 1
-    features = random.standard_normal((drawn, frames, channels), np.float32).astype(STORED)
-    segments = np.sort(random.random((drawn, actions, 2)), axis=-1) * frames / RATE
-    labels = random.integers(1, classes + 1, (drawn, actions))
+    """A data set of `number` of these recordings."""
+    content = synthetic(config, min(number, DRAWN))
+    classes, drawn = content["classes"], list(content["splits"]["training"])
+    features = [record.features.astype(STORED) for record in drawn]
     recordings = tuple(
         Recording(
-            *(f"video_{index:04d}", frames, RATE, frames / RATE),
-            *(segments[index % drawn], labels[index % drawn]),
-            *("", index % drawn, 0),  # where its features are
+            *(f"video_{index:04d}", len(record.features), record.rate, record.duration),
+            *(record.segments, np.array([1 + classes.index(label) for label in record.labels])),
+            *("", index % len(drawn), 0),  # where its features are
         )
-        for index in range(number)
+        for index, record in zip(range(number), itertools.cycle(drawn), strict=False)
     )
-    names = tuple(f"class_{index:03d}" for index in range(classes))
+    splits = {"training": recordings}
     return Dataset(
-        *(epath.Path(), "in memory", names, channels, STORED, {"training": recordings}),
+        *(epath.Path(), "in memory", classes, content["num_channels"], STORED, splits),
         read=lambda recording: features[recording.offset],
     )
 
@@ -70,7 +74,7 @@ class Program:
     """A step `(state, batch) -> outputs` of all devices, with its state and its first batch.
 
     Training and Inference add `step`, `counted` (GFLOP of a video, by part of the network),
-    `new_state()`, `first_batch()` and `call(batch on the devices)`.
+    `state`, `inputs` (the first batch, on the host) and `call(batch on the devices)`.
     """
 
     def __init__(self, config: ConfigDict, group: str, batch: int, number: int) -> None:
@@ -88,16 +92,6 @@ class Program:
     def gflop(self) -> float:
         """Of a batch, counted."""
         return self.size * sum(self.counted.values())
-
-    @functools.cached_property
-    def state(self) -> Any:
-        """As the last call left it."""
-        return self.new_state()
-
-    @functools.cached_property
-    def inputs(self) -> dict[str, np.ndarray]:
-        """The first batch, on the host."""
-        return self.first_batch()
 
     @functools.cached_property
     def placed(self) -> Any:
@@ -153,8 +147,9 @@ class Training(Program):
         counted["SSN"] += counted.pop("heads") + counted.pop("boundaries")
         self.counted = {name: (1 + flops.BACKWARD) * count for name, count in counted.items()}
 
-    def new_state(self) -> TrainState:
-        """Of the first step, on all devices."""
+    @functools.cached_property
+    def state(self) -> TrainState:
+        """Of the next step, on all devices."""
         arguments = self.config, self.model, self.optimizer, self.dataset.num_channels
         return parallel.replicate(create_state(*arguments))
 
@@ -164,8 +159,9 @@ class Training(Program):
         recordings, window = dataset.recordings("training"), self.config.data.num_frames
         return pipeline.training_batches(dataset, recordings, window=window, **steps)
 
-    def first_batch(self) -> dict[str, np.ndarray]:
-        """Of the first step."""
+    @functools.cached_property
+    def inputs(self) -> dict[str, np.ndarray]:
+        """The batch of the first step."""
         return next(self.batches(1, self.dataset))
 
     def call(self, batch: Any) -> Any:
@@ -203,7 +199,8 @@ class Inference(Program):
         self.counted["SSN"] += 0.0 if video_scores else self.counted["heads"]
         del self.counted["heads"], self.counted["boundaries"]
 
-    def new_state(self) -> dict[str, Any]:
+    @functools.cached_property
+    def state(self) -> dict[str, Any]:
         """Parameters and statistics as they are before training, on all devices."""
         model = SegTAD(self.config, len(self.dataset.classes))
         return parallel.replicate(create_variables(self.config, model, self.dataset.num_channels))
@@ -213,8 +210,9 @@ class Inference(Program):
         recordings = self.dataset.recordings("training")
         return self.detector.detect(self.state, self.dataset, recordings)
 
-    def first_batch(self) -> dict[str, np.ndarray]:
-        """As the detector hands it to its step."""
+    @functools.cached_property
+    def inputs(self) -> dict[str, np.ndarray]:
+        """A batch as the detector hands it to its step."""
         recordings = self.dataset.recordings("training")[: self.size]
         return {
             "features": np.stack([self.dataset.features(r) for r in recordings]),

@@ -11,7 +11,7 @@ same in PyTorch; it runs between two halves of our own repeats.
 
 import dataclasses
 import functools
-import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -36,6 +36,7 @@ from segtad_jax.config.defaults import flatten
 from segtad_jax.models.grid import grid
 from segtad_jax.ops.videos import over_videos
 from segtad_jax.runtime import command
+from segtad_jax.runtime.files import write_whole
 
 KINDS = {"detection": Inference, "training step": Training}
 DTYPES = ("float32", "bfloat16")
@@ -43,6 +44,27 @@ FAILURES = (RuntimeError, ValueError, OSError, MemoryError)  # JAX's lack of mem
 SAME_SIZE = 0.25  # by how much the operations that a peer counts may differ from ours
 
 Rows = Callable[[Effort], Iterable[Measurement]]  # the effort has the deadline
+Peer = Callable[["Case", Program, float], tuple[float | None, str]]  # deadline -> ms, note
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A program of the sheet."""
+
+    shape: str
+    config: ConfigDict  # of this shape
+    kind: str  # of KINDS
+    batch: int
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.shape}: {self.kind}, batch {self.batch}, {self.dtype}"
+
+    def program(self) -> Program:
+        """Makes it; compiles nothing."""
+        config = self.config.copy_and_resolve_references()
+        config.model.dtype = self.dtype
+        return KINDS[self.kind](config, self.batch)
 
 
 def main() -> None:
@@ -55,14 +77,10 @@ def main() -> None:
     if values.config:
         path, _, _ = values["config"].config_filename.partition(":")
         shapes = {pathlib.Path(path).stem: values.config}
-    why = _no_peer(values.peer) if values.peer else ""
-    peer = functools.partial(_peer, values.peer, values.peer_flags)
-    left_out = {"PyTorch": why} if why else {}
-    wanted = peer if values.peer and not why else None
-    plan = rows(shapes, tuple(map(int, values.batches)), wanted)
+    results = Results("sheet", flatten(next(iter(shapes.values()))))
+    peer = functools.partial(_peer, values.peer, values.peer_flags) if values.peer else None
+    plan = rows(shapes, tuple(map(int, values.batches)), peer)
     plan = ((name, measured) for name, measured in plan if re.search(values.only, name))
-    config = flatten(next(iter(shapes.values())))
-    results = Results("sheet", config, [], {}, measure.machine(), [], left_out)
     fill(results, plan, Effort(values.seconds, deadline=deadline), pathlib.Path(values.output))
     print(measure.table(results))
 
@@ -72,11 +90,6 @@ def fill(
 ) -> None:
     """Measures the rows of a plan one after the other, and writes all that there is after each."""
     folder.mkdir(parents=True, exist_ok=True)
-
-    def write() -> None:
-        measure.write(folder / "sheet.json", measure.to_json(results))
-        measure.write(folder / "sheet.md", measure.table(results))
-
     _add_peaks(results)
     for name, measured in plan:
         if time.monotonic() > effort.deadline:
@@ -88,137 +101,106 @@ def fill(
         except FAILURES as error:
             results.left_out[name] = f"{type(error).__name__}: {error}".split("\n")[0]
         print(f"{name}: {results.left_out.get(name, 'measured')}", flush=True)
-        write()
+        _write(results, folder)
     _add_peaks(results)
-    write()
+    _write(results, folder)
 
 
 def _add_peaks(results: Results) -> None:
-    """Adds those of the moment; the first and the last are before and after."""
-    for kind in (*DTYPES, measure.HIGHEST):
-        results.peaks.setdefault(kind, []).append(measure.matmul_peak(kind))
+    results.add_peaks((*DTYPES, measure.HIGHEST))
     results.bandwidth.append(measure.copy_bandwidth())
 
 
+def _write(results: Results, folder: pathlib.Path) -> None:
+    measure.write(results, folder / "sheet.json")
+    write_whole(folder / "sheet.md", measure.table(results) + "\n")
+
+
 def rows(
-    shapes: Mapping[str, ConfigDict], batches: Sequence[int], peer: Callable | None
+    shapes: Mapping[str, ConfigDict], batches: Sequence[int], peer: Peer | None
 ) -> Iterator[tuple[str, Rows]]:
     """(name, what measures it) of every row, the first ones first.
 
     Args:
         shapes: configs by name.
         batches: sizes, instead of the sheet's own.
-        peer: `(shape, kind, dtype, program, deadline) -> (ms, note)`.
+        peer: times a case in PyTorch.
     """
+
+    def times(shape: str, *many: Sequence[int]) -> Iterator[tuple[str, Rows]]:
+        for kind, numbers in zip(KINDS, many, strict=True):
+            for batch, dtype in itertools.product(numbers, DTYPES):
+                case = Case(shape, shapes[shape], kind, batch, dtype)
+                yield str(case), functools.partial(_times, case, peer)
+
     first, *others = shapes
     config = shapes[first]
-    many = dict(zip(KINDS, (batches or (1, 32, 128), batches or (32, 128)), strict=True))
-    yield from _programs(first, config, many, peer)
+    many = batches or (1, 32, 128), batches or (32, 128)
+    yield from times(first, *many)
     on_cpu = jax.default_backend() == "cpu"  # whose float32 need not be compared with itself
     for kind in ("bfloat16",) if on_cpu else equality.BOUNDS:
         yield f"equality, {kind}", lambda _, kind=kind: equality.rows(config, kind)
-    for classes in (1, sizes(config)[1]):
-        for batch in batches or (1, 32):
-            name = f"{first}: soft-NMS, {classes} classes, batch {batch}"
-            yield name, functools.partial(_soft_nms, name, config, classes, batch)
+    for classes, batch in itertools.product((1, sizes(config)[1]), batches or (1, 32)):
+        name = f"{first}: soft-NMS, {classes} classes, batch {batch}"
+        yield name, functools.partial(_soft_nms, name, config, classes, batch)
     for other in others:
-        yield from _programs(other, shapes[other], many, peer)
+        yield from times(other, *many)
     if not batches:
-        yield from _programs(first, config, dict.fromkeys(KINDS, (4, 8, 16)), peer)
-    batch = batches[0] if batches else 32
-    for what in ("first call", "stages"):
-        for kind in KINDS:
-            name = f"{first}: {kind}, batch {batch}, float32"
-            make = functools.partial(_program, config, kind, batch, "float32")
-            yield f"{name}, {what}", functools.partial(_parts, name, make, what)
+        yield from times(first, (4, 8, 16), (4, 8, 16))
+    for what, kind in itertools.product(("first call", "stages"), KINDS):
+        case = Case(first, config, kind, batches[0] if batches else 32)
+        yield f"{case}, {what}", functools.partial(_parts, case, what)
 
 
-def _programs(
-    shape: str, config: ConfigDict, many: Mapping[str, Sequence[int]], peer: Callable | None
-) -> Iterator[tuple[str, Rows]]:
-    for kind, batches in many.items():
-        for batch in batches:
-            for dtype in DTYPES:
-                name = f"{shape}: {kind}, batch {batch}, {dtype}"
-                make = functools.partial(_program, config, kind, batch, dtype)
-                chosen = functools.partial(peer, shape, kind, dtype) if peer else None
-                yield name, functools.partial(_times, name, make, dtype, chosen)
-
-
-def _program(config: ConfigDict, kind: str, batch: int, dtype: str) -> Program:
-    config = config.copy_and_resolve_references()
-    config.model.dtype = dtype
-    return KINDS[kind](config, batch)
-
-
-def _times(
-    name: str, make: Callable[[], Program], dtype: str, peer: Callable | None, effort: Effort
-) -> Iterator[Measurement]:
+def _times(case: Case, peer: Peer | None, effort: Effort) -> Iterator[Measurement]:
     """The row of a program, with its batch on the device and copied, and of its peer."""
-    program = make()
+    program = case.program()
     memory, traffic = program.costs()  # compiles
-    started = time.monotonic()
-    jax.block_until_ready(program.on_device())
-    call = time.monotonic() - started
+    (call,) = measure.sample(program.on_device, Effort(0.0, 1))
     if time.monotonic() + call > effort.deadline:
         raise TimeoutError(f"a call takes {call:.1f} s, more than is left")
-    sample = functools.partial(measure.sample, effort=effort, warm=False)
-    times, ms, note = sample(program.on_device), None, ""
-    copied = [] if jax.default_backend() == "cpu" else sample(program.from_host)
+    times, ms, note = measure.sample(program.on_device, effort), None, ""
+    copied = [] if jax.default_backend() == "cpu" else measure.sample(program.from_host, effort)
     if peer and time.monotonic() < effort.deadline:
-        ms, note = peer(program, effort.deadline)
-        times += sample(program.on_device)
-        copied += sample(program.from_host) if copied else []
+        ms, note = peer(case, program, effort.deadline)
+        times += measure.sample(program.on_device, effort)
+        copied += measure.sample(program.from_host, effort) if copied else []
     yield dataclasses.replace(
-        measure.milliseconds(name, times, gflop=program.gflop, peak=dtype, note=note, peer=ms),
+        measure.milliseconds(str(case), times, gflop=program.gflop, peak=case.dtype, peer=ms),
         gb=traffic,
         memory=memory,
         copied=measure.milliseconds("", copied).value if copied else None,
+        note=note,
     )
 
 
-def _no_peer(folder: str) -> str:
-    """Why nothing in PyTorch can be timed; '' if it can."""
-    if jax.default_backend() not in ("cpu", "gpu"):
-        return "bench.py knows CPUs and GPUs alone"
-    if not pathlib.Path(folder, "bench.py").exists():
-        return f"there is no bench.py in {folder}"
-    return "" if importlib.util.find_spec("torch") else "this Python has no torch"
-
-
 def _peer(
-    folder: str,
-    more: Sequence[str],
-    shape: str,
-    kind: str,
-    dtype: str,
-    program: Program,
-    deadline: float,
+    folder: str, more: Sequence[str], case: Case, program: Program, deadline: float
 ) -> tuple[float | None, str]:
     """Milliseconds of the fastest of the forms tried in PyTorch, or None and why."""
-    gpu, what = jax.default_backend() == "gpu", {"detection": "infer"}.get(kind, "step")
-    line = [sys.executable, "-B", "bench.py", f"--device={'cuda' if gpu else 'cpu'}"]
-    line += [f"--what={what}", f"--shape={shape}", f"--batch={program.size}"]
-    line += [f"--dtype={dtype}", f"--top={program.config.eval.max_detections}"]
-    line += ["--seconds=1", "--repeats=3"]
-    line += ["--tf32"] if gpu and dtype == "float32" else []  # as JAX has it there
+    backend, what = jax.default_backend(), {"detection": "infer"}.get(case.kind, "step")
+    line = [sys.executable, "-B", str(pathlib.Path(folder, "bench.py"))]
+    line += [f"--device={'cuda' if backend == 'gpu' else backend}", f"--what={what}"]
+    line += [f"--shape={case.shape}", f"--batch={case.batch}", f"--dtype={case.dtype}"]
+    line += [f"--top={program.config.eval.max_detections}", "--seconds=1", "--repeats=3"]
+    line += ["--tf32"] if backend == "gpu" and case.dtype == "float32" else []  # as JAX does
     times, note = [], ""
-    for flag in ("", *(["--graph"] if gpu and what == "infer" else []), *more):
+    for form in ("", *(["--graph"] if backend == "gpu" and what == "infer" else []), *more):
         with tempfile.TemporaryDirectory() as temporary:
             file = pathlib.Path(temporary, "peer.json")
-            done = [*line, *flag.split(), f"--json={file}"]
-            run = functools.partial(subprocess.run, cwd=folder, capture_output=True, text=True)
+            run = functools.partial(subprocess.run, check=True, capture_output=True, text=True)
             try:
-                run(done, check=True, timeout=max(deadline - time.monotonic(), 1.0))
-                found = json.loads(file.read_text())
+                timeout = max(deadline - time.monotonic(), 1.0)
+                run([*line, *form.split(), f"--json={file}"], timeout=timeout)
             except subprocess.TimeoutExpired:
                 note = "PyTorch: no time was left"
             except subprocess.CalledProcessError as error:
                 note = f"PyTorch: {(error.stderr.strip() or 'failed').splitlines()[-1]}"
             else:
-                if abs(found["gflop"] / program.gflop - 1) > SAME_SIZE:
-                    return None, f"PyTorch: other shapes, {found['gflop']:.3g} GFLOP"
-                times.append(found["ms"])
+                peer = json.loads(file.read_text())
+                if abs(peer["gflop"] / program.gflop - 1) > SAME_SIZE:
+                    return None, f"PyTorch: other shapes, {peer['gflop']:.3g} GFLOP"
+                times.append(peer["ms"])
     return (min(times), "") if times else (None, note)
 
 
@@ -235,13 +217,11 @@ def _soft_nms(
     yield measure.timed(name, lambda: run(scores), effort)
 
 
-def _parts(
-    name: str, make: Callable[[], Program], what: str, effort: Effort
-) -> Iterator[Measurement]:
+def _parts(case: Case, what: str, effort: Effort) -> Iterator[Measurement]:
     """Several rows of a program, under its name."""
-    program = make()
+    program = case.program()
     for row in program.first_calls() if what == "first call" else stages.rows(program, effort):
-        yield dataclasses.replace(row, name=f"{name}: {row.name.strip()}")
+        yield dataclasses.replace(row, name=f"{case}: {row.name.strip()}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training: the loop, the step, its stages, compiling, memory.
+"""Training: the loop, the step, its stages, its first calls.
 
     python -m benchmarks.step --config configs/activitynet.py [--batch=4] [--json=FILE]
 
@@ -13,14 +13,15 @@ from benchmarks.programs import Training
 STEPS = 4  # that the loop makes at once
 
 
-def times(program: Training, effort: Effort) -> list[Measurement]:
-    """The whole and its stages."""
+def rows(program: Training, effort: Effort) -> list[Measurement]:
+    """The whole, its stages and its first calls."""
     return [
         timed("loop: everything", lambda: program.loop(STEPS), effort, STEPS, gflop=program.gflop),
         timed("step", program.from_host, effort, gflop=program.gflop),
         *stages.rows(program, effort),
+        *program.first_calls(),
     ]
 
 
 if __name__ == "__main__":
-    command.run(lambda: "step", "train", Training, times)
+    command.run(lambda: "step", "train", Training, rows)

@@ -1,5 +1,6 @@
 """Benchmarks: what they count and say, and each of them end to end on a tiny config. No times."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -17,7 +18,6 @@ import pytest
 from benchmarks import compare, equality, flops, measure, programs, sheet, stages
 from benchmarks.measure import Effort, Measurement, Results
 from configs import activitynet, tiny
-from segtad_jax.data.dataset import open_dataset
 from segtad_jax.models.segtad import SegTAD, create_variables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,9 @@ def results(
     *rows: Measurement, peak=(100.0, 100.0), benchmark="step, batch 1", config=None, **more
 ):
     peaks = {"float32": peak} if peak else {}
-    return Results(benchmark, config or {"model.width": 8}, list(rows), peaks, MACHINE, **more)
+    return Results(
+        benchmark, config or {"model.width": 8}, list(rows), peaks, machine=MACHINE, **more
+    )
 
 
 # --- counting -------------------------------------------------------------------------------------
@@ -105,7 +107,7 @@ def test_a_share_of_the_peak():
     assert results(row, bandwidth=[40.0, 30.0]).bandwidth_share(row) == pytest.approx(0.5)
     assert results(row).bandwidth_share(row) is None
     four = MACHINE | {"platform": "gpu", "devices": 4}  # the peak is of one device
-    several = Results("step", {}, [row], {"float32": [100.0]}, four)
+    several = Results("step", {}, [row], {"float32": [100.0]}, machine=four)
     assert several.share(row) == pytest.approx(0.1)
 
 
@@ -167,25 +169,8 @@ def test_no_call_begins_that_would_end_after_the_deadline(monkeypatch):
     def call():
         now[0] += 3.0
 
-    assert measure.sample(call, Effort(100.0, deadline=10.0), warm=False) == [3.0] * 3
-    assert measure.sample(call, Effort(100.0, deadline=10.0), warm=False) == [3.0]  # one at least
-
-
-@pytest.mark.parametrize(
-    ("peaks", "kept"),
-    [
-        ([100.0, 97.0], (100.0, 97.0)),
-        ([100.0, 50.0, 100.0, 102.0], (100.0, 102.0)),
-        ([100.0, 50.0, 100.0, 80.0, 100.0, 60.0], (100.0, 80.0)),
-    ],
-)
-def test_it_is_measured_again_until_the_peak_is_steady(monkeypatch, peaks, kept):
-    left = list(peaks)
-    monkeypatch.setattr(measure, "matmul_peak", lambda: left.pop(0))
-    rows, found = measure.between_peaks(lambda: [Measurement("x", len(left), "ms")], Effort())
-    assert not left
-    assert found == {"float32": kept}
-    assert rows[0].value == len(peaks) - peaks.index(kept[1])  # those between these two
+    assert measure.sample(call, Effort(100.0, deadline=10.0)) == [3.0] * 3
+    assert measure.sample(call, Effort(100.0, deadline=10.0)) == [3.0]  # one at least
 
 
 def test_a_table_says_what_is_unsteady():
@@ -220,7 +205,7 @@ def written(monkeypatch, tmp_path):
         return name, make
 
     def fill(*rows):
-        result = Results("sheet", {}, [], {}, MACHINE, [])
+        result = Results("sheet", {}, machine=MACHINE)
         sheet.fill(result, [row(*r) for r in rows], Effort(deadline=10.0), tmp_path / "out")
         text = (tmp_path / "out" / "sheet.md").read_text()
         return measure.read(tmp_path / "out" / "sheet.json"), text
@@ -280,26 +265,33 @@ with open(flags["json"], "a") as file:
 def test_the_peer_is_run_as_a_program_and_the_fastest_counts(tmp_path):
     (tmp_path / "bench.py").write_text(PEER)
     settings = types.SimpleNamespace(max_detections=200)
-    program = types.SimpleNamespace(size=4, gflop=2.1, config=types.SimpleNamespace(eval=settings))
-    arguments = ("hacs", "detection", "float32")
+    program = types.SimpleNamespace(gflop=2.1, config=types.SimpleNamespace(eval=settings))
+    case = sheet.Case("hacs", None, "detection", 4)
     time_peer = functools.partial(sheet._peer, str(tmp_path))
     late = measure.time.monotonic() + 60
-    assert time_peer([], *arguments, program, late) == (8.0, "")
-    assert time_peer(["--fast", "--broken"], *arguments, program, late) == (5.0, "")
+    assert time_peer([], case, program, late) == (8.0, "")
+    assert time_peer(["--fast", "--broken"], case, program, late) == (5.0, "")
     program.gflop = 4.0
-    ms, note = time_peer([], *arguments, program, late)
+    ms, note = time_peer([], case, program, late)
     assert ms is None
     assert "2 GFLOP" in note
-    ms, note = time_peer([], "hacs", "training step", "float32", program, late)
+    ms, note = time_peer([], dataclasses.replace(case, kind="training step"), program, late)
     assert ms is None
     assert "AssertionError" in note
 
 
-def test_a_sheet_without_a_peer_says_why(tmp_path, monkeypatch):
-    assert str(tmp_path) in sheet._no_peer(str(tmp_path))
-    (tmp_path / "bench.py").touch()
-    monkeypatch.setattr(sheet.importlib.util, "find_spec", lambda name: None)
-    assert "torch" in sheet._no_peer(str(tmp_path))
+def test_a_row_without_a_peer_says_why(tmp_path):
+    time_peer = functools.partial(sheet._peer, str(tmp_path), [])
+    config = types.SimpleNamespace(eval=types.SimpleNamespace(max_detections=200))
+    program = types.SimpleNamespace(gflop=1.0, config=config)
+    case, late = sheet.Case("hacs", None, "detection", 4), measure.time.monotonic() + 60
+    ms, note = time_peer(case, program, late)
+    assert ms is None
+    assert str(tmp_path / "bench.py") in note
+    (tmp_path / "bench.py").write_text("import sys\nsys.modules['torch'] = None\nimport torch")
+    ms, note = time_peer(case, program, late)
+    assert ms is None
+    assert "torch" in note
     row = Measurement("a", 4.0, "ms", peer=10.0)
     assert re.search(r"\| 10 +\| 2\.5 +\|", measure.table(results(row)))
     copied = Measurement("a", 4.0, "ms", copied=5.0, peer=10.0)  # a peer's copies are counted
@@ -337,7 +329,7 @@ def compared(tmp_path, monkeypatch, capsys):
     def run(old: Results, new: Results, *flags: str) -> tuple[int, str, str]:
         paths = [tmp_path / "old.json", tmp_path / "new.json"]
         for path, found in zip(paths, (old, new), strict=True):
-            measure.write(path, measure.to_json(found))
+            measure.write(found, path)
         return run_compare(monkeypatch, capsys, *map(str, paths), *flags)
 
     return run
@@ -423,7 +415,6 @@ SMALL = (
     "--config.model.proposal_layers=1",
     "--seconds=0",
 )
-ONCE = ("--batch=2", "--repeats=1", "--tries=1")
 PARTS = {"SSN", "SSN, SGAlign", "SSN, SGAlign, PDN"}
 FIRST = {"first call, cold", "first call, from the cache"}
 ABSENT = (
@@ -442,7 +433,7 @@ def little_installed(tmp_path_factory):
 
 
 def run_benchmark(name: str, path: Path, *flags: str, **environment: str):
-    done = command(name, *SMALL, *ONCE, f"--json={path}", *flags, **environment)
+    done = command(name, *SMALL, "--batch=2", f"--json={path}", *flags, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found = measure.read(path)
     assert json.loads(path.read_text())["config"]["model.width"] == 4
@@ -454,9 +445,9 @@ def run_benchmark(name: str, path: Path, *flags: str, **environment: str):
 
 
 def test_inference(tmp_path, little_installed):
-    flags = ("--measure=times", "--video_scores")
-    rows, text = run_benchmark("inference", tmp_path / "a.json", *flags, **little_installed)
-    assert set(rows) == {"detect: everything", "device step, copied to the host"} | PARTS
+    arguments = "inference", tmp_path / "a.json", "--video_scores"
+    rows, text = run_benchmark(*arguments, **little_installed)
+    assert set(rows) == {"detect: everything", "device step, copied to the host"} | PARTS | FIRST
     assert text.startswith("inference with video-level scores, batch 2, on 1 x cpu")
     assert rows["detect: everything"].gflop == pytest.approx(rows["SSN, SGAlign, PDN"].gflop)
 
@@ -469,15 +460,11 @@ def test_training_step_and_its_first_calls(tmp_path, little_installed):
 
 
 def test_pipeline(tmp_path):
-    flags = ("--videos=4", f"--data={tmp_path / 'data'}", "--measure=times")
-    rows, _ = run_benchmark("pipeline", tmp_path / "a.json", *flags)
+    rows, _ = run_benchmark("pipeline", tmp_path / "a.json", "--videos=4")
     quotient = rows["input pipeline"].value / rows["training step"].value
     assert rows["pipeline over step"].value == pytest.approx(quotient)
-    shards = list((tmp_path / "data").rglob("*.tfrecord*"))
-    again = command("pipeline", *SMALL, *ONCE, "--videos=3")
+    again = command("pipeline", *SMALL, "--batch=2", "--videos=3")
     assert again.stderr == "error: --videos=3 is not a multiple of the batch of 2.\n"
-    assert shards == list((tmp_path / "data").rglob("*.tfrecord*"))
-    assert len(open_dataset(shards[0].parent).recordings("training")) == 4
 
 
 def test_sheet(tmp_path, little_installed):
@@ -500,7 +487,8 @@ def test_sheet(tmp_path, little_installed):
     assert found.bandwidth_share(rows[one]) > 0
     assert rows["tiny: detection, batch 2, bfloat16"].peak == "bfloat16"
     assert set(found.peaks) == {"float32", "bfloat16", measure.HIGHEST}
-    assert set(found.left_out) == {"PyTorch"}
+    assert not found.left_out
+    assert "bench.py" in rows[one].note  # none is there
     assert measure.table(found) + "\n" == (tmp_path / "out" / "sheet.md").read_text()
 
 
@@ -523,5 +511,3 @@ def test_wrong_use_is_told_in_a_line():
     found = command("step", "--config=configs/tiny.py", "--config.model.num_bins=6")
     assert found.returncode == 1
     assert re.fullmatch(r"error: model\.num_bins = 6 is not a multiple of 4.*\n", found.stderr)
-    found = command("step", "--config=configs/tiny.py", "--measure=speed")
-    assert "--measure=['speed']: is times, first or both." in found.stderr
