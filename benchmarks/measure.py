@@ -29,6 +29,8 @@ COPIED = 1 << 26  # float32 values, 268 MB: more than a cache holds
 STEADY = 0.05  # how much the peaks before and after may differ
 MAX_REPEATS = 1000
 HIGHEST = "float32, highest precision"  # 'float32' itself is TF32 on most GPUs
+COPY = "a copy"
+PEAKS = ("float32", "bfloat16", HIGHEST, COPY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,16 +86,14 @@ class Results:
     benchmark: str
     config: Mapping[str, Any]
     rows: list[Measurement] = dataclasses.field(default_factory=list)
-    # GFLOP/s of products and GB/s of a copy, before and after everything.
-    peaks: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    bandwidth: list[float] = dataclasses.field(default_factory=list)
+    peaks: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # before, after
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # name: why
     machine: Mapping[str, Any] = dataclasses.field(default_factory=machine)
 
     def add_peaks(self, kinds: Iterable[str] = ("float32",)) -> None:
         """Adds those of the moment: to be called before and after everything."""
         for kind in kinds:
-            self.peaks.setdefault(kind, []).append(matmul_peak(kind))
+            self.peaks.setdefault(kind, []).append(measure_peak(kind))
 
     def share(self, row: Measurement) -> float | None:
         """The part of the peak that a row's counted operations reach."""
@@ -104,30 +104,29 @@ class Results:
 
     def bandwidth_share(self, row: Measurement) -> float | None:
         """The part of a copy's bandwidth that a row's reading and writing reach."""
-        if row.gb is None or not self.bandwidth:
+        if row.gb is None or COPY not in self.peaks:
             return None
-        return row.gb / (row.value / 1e3) / max(self.bandwidth)
+        return row.gb / (row.value / 1e3) / max(self.peaks[COPY])
 
 
-def matmul_peak(kind: str = "float32") -> float:
-    """GFLOP/s of the best of 20 products of square matrices on the first device."""
-    size = CPU_SIZE if jax.default_backend() == "cpu" else SIZE
-    dtype, precision = ("float32", "highest") if kind == HIGHEST else (kind, None)
-    a, b = jax.random.normal(jax.random.key(0), (2, size, size), dtype)
-    product = jax.jit(functools.partial(jnp.matmul, precision=precision))
-    return 2 * size**3 / _fastest(lambda: product(a, b)) / 1e9
+def measure_peak(kind: str) -> float:
+    """The best of 20 calls on the first device, in units of 1e9 a second.
 
-
-def copy_bandwidth() -> float:
-    """GB/s that the first device reads and writes in the best of 20 copies of 268 MB."""
-    values = jnp.zeros(COPIED, jnp.float32)
-    copied = jax.jit(lambda x: x + 1)
-    return 2 * values.nbytes / _fastest(lambda: copied(values)) / 1e9
-
-
-def _fastest(function: Callable[[], Any]) -> float:
-    jax.block_until_ready(function())
-    return min(sample(function, Effort(0.0, PRODUCTS, time.monotonic() + PEAK_SECONDS)))
+    Bytes read and written for COPY, of 268 MB; operations for the others, which are number formats
+    of products of square matrices.
+    """
+    if kind == COPY:
+        values = jnp.zeros(COPIED, jnp.float32)
+        amount, call = 2 * values.nbytes, functools.partial(jax.jit(lambda x: x + 1), values)
+    else:
+        size = CPU_SIZE if jax.default_backend() == "cpu" else SIZE
+        dtype, precision = ("float32", "highest") if kind == HIGHEST else (kind, None)
+        a, b = jax.random.normal(jax.random.key(0), (2, size, size), dtype)
+        product = jax.jit(functools.partial(jnp.matmul, precision=precision))
+        amount, call = 2 * size**3, functools.partial(product, a, b)
+    jax.block_until_ready(call())
+    effort = Effort(0.0, PRODUCTS, time.monotonic() + PEAK_SECONDS)
+    return amount / min(sample(call, effort)) / 1e9
 
 
 def sample(function: Callable[[], Any], effort: Effort) -> list[float]:
@@ -184,11 +183,9 @@ def table(results: Results) -> str:
     host = results.machine
     on = f"{host['devices']} x {host['device']} ({host['cores']} cores, {host['processor']})"
     lines = [f"{results.benchmark}, on {on}, jax {host['jax']}, Python {host['python']}", ""]
-    measured = {f"products, {kind}": (pair, "GFLOP/s") for kind, pair in results.peaks.items()}
-    if results.bandwidth:
-        measured["a copy"] = (results.bandwidth, "GB/s")
-    for name, (values, unit) in measured.items():
+    for kind, values in results.peaks.items():
         before, after = values[0], values[-1]
+        name, unit = (COPY, "GB/s") if kind == COPY else (f"products, {kind}", "GFLOP/s")
         steady = abs(after - before) <= STEADY * max(before, after)
         note = "" if steady else ": UNSTEADY, take no figure from this"
         lines.append(f"- {name}: {before:,.0f} {unit} before, {after:,.0f} after{note}")

@@ -90,7 +90,12 @@ def fill(
 ) -> None:
     """Measures the rows of a plan one after the other, and writes all that there is after each."""
     folder.mkdir(parents=True, exist_ok=True)
-    _add_peaks(results)
+
+    def write() -> None:
+        measure.write(results, folder / "sheet.json")
+        write_whole(folder / "sheet.md", measure.table(results) + "\n")
+
+    results.add_peaks(measure.PEAKS)
     for name, measured in plan:
         if time.monotonic() > effort.deadline:
             results.left_out[name] = "the minutes are spent"
@@ -101,19 +106,9 @@ def fill(
         except FAILURES as error:
             results.left_out[name] = f"{type(error).__name__}: {error}".split("\n")[0]
         print(f"{name}: {results.left_out.get(name, 'measured')}", flush=True)
-        _write(results, folder)
-    _add_peaks(results)
-    _write(results, folder)
-
-
-def _add_peaks(results: Results) -> None:
-    results.add_peaks((*DTYPES, measure.HIGHEST))
-    results.bandwidth.append(measure.copy_bandwidth())
-
-
-def _write(results: Results, folder: pathlib.Path) -> None:
-    measure.write(results, folder / "sheet.json")
-    write_whole(folder / "sheet.md", measure.table(results) + "\n")
+        write()
+    results.add_peaks(measure.PEAKS)
+    write()
 
 
 def rows(

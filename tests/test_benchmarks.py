@@ -104,7 +104,8 @@ def test_a_share_of_the_peak():
     assert results(row, peak=None).share(row) is None
     assert results(row).share(Measurement("memory", 1.0, "MB")) is None
     assert results(row).share(Measurement("x", 50.0, "ms", gflop=2.0, peak="bfloat16")) is None
-    assert results(row, bandwidth=[40.0, 30.0]).bandwidth_share(row) == pytest.approx(0.5)
+    copied = Results("sheet", {}, [row], {measure.COPY: [40.0, 30.0]}, machine=MACHINE)
+    assert copied.bandwidth_share(row) == pytest.approx(0.5)
     assert results(row).bandwidth_share(row) is None
     four = MACHINE | {"platform": "gpu", "devices": 4}  # the peak is of one device
     several = Results("step", {}, [row], {"float32": [100.0]}, machine=four)
@@ -192,8 +193,7 @@ def written(monkeypatch, tmp_path):
     """Fills a sheet at a clock that rows move; returns its file."""
     now = [0.0]
     monkeypatch.setattr(sheet.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(measure, "matmul_peak", lambda kind: 100.0)
-    monkeypatch.setattr(measure, "copy_bandwidth", lambda: 10.0)
+    monkeypatch.setattr(measure, "measure_peak", lambda kind: 10.0)
 
     def row(name, seconds, error=None):
         def make(effort):
@@ -227,9 +227,7 @@ def test_the_sheet_goes_on_after_a_row_that_fails(written):
     assert "Out of memory" in found.left_out["a"]
     assert "more" not in found.left_out["a"]
     assert "batch 1" in found.left_out["b"]
-    assert found.peaks == {
-        kind: [100.0, 100.0] for kind in ("float32", "bfloat16", measure.HIGHEST)
-    }
+    assert found.peaks == {kind: [10.0, 10.0] for kind in measure.PEAKS}
     assert "- a copy: 10 GB/s before, 10 after" in text
 
 
@@ -486,7 +484,7 @@ def test_sheet(tmp_path, little_installed):
     assert rows[one].gb > 0
     assert found.bandwidth_share(rows[one]) > 0
     assert rows["tiny: detection, batch 2, bfloat16"].peak == "bfloat16"
-    assert set(found.peaks) == {"float32", "bfloat16", measure.HIGHEST}
+    assert set(found.peaks) == set(measure.PEAKS)
     assert not found.left_out
     assert "bench.py" in rows[one].note  # none is there
     assert measure.table(found) + "\n" == (tmp_path / "out" / "sheet.md").read_text()
