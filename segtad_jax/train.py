@@ -13,7 +13,7 @@ WORKDIR/profile/          a trace of some steps, where one was asked for
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from optax import GradientTransformation
 
+from segtad_jax import optim
 from segtad_jax.checkpoint import run_folder
 from segtad_jax.checkpoint.store import Checkpoints, Saved, kept_steps
 from segtad_jax.checkpoint.transfer import start_from
@@ -38,7 +39,6 @@ from segtad_jax.evaluate import (
     write_results,
 )
 from segtad_jax.models.segtad import SegTAD
-from segtad_jax.optim import optimizer
 from segtad_jax.runtime import parallel, profiling, startup
 from segtad_jax.runtime.metric_log import MetricLog, interval_average
 from segtad_jax.runtime.preemption import Stop, StoppedError
@@ -97,13 +97,13 @@ def train(
     detector.video_scores([*judged.recordings, *final.recordings])  # names a bad file at once
     bias = boundary_bias(config, recordings)
     model = SegTAD(config, len(dataset.classes), bias, axis_name=parallel.AXIS)
-    transform = optimizer(config)
+    optimizer = optim.optimizer(config)
     evaluations = evaluation_steps(config, bool(held))
 
     with contextlib.ExitStack() as closing:
         closing.enter_context(stop.listening())
         checkpoints, saved = closing.enter_context(
-            started(config, workdir, dataset, model, transform, start)
+            started(config, workdir, dataset, model, optimizer, start)
         )
         log.info("%s", startup.facts(config.train.batch_size))
         log.info(
@@ -136,7 +136,7 @@ def train(
             return mean_ap["average"]
 
         state = parallel.replicate(saved.state)
-        step = parallel_step(config, model, transform)
+        step = parallel_step(config, model, optimizer)
         if span:
             step = closing.enter_context(profiling.traced(step, span, saved.step, workdir))
         if saved.progress["owed"]:  # the run was stopped before it evaluated its last step
@@ -156,7 +156,8 @@ def train(
         )
         state = run_steps(
             state,
-            saved,
+            saved.step,
+            saved.progress["interval"],
             batches,
             config=config,
             step=step,
@@ -179,7 +180,7 @@ def started(
     workdir: epath.Path,
     dataset: Dataset,
     model: SegTAD,
-    transform: GradientTransformation,
+    optimizer: GradientTransformation,
     start: str | None,
 ) -> Iterator[tuple[Checkpoints, Saved]]:
     """Opens the run's checkpoints and yields them with the state that the run starts from.
@@ -189,11 +190,11 @@ def started(
         workdir: of the run; becomes this run's unless an error is raised before.
         dataset: to train on.
         model: with the device axis.
-        transform: of `optim.optimizer`.
+        optimizer: of the config.
         start: RUN/STEP of another run, or None.
     """
     # From scratch: parameters of the config's seed.
-    state = create_state(config, model, transform, dataset.num_channels)
+    state = create_state(config, model, optimizer, dataset.num_channels)
     # From another run (--checkpoint): what fits of its variables; Adam and the step start anew.
     # A run that has saved a step of its own needs it no more, and it may be gone.
     if start and not kept_steps(workdir):
@@ -209,7 +210,8 @@ def started(
 
 def run_steps(
     state: TrainState,
-    saved: Saved,
+    first_step: int,
+    interval: Sequence[Mapping[str, float]],
     batches: Iterable[pipeline.Batch],
     *,
     config: ConfigDict,
@@ -220,16 +222,17 @@ def run_steps(
     checkpoints: Checkpoints,
     stop: Stop,
 ) -> TrainState:
-    """Runs the steps after `saved` to `train.steps`; returns the last state.
+    """Runs the steps after `first_step` to `train.steps`; returns the last state.
 
     The batch of a step is a function of (seed, step) alone, so that resuming is arithmetic. The
     host waits for the devices only to evaluate and to save: otherwise metrics are fetched while the
     next step runs.
 
     Args:
-        state: of `saved`, on all devices.
-        saved: what the run resumes from, for its step and its unlogged metrics.
-        batches: of the steps after it.
+        state: after `first_step` steps, on all devices.
+        first_step: how many steps are done.
+        interval: metrics of the last of these, which are not logged yet.
+        batches: of the steps to come.
         config: as checked.
         step: of `parallel_step`.
         evaluations: of `evaluation_steps`.
@@ -243,17 +246,17 @@ def run_steps(
         StoppedError: the process was told to stop; the state is saved.
     """
     settings, last = config.train, config.train.steps
-    interval = list(saved.progress["interval"])  # metrics since the last logged step
-    complete: list[Metrics] = []  # of an interval that is to be logged
-    for number, batch in enumerate(batches, start=saved.step + 1):
+    current: list[Any] = list(interval)  # metrics since the last logged step
+    complete: list[Any] = []  # of an interval that is to be logged
+    for number, batch in enumerate(batches, start=first_step + 1):
         sharded = parallel.shard_batch(batch)
         with parallel.no_transfers():
             state, metrics = step(state, sharded)
 
         logger.write_interval(number - 1, complete)  # while the devices work on this step
-        interval.append(metrics)
+        current.append(metrics)
         logs = number % settings.log_every == 0 or number == last
-        complete, interval = (interval, []) if logs else ([], interval)
+        complete, current = (current, []) if logs else ([], current)
 
         evaluates = number in evaluations
         saves = number == last or (settings.save_every > 0 and number % settings.save_every == 0)
@@ -264,8 +267,8 @@ def run_steps(
         # All metrics up to here are logged, or saved, and finite.
         logger.write_interval(number, complete)
         complete = []
-        interval = [{k: float(v) for k, v in m.items()} for m in jax.device_get(interval)]
-        interval_average(interval, number)  # for its error
+        current = [{k: float(v) for k, v in m.items()} for m in jax.device_get(current)]
+        interval_average(current, number)  # for its error
 
         score = None
         if evaluates:
@@ -275,7 +278,7 @@ def run_steps(
             except StoppedError:  # told to stop meanwhile: the resumed run will evaluate
                 stops = True
         if saves or stops:
-            checkpoints.save(number, state, {"interval": interval, "owed": evaluates}, score)
+            checkpoints.save(number, state, {"interval": current, "owed": evaluates}, score)
         if stops:
             raise StoppedError
     return state

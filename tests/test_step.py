@@ -46,7 +46,6 @@ def batch_of(seed: int = 0) -> dict[str, np.ndarray]:
         "labels": np.where(valid, random.integers(1, CLASSES + 1, valid.shape), 0).astype(np.int32),
         "valid": valid,
         "num_frames": num_frames,
-        "mask": np.ones(BATCH, bool),
         "position": np.arange(BATCH, dtype=np.int32),
     }
 

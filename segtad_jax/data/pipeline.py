@@ -8,9 +8,8 @@ A batch is a dict of arrays: B windows of T frames, N the largest number of acti
     labels      [B, N]     int32    1..D, 0 where not valid
     valid       [B, N]     bool
     num_frames  [B]        int32    frames of the recording in the window, T or less
-    mask        [B]        bool     False for padding that fills the batch
     position    [B]        int32    training: position in the global batch
-    window      [B]        int32    inference: index in the list of windows, -1 where mask is False
+    window      [B]        int32    inference: index in the list of windows, -1 for padding
 """
 
 import collections
@@ -249,7 +248,6 @@ def _blank(dataset: Dataset, size: int, window: int, num_actions: int) -> Batch:
         "labels": np.zeros((size, num_actions), np.int32),
         "valid": np.zeros((size, num_actions), bool),
         "num_frames": np.zeros(size, np.int32),
-        "mask": np.zeros(size, bool),
     }
 
 
@@ -272,4 +270,3 @@ def _fill(
     batch["labels"][row, :actions] = recording.labels[visible]
     batch["valid"][row, :actions] = True
     batch["num_frames"][row] = len(frames)
-    batch["mask"][row] = True

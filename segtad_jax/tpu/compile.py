@@ -131,7 +131,6 @@ def batch_shapes(config: ConfigDict, num_devices: int, batch: int) -> Shapes:
         "labels": array(jnp.int32, ACTIONS),
         "valid": array(jnp.bool_, ACTIONS),
         "num_frames": array(jnp.int32),
-        "mask": array(jnp.bool_),
         "position": array(jnp.int32),
     }
 
