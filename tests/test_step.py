@@ -1,7 +1,6 @@
 """One step: equal on any number of devices, finite on any video, honest about NaN."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from segtad_jax.models import segtad
 from segtad_jax.models.grid import grid
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.ops.sampling import draw_seeds
-from segtad_jax.optim import is_kernel, optimizer
+from segtad_jax.optim import optimizer
 from segtad_jax.runtime import parallel
 from segtad_jax.step import (
     TrainState,
@@ -203,27 +202,6 @@ def test_copies_count_as_if_each_were_computed(monkeypatch, edges: str) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_total_is_eq_11() -> None:
-    weights = {"loss__segmentation": 0.5, "loss__detection": 2.0, "loss__boundary": 3.0}
-    config = small_config(sampling__seeds=6, model__classifier=True, **weights)
-    state, step = make(config)
-    _, metrics = jax.jit(functools.partial(step, model=SegTAD(config, CLASSES)))(state, batch_of())
-    kernels = [
-        p
-        for p, kernel in zip(
-            jax.tree.leaves(state.params), jax.tree.leaves(is_kernel(state.params)), strict=True
-        )
-        if kernel
-    ]
-    l2 = 0.5e-4 * sum(float(jnp.sum(p**2)) for p in kernels)
-    m = {k.removeprefix("loss/"): float(v) for k, v in metrics.items()}
-    assert m["l2"] == pytest.approx(l2, rel=1e-4)
-    detection, boundary = m["regression"] + m["classification"], m["start"] + m["end"]
-    expected = 0.5 * m["segmentation"] + 2 * detection + 3 * boundary + m["l2"]
-    expected += m["classifier"]
-    assert m["total"] == pytest.approx(expected, rel=1e-5)
-
-
 def test_segmentation_loss_off_leaves_its_head_without_gradient() -> None:
     fields = {"sampling__seeds": 6, "model__classifier": True, "loss__l2": 0.0}
     found = {}
@@ -241,62 +219,6 @@ def test_segmentation_loss_off_leaves_its_head_without_gradient() -> None:
         assert found[name]["classifier"]["segmentation"]["kernel"] > 0
     same = functools.partial(np.testing.assert_allclose, rtol=1e-3)
     jax.tree.map(same, found["off"]["classifier"], found["classes"]["classifier"])
-
-
-def test_binary_segmentation_asks_only_whether_a_frame_is_action() -> None:
-    fields = {"loss__segmentation_classes": False, "model__classifier": True}
-    config = small_config(sampling__seeds=6, **fields)
-    state, _ = make(config)
-    batch = batch_of()
-    other = np.where(batch["labels"] > 0, CLASSES + 1 - batch["labels"], 0).astype(np.int32)
-
-    @jax.jit
-    def sums(batch):
-        terms, _ = loss_terms(
-            config, SegTAD(config, CLASSES), state.variables, batch, jax.random.key(3)
-        )
-        return {name: terms[name].sums[0] for name in ("segmentation", "classifier")}
-
-    one, two = sums(batch), sums(batch | {"labels": other})
-    assert one["segmentation"] == two["segmentation"]
-    assert one["classifier"] != two["classifier"]
-
-
-def test_scores_are_trained_on_proposals_where_snapping_puts_them() -> None:
-    config = small_config(sampling__seeds=6, loss__snap=2)
-    batch = batch_of() | {"num_frames": np.full(BATCH, 64, np.int32)}
-    seeds: list[np.ndarray] = []
-
-    class Known(SegTAD):
-        """Says of all proposals the same, and sees a start and an end in every fourth frame."""
-
-        def apply(self, *args: Any, **options: Any) -> tuple[dict[str, Any], Any]:
-            out, updates = super().apply(*args, **options)
-            seeds.extend(np.asarray(args[3]))
-            boundaries = jnp.where(jnp.arange(64) % 4 == 1, 0.0, jnp.full((BATCH, 64), -9.0))
-            known = {"start_logits": boundaries, "end_logits": boundaries}
-            return out | known | {"proposal_logits": 0 * out["proposal_logits"]}, updates
-
-    variables = make(config)[0].variables
-    on_device = jax.tree.map(jnp.asarray, batch)
-    terms, _ = loss_terms(config, Known(config, CLASSES), variables, on_device, jax.random.key(3))
-
-    constants, expected, positive = grid(config), 0.0, 0.0
-    for video, drawn in enumerate(seeds):
-        actions = 64 * batch["segments"][video][batch["valid"][video]].astype(np.float64)
-        for row, copies in zip(
-            constants.members[drawn].ravel(), constants.copies[drawn].ravel(), strict=True
-        ):
-            start, end = constants.segments[row] + (1, -2)  # frames 4 k + 1 and 4 k - 3
-            tiou = 0.0
-            for first, last in np.clip(actions, 0, 64):
-                shared = max(min(end, last) - max(start, first), 0)
-                tiou = max(tiou, shared / (end - start + last - first - shared))
-            expected += copies * (0.5 - tiou) ** 2
-            positive += copies * (tiou > 0.5)
-    np.testing.assert_allclose(terms["regression"].sums, [expected], rtol=1e-4)
-    np.testing.assert_allclose(terms["classification"].weights[0], positive)
-    assert positive > 0
 
 
 def recording(video: str, num_frames: int = 100, actions: int = 1) -> Recording:
