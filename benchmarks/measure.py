@@ -1,7 +1,7 @@
 """Peaks of the machine, repeats, tables and files, for all benchmarks.
 
-A time means little without the machine's speed at that moment, so all measurements stand between
-two of the machine's own peak, and a table says where these differ.
+A time means little without the machine's speed at that moment, so all figures are taken between
+two measurements of the machine's own peak, and a table says where these differ.
 """
 
 import dataclasses
@@ -86,12 +86,13 @@ class Results:
     benchmark: str
     config: Mapping[str, Any]
     rows: list[Measurement] = dataclasses.field(default_factory=list)
-    peaks: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # before, after
+    # By kind of PEAKS: GFLOP/s, GB/s of a copy, before and after the rows.
+    peaks: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # name: why
     machine: Mapping[str, Any] = dataclasses.field(default_factory=machine)
 
     def add_peaks(self, kinds: Iterable[str] = ("float32",)) -> None:
-        """Adds those of the moment: to be called before and after everything."""
+        """Measures peaks; to be called before and after the rows."""
         for kind in kinds:
             self.peaks.setdefault(kind, []).append(measure_peak(kind))
 
@@ -172,7 +173,7 @@ def read(path: Path) -> Results:
     try:
         content = json.loads(path.read_text())
         return Results(**content | {"rows": [Measurement(**row) for row in content["rows"]]})
-    except (UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # not UTF-8 or JSON: ValueError
         raise ValueError(
             f"{path} is no file of --json=FILE of a benchmark ({type(error).__name__}: {error})"
         ) from error

@@ -51,7 +51,7 @@ def synthetic(config: ConfigDict, number: int) -> dict[str, Any]:
 
 
 def in_memory(config: ConfigDict, number: int) -> Dataset:
-    """A data set of `number` of these recordings."""
+    """A data set of `number` of these recordings, without shards."""
     content = synthetic(config, min(number, DRAWN))
     classes, drawn = content["classes"], list(content["splits"]["training"])
     features = [record.features.astype(STORED) for record in drawn]
@@ -87,6 +87,7 @@ class Program:
         self.config[group].batch_size = self.size = batch
         check(self.config, jax.device_count())
         self.dataset = in_memory(self.config, number)
+        self.recordings = self.dataset.recordings("training")
 
     @property
     def gflop(self) -> float:
@@ -112,9 +113,9 @@ class Program:
         MB: arguments, results and temporaries. GB: read and written, bodies of loops once.
         """
         compiled = self.step.lower(self.state, self.placed).compile()
-        sizes, counts = compiled.memory_analysis(), compiled.cost_analysis()
-        total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-        total += sizes.temp_size_in_bytes - sizes.alias_size_in_bytes
+        memory, counts = compiled.memory_analysis(), compiled.cost_analysis()
+        total = memory.argument_size_in_bytes + memory.output_size_in_bytes
+        total += memory.temp_size_in_bytes - memory.alias_size_in_bytes
         return total / 1e6, counts["bytes accessed"] / 1e9
 
     def first_calls(self) -> list[Measurement]:
@@ -189,11 +190,11 @@ class Inference(Program):
         config = config.copy_and_resolve_references()
         config.eval.class_scores = "random" if video_scores else ""
         super().__init__(config, "eval", batch, number or batch)
-        classes, recordings = self.dataset.classes, self.dataset.recordings("training")
+        classes = self.dataset.classes
         self.detector = Detector(self.config, classes)
         if video_scores:  # in place of a file of them
             scores = dict(zip(classes, np.random.default_rng(0).random(len(classes)), strict=True))
-            self.detector.video_scores = lambda _: {r.video: scores for r in recordings}
+            self.detector.video_scores = lambda _: {r.video: scores for r in self.recordings}
         self.step = self.detector.predict_step
         self.counted = flops.gflop(self.config, *sizes(self.config), num_proposals(self.config))
         self.counted["SSN"] += 0.0 if video_scores else self.counted["heads"]
@@ -207,15 +208,14 @@ class Inference(Program):
 
     def detect(self) -> Any:
         """All recordings: batches, the devices' part, copies to the host, pooling, soft-NMS."""
-        recordings = self.dataset.recordings("training")
-        return self.detector.detect(self.state, self.dataset, recordings)
+        return self.detector.detect(self.state, self.dataset, self.recordings)
 
     @functools.cached_property
     def inputs(self) -> dict[str, np.ndarray]:
         """A batch as the detector hands it to its step."""
-        recordings = self.dataset.recordings("training")[: self.size]
+        features = [self.dataset.features(r) for r in self.recordings[: self.size]]
         return {
-            "features": np.stack([self.dataset.features(r) for r in recordings]),
+            "features": np.stack(features),
             "num_frames": np.full(self.size, self.config.data.num_frames, np.int32),
             "window": np.arange(self.size, dtype=np.int32),
             "cut": np.zeros((self.size, 2), bool),

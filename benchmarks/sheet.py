@@ -158,6 +158,7 @@ def _times(case: Case, peer: Peer | None, effort: Effort) -> Iterator[Measuremen
     copied = [] if jax.default_backend() == "cpu" else measure.sample(program.from_host, effort)
     if peer and time.monotonic() < effort.deadline:
         ms, note = peer(case, program, effort.deadline)
+    if ms is not None:
         times += measure.sample(program.on_device, effort)
         copied += measure.sample(program.from_host, effort) if copied else []
     yield dataclasses.replace(
