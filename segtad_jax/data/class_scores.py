@@ -52,15 +52,15 @@ def read_class_scores(
     """Reads the scores of the classes in each video.
 
     Args:
-      path: a file in one of the forms above; .npy is UntrimmedNet's.
-      videos: ids, with or without `v_` whichever way the file has them.
-      classes: the names to read; those that an ActivityNet list leaves out have no score.
+        path: a file in one of the forms above; .npy is UntrimmedNet's.
+        videos: ids, with or without `v_` whichever way the file has them.
+        classes: the names to read; those that an ActivityNet list leaves out have no score.
 
     Returns:
-      {video: {label: score}} for exactly the given videos, scores finite and at least 0.
+        {video: {label: score}} for exactly the given videos, scores finite and at least 0.
 
     Raises:
-      InputError: names the videos or the classes that are missing, or the value that is wrong.
+        InputError: names the videos or the classes that are missing, or the value that is wrong.
     """
     if PurePath(path).suffix == ".npy":
         return _read_untrimmednet(path, videos, classes)

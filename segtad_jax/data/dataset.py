@@ -54,7 +54,7 @@ class Dataset:
         """Returns all features of one recording, of `dtype`.
 
         Raises:
-          ValueError: the shard is not what the index says, or is damaged.
+            ValueError: the shard is not what the index says, or is damaged.
         """
         return self.read(recording).astype(self.dtype, copy=False)
 
@@ -62,7 +62,7 @@ class Dataset:
         """Returns the recordings of a split.
 
         Raises:
-          ValueError: there is no such split; says which there are.
+            ValueError: there is no such split; says which there are.
         """
         if split not in self.splits:
             raise ValueError(
@@ -77,8 +77,8 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
     Without an index, as other tools leave it, all records are read once to find where they are.
 
     Raises:
-      FileNotFoundError: no data set there.
-      ValueError: its records are not those of `records.feature_spec`.
+        FileNotFoundError: no data set there.
+        ValueError: its records are not those of `records.feature_spec`.
     """
     directory = epath.Path(directory)
     if not exists(directory):
@@ -150,12 +150,12 @@ def find(directory: epath.PathLike, option: str) -> epath.Path:
     """Returns the folder of the one data set that DATA, DATA/NAME or DATA/NAME/VERSION holds.
 
     Args:
-      directory: any of these; DATA is what `prepare` was given as --output.
-      option: the flag that named it, for the messages.
+        directory: any of these; DATA is what `prepare` was given as --output.
+        option: the flag that named it, for the messages.
 
     Raises:
-      FileNotFoundError: there is none; says how to make one.
-      ValueError: there are several; names them.
+        FileNotFoundError: there is none; says how to make one.
+        ValueError: there are several; names them.
     """
     folders = find_all(directory)
     if not folders:
@@ -222,12 +222,12 @@ def index_rows(spec: Any, split: str, shard: epath.Path) -> Iterator[dict[str, A
     """Yields the index's rows of a shard: all of each record but its features, and where it is.
 
     Args:
-      spec: tfds.features.FeaturesDict of the records.
-      split: to which the shard belongs.
-      shard: its file.
+        spec: tfds.features.FeaturesDict of the records.
+        split: to which the shard belongs.
+        shard: its file.
 
     Raises:
-      ValueError: the shard is damaged.
+        ValueError: the shard is damaged.
     """
     for offset, payload in read_records(shard):
         example = spec.deserialize_example_np(payload)

@@ -15,13 +15,13 @@ def open_or_build(config: ConfigDict) -> Dataset:
     """Opens the data set that the config's group `data` names, writing an embedded one if need be.
 
     Args:
-      config: with `source`, 'prepared', 'watch' or 'synthetic'; `dir`, for 'prepared' what
-        `dataset.find` takes, otherwise the folder that data sets are written below; and for
-        'synthetic' the fields `synthetic_...`.
+        config: with `source`, 'prepared', 'watch' or 'synthetic'; `dir`, for 'prepared' what
+            `dataset.find` takes, otherwise the folder that data sets are written below; and for
+            'synthetic' the fields `synthetic_...`.
 
     Raises:
-      FileNotFoundError: no prepared data set there; says how to make one.
-      ValueError: no folder is named, or one that holds several data sets.
+        FileNotFoundError: no prepared data set there; says how to make one.
+        ValueError: no folder is named, or one that holds several data sets.
     """
     if not config.dir:
         raise ValueError("data.dir is empty; set it, e.g. --config.data.dir=data")

@@ -40,7 +40,7 @@ def read_array(path: epath.Path, name: str | None = None) -> np.ndarray:
     """Returns the array of a file with one video, or the one of this name in a file with many.
 
     Raises:
-      FeatureError: kind 'pickle', 'bad_type' or 'unreadable'.
+        FeatureError: kind 'pickle', 'bad_type' or 'unreadable'.
     """
     where = str(path) if name is None else f"{path}, {name}"
     try:

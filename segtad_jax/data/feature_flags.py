@@ -11,9 +11,9 @@ def add_feature_flags(parser: argparse.ArgumentParser, features: str, **more: An
     """Adds --features, --rate, --durations and --layout.
 
     Args:
-      parser: of a command.
-      features: help for --features, whose value is a list.
-      **more: arguments for --features, such as a default.
+        parser: of a command.
+        features: help for --features, whose value is a list.
+        **more: arguments for --features, such as a default.
     """
     add = parser.add_argument
     add("--features", type=comma_separated, help=features, **more)

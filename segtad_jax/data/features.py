@@ -43,7 +43,7 @@ class Source:
         """Returns the array of a video, by `match_id`, as it is stored.
 
         Raises:
-          FeatureError: it cannot be read, with the file and what to do.
+            FeatureError: it cannot be read, with the file and what to do.
         """
         return read_array(*self.places[video])
 
@@ -52,8 +52,8 @@ def open_source(path: epath.PathLike) -> Source:
     """Lists the videos of a folder or a file.
 
     Raises:
-      FileNotFoundError: there is no such folder or file.
-      FeatureError: a file of another kind, or a folder without feature files.
+        FileNotFoundError: there is no such folder or file.
+        FeatureError: a file of another kind, or a folder without feature files.
     """
     path = epath.Path(path)
     if path.is_dir():
@@ -94,12 +94,12 @@ def as_frames(array: np.ndarray, layout: str, where: str) -> Float[np.ndarray, "
     """Returns an array as float32 frames by channels, all numbers finite.
 
     Args:
-      array: two axes, and any number of axes of length 1 before or after them.
-      layout: 'tc' or 'ct', which axis comes first.
-      where: the place that messages name.
+        array: two axes, and any number of axes of length 1 before or after them.
+        layout: 'tc' or 'ct', which axis comes first.
+        where: the place that messages name.
 
     Raises:
-      FeatureError: kind 'bad_type', 'bad_shape', 'empty', 'not_finite' or 'overflow'.
+        FeatureError: kind 'bad_type', 'bad_shape', 'empty', 'not_finite' or 'overflow'.
     """
     if array.dtype.kind not in "fiu":
         raise FeatureError("bad_type", f"{where}: holds {array.dtype}, expected numbers")
@@ -122,8 +122,8 @@ def cast(frames: np.ndarray, dtype: np.dtype, where: str) -> Float[np.ndarray, "
     """Returns frames by channels in the type that they are stored in, all numbers finite.
 
     Raises:
-      FeatureError: kind 'not_finite' for NaN and infinity, 'overflow' for a number that the type
-        cannot hold; with frame, channel and value.
+        FeatureError: kind 'not_finite' for NaN and infinity, 'overflow' for a number that the type
+            cannot hold; with frame, channel and value.
     """
     with np.errstate(over="ignore"):
         result = np.ascontiguousarray(frames, dtype)
@@ -146,12 +146,12 @@ def infer_layout(
     """Returns which axis is time, 'tc' or 'ct', from the shapes of several arrays.
 
     Args:
-      shapes: of a few videos' arrays.
-      layout: 'auto', or already the answer.
-      channels: C, if known. Otherwise channels are the axis on which the videos agree.
+        shapes: of a few videos' arrays.
+        layout: 'auto', or already the answer.
+        channels: C, if known. Otherwise channels are the axis on which the videos agree.
 
     Raises:
-      FeatureError: kind 'bad_shape', if both or neither axis could be time.
+        FeatureError: kind 'bad_shape', if both or neither axis could be time.
     """
     if layout != "auto":
         return layout

@@ -61,18 +61,18 @@ def training_batches(
     Steps count from 0 here, as in `TrainState.step`: batch s is for the state after s steps.
 
     Args:
-      dataset: the data set of the recordings.
-      recordings: what to train on.
-      window: T, frames.
-      batch_size: windows of all processes together.
-      seed: the run's.
-      first_step: where to start; a resumed run gets what an unbroken one would.
-      last_step: exclusive.
-      process_index: which contiguous part of the global batch this process reads.
-      process_count: how many parts there are.
+        dataset: the data set of the recordings.
+        recordings: what to train on.
+        window: T, frames.
+        batch_size: windows of all processes together.
+        seed: the run's.
+        first_step: where to start; a resumed run gets what an unbroken one would.
+        last_step: exclusive.
+        process_index: which contiguous part of the global batch this process reads.
+        process_count: how many parts there are.
 
     Raises:
-      ValueError: no recordings, or a batch size that the number of processes does not divide.
+        ValueError: no recordings, or a batch size that the number of processes does not divide.
     """
     positions = _share(batch_size, process_index, process_count)
     if not recordings:
@@ -129,7 +129,7 @@ def inference_windows(recordings: Sequence[Recording], window: int, overlap: flo
     The last one of a recording ends with it and may have fewer frames.
 
     Raises:
-      ValueError: an overlap outside of [0, 1).
+        ValueError: an overlap outside of [0, 1).
     """
     step = inference_step(window, overlap)
     return [
@@ -159,16 +159,16 @@ def inference_batches(
     All windows of a recording go to one process, which can pool what is detected in them.
 
     Args:
-      dataset: the data set of the recordings.
-      recordings: what the windows refer to.
-      windows: from `inference_windows`.
-      window: T, frames.
-      batch_size: windows of all processes together.
-      process_index: which recordings this process reads; see `reads`.
-      process_count: how many processes there are.
+        dataset: the data set of the recordings.
+        recordings: what the windows refer to.
+        windows: from `inference_windows`.
+        window: T, frames.
+        batch_size: windows of all processes together.
+        process_index: which recordings this process reads; see `reads`.
+        process_count: how many processes there are.
 
     Raises:
-      ValueError: a batch size that the number of processes does not divide.
+        ValueError: a batch size that the number of processes does not divide.
     """
     share = len(_share(batch_size, process_index, process_count))
     shares = [

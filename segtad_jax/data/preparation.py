@@ -34,7 +34,7 @@ class SignalTransform:
         """Takes mean and deviation from the training signals that are long enough for a frame.
 
         Raises:
-          ValueError: there is none.
+            ValueError: there is none.
         """
         samples = samples_per_frame(sample_rate)
         frames = (statistics(signal, samples) for signal in signals if len(signal) >= samples)
@@ -98,10 +98,10 @@ class Preparation:
         """Returns the features of one recording before it is resized.
 
         Args:
-          arrays: one for each source, frames first.
+            arrays: one for each source, frames first.
 
         Raises:
-          FeatureError: kind 'wrong_width' or 'empty'.
+            FeatureError: kind 'wrong_width' or 'empty'.
         """
         for number, (array, width) in enumerate(zip(arrays, self.widths, strict=True), start=1):
             if array.shape[1] != width:

@@ -16,15 +16,15 @@ def window_statistics(
     """Returns mean, standard deviation and mean absolute difference of consecutive windows.
 
     Args:
-      signal: n samples of each channel.
-      samples: length of a window, at least 2. Samples that do not fill a last one are left out.
+        signal: n samples of each channel.
+        samples: length of a window, at least 2. Samples that do not fill a last one are left out.
 
     Returns:
-      F = n // samples frames of S = 3 * channels numbers: all means, then all deviations, then all
-      mean absolute differences of neighbouring samples within the window.
+        F = n // samples frames of S = 3 * channels numbers: all means, then all deviations, then
+        all mean absolute differences of neighbouring samples within the window.
 
     Raises:
-      ValueError: a window of less than 2 samples, or a signal shorter than one window.
+        ValueError: a window of less than 2 samples, or a signal shorter than one window.
     """
     if samples < 2:
         raise ValueError(f"a window needs at least 2 samples, got {samples}")
@@ -63,7 +63,7 @@ class Normalisation:
         LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 
         Raises:
-          ValueError: there is no recording.
+            ValueError: there is no recording.
         """
         count, mean, squares = 0, np.zeros(()), np.zeros(())
         for recording in filter(len, recordings):

@@ -21,7 +21,7 @@ def read_record(file: BinaryIO, path: epath.Path) -> bytes | None:
     the features, nearly all of a record, carry zlib's own.
 
     Raises:
-      ValueError: no whole record is there; names the path.
+        ValueError: no whole record is there; names the path.
     """
     offset = file.tell()
     header = file.read(HEADER.size)

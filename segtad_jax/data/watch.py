@@ -54,8 +54,8 @@ def records(split: str) -> Iterator[Record]:
     """Yields recordings of 'training' (persons 1..7) or 'validation' (8..10), normalised.
 
     Raises:
-      ModuleNotFoundError: seglearn is not installed.
-      ValueError: its file is not the expected one.
+        ModuleNotFoundError: seglearn is not installed.
+        ValueError: its file is not the expected one.
     """
     composed: dict[str, list[Record]] = {"training": [], "validation": []}
     for person, record in compose(load_trials(find_trials())):
@@ -69,7 +69,7 @@ def find_trials() -> pathlib.Path:
     """Locates the file of seglearn, which is not imported: it needs an undeclared pandas.
 
     Raises:
-      ModuleNotFoundError: seglearn is not installed.
+        ModuleNotFoundError: seglearn is not installed.
     """
     spec = importlib.util.find_spec("seglearn")
     if spec is None or not spec.submodule_search_locations:
@@ -86,7 +86,7 @@ def load_trials(path: pathlib.Path) -> dict[str, Any]:
     The file is a pickle, which runs code when it is loaded: so only this very file is.
 
     Raises:
-      ValueError: another file than expected.
+        ValueError: another file than expected.
     """
     content = path.read_bytes() if path.exists() else b""
     digest = hashlib.sha256(content).hexdigest()

@@ -47,18 +47,18 @@ def write_dataset(
     Of several processes that write the same at once one wins, and the others take its.
 
     Args:
-      root: folder of data sets.
-      name: of the data set: letters, digits and underscores.
-      classes: names in any order; label d is the d-th in sorted order, from 1.
-      num_channels: C.
-      splits: records by the names of the splits; not read if the data set is there.
-      description: what it is and how it was made.
-      citation: whom to cite.
-      dtype: of the stored features, float32 or float16.
+        root: folder of data sets.
+        name: of the data set: letters, digits and underscores.
+        classes: names in any order; label d is the d-th in sorted order, from 1.
+        num_channels: C.
+        splits: records by the names of the splits; not read if the data set is there.
+        description: what it is and how it was made.
+        citation: whom to cite.
+        dtype: of the stored features, float32 or float16.
 
     Raises:
-      ValueError: a record that cannot be right, with the video and the value; or a split without
-        any.
+        ValueError: a record that cannot be right, with the video and the value; or a split without
+            any.
     """
     target = dataset_folder(root, name)
     if exists(target):
@@ -110,8 +110,8 @@ class ShardWriter:
         Args: as of `write_dataset`.
 
         Raises:
-          FileExistsError: the data set is there already.
-          ValueError: a class is named twice.
+            FileExistsError: the data set is there already.
+            ValueError: a class is named twice.
         """
         if repeated := sorted({c for c in classes if list(classes).count(c) > 1}):
             raise ValueError(f"classes named twice: {', '.join(repeated)}")
@@ -144,12 +144,12 @@ class ShardWriter:
         """Appends a record.
 
         Args:
-          split: training, validation or testing.
-          record: what to write.
-          payload: what `serialise` makes of it, where a thread has done so already.
+            split: training, validation or testing.
+            record: what to write.
+            payload: what `serialise` makes of it, where a thread has done so already.
 
         Raises:
-          ValueError: the record cannot be right, or its video was written before.
+            ValueError: the record cannot be right, or its video was written before.
         """
         if earlier := self._split_by_video.get(record.video):
             raise ValueError(f"video {record.video} occurs twice, in {earlier} and in {split}")
@@ -175,7 +175,7 @@ class ShardWriter:
         """Takes shards that others wrote into `folder`, named by `shard_prefix`.
 
         Raises:
-          ValueError: they do not hold this number of records.
+            ValueError: they do not hold this number of records.
         """
         rows = [row for path in self._shards(split) for row in index_rows(self._spec, split, path)]
         if len(rows) != number:
@@ -190,7 +190,7 @@ class ShardWriter:
         Whatever else lies in `folder` by then becomes part of it.
 
         Raises:
-          FileExistsError: another process has put one there meanwhile.
+            FileExistsError: another process has put one there meanwhile.
         """
         import tensorflow_datasets as tfds
 

@@ -103,7 +103,7 @@ def has_subsets(videos: Mapping[str, Entry]) -> bool:
     """Returns whether any video has a subset.
 
     Raises:
-      InputError: none has, because BMN's json is read without its csv.
+        InputError: none has, because BMN's json is read without its csv.
     """
     if any(entry.subset is not None for entry in videos.values()):
         return True
@@ -121,13 +121,13 @@ def read_entries(
     """Yields the entries of a file or folder, in its order.
 
     Args:
-      path: a json or csv file, THUMOS14's folder of txt files, or a prepared data set's.
-      report: called with each defect: entries and actions that are broken are left out, durations
-        that are no positive number are taken as unknown.
-      durations: also read a json {id: seconds}.
+        path: a json or csv file, THUMOS14's folder of txt files, or a prepared data set's.
+        report: called with each defect: entries and actions that are broken are left out, durations
+            that are no positive number are taken as unknown.
+        durations: also read a json {id: seconds}.
 
     Raises:
-      InputError: the file cannot be read or has another form.
+        InputError: the file cannot be read or has another form.
     """
     file = as_path(path)
     if file.is_dir():
@@ -148,10 +148,10 @@ def read_durations(path: str | PathLike[str]) -> dict[str, float]:
     """Reads the seconds of each video, from a json {id: seconds} or any form of annotations.
 
     Returns:
-      {match_id: seconds}
+        {match_id: seconds}
 
     Raises:
-      InputError: the file is of neither kind, or a duration is no positive number.
+        InputError: the file is of neither kind, or a duration is no positive number.
     """
 
     def report(kind: str, video: str, value: object, where: str) -> None:
@@ -178,7 +178,7 @@ def read_ids(path: str | PathLike[str]) -> list[str]:
     """Reads a list of video ids: a json list, or one id a line.
 
     Raises:
-      InputError: the file cannot be read or is json of another kind.
+        InputError: the file cannot be read or is json of another kind.
     """
     text = read_text(path)
     if not text.lstrip().startswith(("[", "{")):

@@ -24,16 +24,15 @@ def detection_map(
     """Computes mean average precision over the classes of the ground truth.
 
     Args:
-      ground_truth: {video: [(start, end, label), ...]} in seconds; a video may have no action.
-      predictions: {video: [(start, end, label, score), ...]}. Those of videos without ground truth
-        are false positives; those of a label without any ground truth are left out.
-      tiou_thresholds: each in (0, 1]; a prediction hits at tIoU >= threshold.
+        ground_truth: {video: [(start, end, label), ...]} in seconds; a video may have no action.
+        predictions: {video: [(start, end, label, score), ...]}. Those of videos without ground
+            truth are false positives; those of a label without any ground truth are left out.
+        tiou_thresholds: each in (0, 1]; a prediction hits at tIoU >= threshold.
 
     Returns:
-      {"per_tiou": {"0.50": mAP, ...}, "average": mean over thresholds,
-       "per_class": {label: {"0.50": AP, ..., "average": AP, "actions": n, "predictions": n}},
-       "counts": {"videos", "actions", "classes", "predictions"}}, fractions. Videos and predictions
-      are those scored.
+        {"per_tiou": {"0.50": mAP, ...}, "average": mean over thresholds, "per_class": {label:
+        {"0.50": AP, ..., "average": AP, "actions": n, "predictions": n}}, "counts": {"videos",
+        "actions", "classes", "predictions"}}, fractions. Videos and predictions are those scored.
     """
     keys = threshold_keys(tiou_thresholds)
     table = tabulate(ground_truth, predictions)
@@ -69,7 +68,7 @@ def threshold_keys(tiou_thresholds: Thresholds) -> list[str]:
     """Returns the thresholds to two decimals, as they name results.
 
     Raises:
-      ValueError: they lie outside (0, 1] or do not differ in two decimals.
+        ValueError: they lie outside (0, 1] or do not differ in two decimals.
     """
     keys = [f"{threshold:.2f}" for threshold in tiou_thresholds]
     if not keys or len(set(keys)) < len(keys):
@@ -95,12 +94,12 @@ def match(pairs: Pairs, num_predictions: int, num_truths: int) -> np.ndarray:
     """Matches: each prediction, best score first, takes its free truth of highest tIoU.
 
     Args:
-      pairs: the pairs that reach the threshold; rows of predictions in falling score.
-      num_predictions: the number of predictions that rows refer to.
-      num_truths: the number of truths that rows refer to.
+        pairs: the pairs that reach the threshold; rows of predictions in falling score.
+        num_predictions: the number of predictions that rows refer to.
+        num_truths: the number of truths that rows refer to.
 
     Returns:
-      [num_predictions] int64: the truth taken, or -1.
+        [num_predictions] int64: the truth taken, or -1.
     """
     prediction, truth, _ = pairs
     taken_by = np.full(num_predictions, -1)
@@ -126,9 +125,9 @@ def average_precision(
     """Returns the area under the precision-recall curve, precision made monotone from the right.
 
     Args:
-      hit: [n] bool, in falling score.
-      num_actions: the number of truths, positive.
-      normalizer: see `precision_at_hits`.
+        hit: [n] bool, in falling score.
+        num_actions: the number of truths, positive.
+        normalizer: see `precision_at_hits`.
     """
     precision = precision_at_hits(hit, num_actions, normalizer)
     # Between hits precision only falls, so the envelope over all predictions is that over hits.

@@ -29,15 +29,15 @@ def grid_ceiling(
     """Computes the best possible recall and mAP.
 
     Args:
-      clips: by video.
-      window: T, frames.
-      stride: eta, frames; where it does not divide T the grid ends before the window does.
-      tiou_thresholds: each in (0, 1].
+        clips: by video.
+        window: T, frames.
+        stride: eta, frames; where it does not divide T the grid ends before the window does.
+        tiou_thresholds: each in (0, 1].
 
     Returns:
-      {"recall": {"0.50": fraction, ..., "average"}, "map": likewise, "actions": their number}.
-      Recall counts an action if any proposal reaches it; for mAP one proposal stands for one action
-      of a class only, and a class counts as much as any other.
+        {"recall": {"0.50": fraction, ..., "average"}, "map": likewise, "actions": their number}.
+        Recall counts an action if any proposal reaches it; for mAP one proposal stands for one
+        action of a class only, and a class counts as much as any other.
     """
     labels = [label for clip in clips.values() for _, _, label in clip.actions]
     tiou = [np.zeros((2, 0)), *(_best(clip, window, stride) for clip in clips.values())]

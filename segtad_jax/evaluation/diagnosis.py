@@ -70,19 +70,19 @@ def diagnose(
     """Computes error types, sensitivity and misses.
 
     Args:
-      ground_truth: {video: [(start, end, label), ...]} in seconds.
-      predictions: {video: [(start, end, label, score), ...]}.
-      durations: {video: seconds}; without the duration of every video there is no coverage.
-      tiou: the threshold of a hit.
+        ground_truth: {video: [(start, end, label), ...]} in seconds.
+        predictions: {video: [(start, end, label, score), ...]}.
+        durations: {video: seconds}; without the duration of every video there is no coverage.
+        tiou: the threshold of a hit.
 
     Returns:
-      "tiou"; "map_n", the mAP normalised to the mean number of truths of a class;
-      "outcomes", of the best 10 G predictions of each class, G its number of truths: "share" of
-      each outcome, "by_rank" the same for the first G, the second G, ...; "gain" in map_n if
-      the errors of a type were removed;
-      "sensitivity" {"coverage" | "length" | "instances": [{"bin", "range", "actions", "map_n",
-      "missed"}]}: map_n on the truths of a bin alone and the share of them that is missed, None in
-      an empty bin. Instances are the truths of the same class in the same video.
+        "tiou"; "map_n", the mAP normalised to the mean number of truths of a class; "outcomes", of
+        the best 10 G predictions of each class, G its number of truths: "share" of each outcome,
+        "by_rank" the same for the first G, the second G, ...; "gain" in map_n if the errors of a
+        type were removed; "sensitivity" {"coverage" | "length" | "instances": [{"bin", "range",
+        "actions", "map_n", "missed"}]}: map_n on the truths of a bin alone and the share of them
+        that is missed, None in an empty bin. Instances are the truths of the same class in the same
+        video.
     """
     table = tabulate(ground_truth, predictions)
     outcome, taken = outcomes(table, tiou)
@@ -98,7 +98,7 @@ def outcomes(table: Table, tiou: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns the outcome of each prediction.
 
     Returns:
-      [predictions] int64 index in OUTCOMES, and [predictions] int64 the truth taken or -1.
+        [predictions] int64 index in OUTCOMES, and [predictions] int64 the truth taken or -1.
     """
     predictions, truths = table.predictions, table.truths
     pairs = overlapping_pairs(predictions, truths, tiou)

@@ -57,16 +57,16 @@ def read_ground_truth(
     """Reads the actions of a subset.
 
     Args:
-      path: annotations in any form that `annotations.read_entries` reads; several that complete
-        each other, as BMN's json and csv, are separated by commas.
-      subset: training, validation or testing, another usual name of these, or the word in the file.
-        THUMOS14's validation videos are "training" and, as its authors have it, "validation". Where
-        no video has a subset, all are scored.
-      blocked: ids of videos to leave out.
-      lenient: leave out broken actions and videos without a subset.
+        path: annotations in any form that `annotations.read_entries` reads; several that complete
+            each other, as BMN's json and csv, are separated by commas.
+        subset: training, validation or testing, another usual name of these, or the word in the
+            file. THUMOS14's validation videos are "training" and, as its authors have it,
+            "validation". Where no video has a subset, all are scored.
+        blocked: ids of videos to leave out.
+        lenient: leave out broken actions and videos without a subset.
 
     Raises:
-      InputError: names the file, the place and the value.
+        InputError: names the file, the place and the value.
     """
     findings: list[Finding] = []
     entries = join(
@@ -150,13 +150,13 @@ def predictions_in_scope(
     Labels that the file knows but the subset has no truth of are left out.
 
     Returns:
-      The predictions, and {"outside_subset": {"videos", "predictions"}, "left_out":
-      {"blocked_videos": [id], "unknown_videos": {id: n}, "unknown_labels": {label: n},
-      "labels_without_truth": {label: n}}, "notes": [line]} with numbers of predictions.
+        The predictions, and {"outside_subset": {"videos", "predictions"}, "left_out":
+        {"blocked_videos": [id], "unknown_videos": {id: n}, "unknown_labels": {label: n},
+        "labels_without_truth": {label: n}}, "notes": [line]} with numbers of predictions.
 
     Raises:
-      InputError: videos or labels that the file does not know, unless `lenient` leaves them out;
-        times in another unit; two spellings of one video; or nothing is left.
+        InputError: videos or labels that the file does not know, unless `lenient` leaves them out;
+            times in another unit; two spellings of one video; or nothing is left.
     """
     notes: list[str] = []
     blocked, unknown_videos = [], {}

@@ -65,8 +65,8 @@ def tabulate(
     one class, for metrics of proposals.
 
     Raises:
-      ValueError: a time or score is no finite number, or a segment ends before it starts; names
-        the video.
+        ValueError: a time or score is no finite number, or a segment ends before it starts; names
+            the video.
     """
     videos = sorted(set(ground_truth) | set(predictions))
     video_index = {video: index for index, video in enumerate(videos)}

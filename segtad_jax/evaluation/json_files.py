@@ -46,13 +46,13 @@ def load_json(
     """Reads the value of a JSON file.
 
     Args:
-      path: the file.
-      make: may replace each object as soon as it is read.
-      repeated: called with each key that an object repeats; its first value counts. Without it such
-        a key is an error. The json module alone would keep the last value silently.
+        path: the file.
+        make: may replace each object as soon as it is read.
+        repeated: called with each key that an object repeats; its first value counts. Without it
+            such a key is an error. The json module alone would keep the last value silently.
 
     Raises:
-      InputError: names the file and the place or the key.
+        InputError: names the file and the place or the key.
     """
 
     def build(pairs: list[tuple[str, Any]]) -> Any:

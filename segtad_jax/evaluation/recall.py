@@ -24,13 +24,13 @@ def average_recall(
     """Computes AR@AN for AN = 1..100 and the area under that curve; labels do not matter.
 
     Args:
-      ground_truth: {video: [(start, end, label), ...]} in seconds.
-      proposals: {video: [(start, end, label, score), ...]}; the label may be None.
-      tiou_thresholds: each in (0, 1].
+        ground_truth: {video: [(start, end, label), ...]} in seconds.
+        proposals: {video: [(start, end, label, score), ...]}; the label may be None.
+        tiou_thresholds: each in (0, 1].
 
     Returns:
-      {"1": AR@1, "5", "10", "50", "100", "auc": area / 100, "curve": [100] AR at each AN,
-       "per_tiou": {"0.50": recall at AN = 100, ...}}, fractions.
+        {"1": AR@1, "5", "10", "50", "100", "auc": area / 100, "curve": [100] AR at each AN,
+        "per_tiou": {"0.50": recall at AN = 100, ...}}, fractions.
     """
     keys = threshold_keys(tiou_thresholds)
     recall = _recall(ground_truth, proposals, tiou_thresholds)  # [thresholds, 100]

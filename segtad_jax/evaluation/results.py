@@ -16,16 +16,16 @@ def read_predictions(
     """Reads {"version", "results": {video: [{"segment", "label", "score"}]}, "external_data"}.
 
     Args:
-      path: a JSON file.
-      labelled: whether every prediction must have a label (proposals have none).
-      lenient: leave out predictions that are broken and do without "version" and "external_data",
-        which the official evaluator demands and some tools do not write.
+        path: a JSON file.
+        labelled: whether every prediction must have a label (proposals have none).
+        lenient: leave out predictions that are broken and do without "version" and "external_data",
+            which the official evaluator demands and some tools do not write.
 
     Returns:
-      {video: [(start, end, label or None, score), ...]}, and a line for each thing let pass.
+        {video: [(start, end, label or None, score), ...]}, and a line for each thing let pass.
 
     Raises:
-      InputError: names the file, the video, the field and its value.
+        InputError: names the file, the video, the field and its value.
     """
     content = require_object(load_json(path, _detection), path, ("results",))
     notes = []

@@ -30,23 +30,22 @@ def evaluate(
     """Scores predictions.
 
     Args:
-      ground_truth: {video: [(start, end, label), ...]} in seconds, all videos of the subset.
-      predictions: {video: [(start, end, label, score), ...]}.
-      tiou_thresholds: by default those of the protocol.
-      metrics: some of METRICS.
-      protocol: "activitynet" or "thumos14"; it decides how mAP is computed.
-      durations: {video: seconds}, for the diagnosis by coverage.
+        ground_truth: {video: [(start, end, label), ...]} in seconds, all videos of the subset.
+        predictions: {video: [(start, end, label, score), ...]}.
+        tiou_thresholds: by default those of the protocol.
+        metrics: some of METRICS.
+        protocol: "activitynet" or "thumos14"; it decides how mAP is computed.
+        durations: {video: seconds}, for the diagnosis by coverage.
 
     Returns:
-      {"protocol", "map": {"0.50": mAP, ..., "average"}, "per_class": see `detection_map`,
-       "ar": see `average_recall`, "diagnosis": see `diagnose` (at tIoU 0.5),
-       "counts": {"videos", "actions", "classes", "predictions"},
-       "missing_videos": [ids of the subset without a prediction],
-       "zero_length": {"actions", "videos", "treatment"},
-       "ambiguous": number of segments labelled Ambiguous, no actions}; fractions, not percent.
+        {"protocol", "map": {"0.50": mAP, ..., "average"}, "per_class": see `detection_map`, "ar":
+        see `average_recall`, "diagnosis": see `diagnose` (at tIoU 0.5), "counts": {"videos",
+        "actions", "classes", "predictions"}, "missing_videos": [ids of the subset without a
+        prediction], "zero_length": {"actions", "videos", "treatment"}, "ambiguous": number of
+        segments labelled Ambiguous, no actions}; fractions, not percent.
 
     Raises:
-      ValueError: an unknown metric or protocol, or a value that `tabulate` refuses.
+        ValueError: an unknown metric or protocol, or a value that `tabulate` refuses.
     """
     unknown = set(metrics) - set(METRICS)
     if unknown or protocol not in PROTOCOLS:

@@ -7,7 +7,7 @@ def summary(result: Mapping) -> str:
     """Returns what was scored, the metrics in percent, and everything that was not scored.
 
     Args:
-      result: of `scoring.evaluate`, with or without what the command adds on its scope.
+        result: of `scoring.evaluate`, with or without what the command adds on its scope.
     """
     counts = ", ".join(f"{number:,} {name}" for name, number in result["counts"].items())
     subset = f", subset {result['subset']}" if "subset" in result else ""

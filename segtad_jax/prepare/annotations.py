@@ -56,7 +56,7 @@ def read_annotations(paths: Sequence[epath.PathLike]) -> Annotations:
     """Reads one file or folder, or several that complete each other, as BMN's json and csv do.
 
     Raises:
-      InputError: a file cannot be read, has another form, or there is no video in any.
+        InputError: a file cannot be read, has another form, or there is no video in any.
     """
     defects: list[Defect] = []
 

@@ -29,10 +29,10 @@ def run(
     """Writes all shards, then yields the outcome of each video, without its features.
 
     Args:
-      intake: what to read.
-      preparation: how.
-      writer: takes in the shards, which are written in its folder.
-      options: Beam's, such as '--runner=DirectRunner'.
+        intake: what to read.
+        preparation: how.
+        writer: takes in the shards, which are written in its folder.
+        options: Beam's, such as '--runner=DirectRunner'.
     """
     classes = intake.annotations.classes
     with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:

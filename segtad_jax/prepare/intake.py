@@ -53,7 +53,7 @@ class Intake:
         """Returns the array of every source, frames first, float32.
 
         Raises:
-          FeatureError: one cannot be used.
+            FeatureError: one cannot be used.
         """
         return [
             as_frames(source.read(key), layout, str(source.places[key][0]))
@@ -131,15 +131,15 @@ def open_intake(
     """Looks up the features of every annotated video.
 
     Args:
-      annotations: all videos.
-      sources: their features, whose channels are put side by side.
-      layout: 'tc', 'ct' or 'auto'.
-      durations: seconds by `match_id`.
-      blocked: ids to leave out.
+        annotations: all videos.
+        sources: their features, whose channels are put side by side.
+        layout: 'tc', 'ct' or 'auto'.
+        durations: seconds by `match_id`.
+        blocked: ids to leave out.
 
     Raises:
-      FeatureError: no annotated video has features that can be read, or nothing says which axis of
-        them is time.
+        FeatureError: no annotated video has features that can be read, or nothing says which axis
+            of them is time.
     """
     defects = [*annotations.defects, *(d for source in sources for d in source.defects)]
     left_out = {match_id(video) for video in blocked}

@@ -55,11 +55,11 @@ def simulated(
     """Returns a source that has features for every annotated video.
 
     Args:
-      annotations: all videos.
-      channels: C.
-      durations: seconds by `match_id`, besides the annotations'.
-      num_frames: of every video, or None: its duration at `rate`.
-      rate: frames per second.
+        annotations: all videos.
+        channels: C.
+        durations: seconds by `match_id`, besides the annotations'.
+        num_frames: of every video, or None: its duration at `rate`.
+        rate: frames per second.
     """
     labels = {label: number for number, label in enumerate(annotations.classes, start=1)}
     nowhere = epath.Path("simulated")

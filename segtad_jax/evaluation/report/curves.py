@@ -22,7 +22,7 @@ def read_series(metrics_jsonl_path: str | PathLike[str]) -> Series:
     run was stopped is left out.
 
     Raises:
-      ValueError: another line is not JSON or has no step; names the file and the line.
+        ValueError: another line is not JSON or has no step; names the file and the line.
     """
     series: Series = {}
     lines = LineLog(metrics_jsonl_path).read()

@@ -25,13 +25,13 @@ def write_html(
     """Writes a page.
 
     Args:
-      path: an HTML file.
-      template: name of a file beside this one that extends base.html.
-      title: of the page.
-      images: figures, whose addresses are `images.NAME` in the template.
-      script: name of the file with the page's script. Nothing else may run, whatever ids and labels
-        contain.
-      **values: other names in the template.
+        path: an HTML file.
+        template: name of a file beside this one that extends base.html.
+        title: of the page.
+        images: figures, whose addresses are `images.NAME` in the template.
+        script: name of the file with the page's script. Nothing else may run, whatever ids and
+            labels contain.
+        **values: other names in the template.
     """
     code = _resource(script) if script else ""
     page = _environment().get_template(template)

@@ -46,15 +46,15 @@ def write_report(
     """Writes the page.
 
     Args:
-      path: an HTML file.
-      ground_truth: {video: [(start, end, label), ...]} in seconds.
-      predictions: {video: [(start, end, label, score), ...]}.
-      metrics: of these predictions, as `scoring.evaluate` returns them, with or without what the
-        command adds on the scope; the page leaves out what they lack.
-      durations: {video: seconds}; other timelines end with the last segment.
-      compare: a second result on the same ground truth.
-      run: training curves, config and segmentation curves.
-      title: heading of the page.
+        path: an HTML file.
+        ground_truth: {video: [(start, end, label), ...]} in seconds.
+        predictions: {video: [(start, end, label, score), ...]}.
+        metrics: of these predictions, as `scoring.evaluate` returns them, with or without what the
+            command adds on the scope; the page leaves out what they lack.
+        durations: {video: seconds}; other timelines end with the last segment.
+        compare: a second result on the same ground truth.
+        run: training curves, config and segmentation curves.
+        title: heading of the page.
     """
     run = run or TrainingRun()
     other = compare.metrics if compare else None

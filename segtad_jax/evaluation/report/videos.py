@@ -62,10 +62,10 @@ def timelines(
     thousandth of the highest.
 
     Returns:
-      {"labels": [name], "score_unit", "videos": [{"id", "duration", "ap" and "other" (None without
-       actions or without `compare`), "truths": [start, end, label, ...], "detections": [start,
-       end, label, score, outcome, ...] by falling score, "rest": how many more there are,
-       "curves": {label: [percent, ...]}, "span": the end of the curves in time}]}.
+        {"labels": [name], "score_unit", "videos": [{"id", "duration", "ap" and "other" (None
+        without actions or without `compare`), "truths": [start, end, label, ...], "detections":
+        [start, end, label, score, outcome, ...] by falling score, "rest": how many more there are,
+        "curves": {label: [percent, ...]}, "span": the end of the curves in time}]}.
     """
     table = tabulate(ground_truth, predictions)
     number = len(table.videos)

@@ -31,10 +31,10 @@ def open_recordings(folder: epath.PathLike) -> tuple[Annotations, Source]:
     """Opens annotations and raw signals (accelerometer in g, gyroscope in rad/s).
 
     Args:
-      folder: UCI's, with RawData/, or one with hapt_50hz_f16.npz and hapt_gt.json.
+        folder: UCI's, with RawData/, or one with hapt_50hz_f16.npz and hapt_gt.json.
 
     Raises:
-      FileNotFoundError: it holds neither.
+        FileNotFoundError: it holds neither.
     """
     folder = epath.Path(folder)
     packed, truth = folder / "hapt_50hz_f16.npz", folder / "hapt_gt.json"
