@@ -44,7 +44,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Elsewhere: which this on
 flags.register_multi_flags_validator(
     ["mode", "workdir", "print_config"],
     lambda given: given["mode"] == "compile" or given["print_config"] or given["workdir"],
-    "Flag --workdir must have a value other than None.",
+    "give the run a folder, as --workdir=runs/mine",
 )
 
 

@@ -14,6 +14,7 @@ from segtad_jax.__main__ import COMMANDS, main
 from segtad_jax.config.defaults import SWITCHES
 
 ROOT = Path(__file__).resolve().parent.parent
+TINY = "--config=configs/tiny.py"
 MODULES = ["main", *sorted({module for module, _, _ in COMMANDS.values()} - {"main"})]
 FORMS = [*([f"segtad_jax.{module}"] for module in MODULES), *(["segtad_jax", v] for v in COMMANDS)]
 CONFIGS = [path.stem for path in (ROOT / "configs").glob("*.py")]
@@ -136,15 +137,16 @@ def test_the_console_script_is_the_same() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["train", "--workdir=x", "extra"], ["'extra'"]),
-        (["train", "--wrkdir=x"], ["wrkdir", "workdir"]),
-        (["evaluate", "--workdir=x", "--profile=1:2"], ["--profile", "--mode=train"]),
-        (["compile", "--checkpoint=x"], ["--checkpoint", "--mode=evaluate"]),
-        (["train"], ["--workdir"]),
+        (["train", "--workdir=x", "extra", TINY], ["'extra'"]),
+        (["train", "--wrkdir=x", TINY], ["wrkdir", "workdir"]),
+        (["evaluate", "--workdir=x", "--profile=1:2", TINY], ["--profile", "--mode=train"]),
+        (["compile", "--checkpoint=x", TINY], ["--checkpoint", "--mode=evaluate"]),
+        (["train", TINY], ["--workdir=runs/mine"]),
+        (["train", "--workdir=x"], ["--config=custom"]),
     ],
 )
 def test_wrong_use_of_flags_is_a_line(arguments: list[str], named: list[str]) -> None:
-    done = call("-m", "segtad_jax", *arguments, "--config=configs/tiny.py")
+    done = call("-m", "segtad_jax", *arguments)
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()

@@ -111,6 +111,11 @@ def test_time_left_counts_neither_compiling_nor_what_it_does_not_know(
             clock[0] += 10
         logger.write(80, {"eval/map_average": 0.5})
         assert "step 80/100, 50 s left" in caplog.messages.pop()  # 40 s, and once 10 s
+        clock[0] += 40
+        with logger.evaluating():
+            clock[0] += 10
+        logger.write(100, {"eval/map_average": 0.5})
+        assert "step 100/100, 0 s left" in caplog.messages.pop()
 
 
 def test_a_resumed_run_counts_its_own_steps_and_evaluations(

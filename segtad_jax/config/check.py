@@ -1,6 +1,7 @@
 """The one check of a config: each error has the field, its value, and what to do."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -159,7 +160,6 @@ def _joint_faults(config: ConfigDict, num_devices: int) -> Iterator[str]:
     log_every = "train.log_every: a resumed run could not log the averages of an unbroken one"
     for field, factor, reason in (
         ("data.num_frames", ENCODER_STRIDE, "the encoder's stride"),
-        ("data.num_frames", model.stride, "model.stride"),
         ("model.num_bins", bins, f"as model.context = {model.context} asks"),
         ("train.batch_size", num_devices, "the devices that share a batch"),
         ("eval.batch_size", num_devices, "the devices that share a batch"),
@@ -171,6 +171,13 @@ def _joint_faults(config: ConfigDict, num_devices: int) -> Iterator[str]:
                 f"{field} = {value} is not a multiple of {factor}, {reason}. "
                 f"Use {-(-value // factor) * factor}, for instance."
             )
+    if data.num_frames % model.stride:
+        divides_all = math.lcm(model.stride, ENCODER_STRIDE)
+        yield (
+            f"data.num_frames = {data.num_frames} is not a multiple of model.stride = "
+            f"{model.stride}. Use a stride that divides it{_or_open('model.stride')}; or "
+            f"{-(-data.num_frames // divides_all) * divides_all} frames."
+        )
     nodes, k = data.num_frames // ENCODER_STRIDE, model.snippet_neighbours
     if k >= nodes:
         yield (

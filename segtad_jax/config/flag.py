@@ -15,7 +15,11 @@ from segtad_jax.config.defaults import SWITCHES, default, flatten
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config, with switches behind a colon: watch, or FILE.py:paper,runlocal"
 )
-flags.mark_flag_as_required("config")
+flags.register_validator(
+    CONFIG.name,
+    lambda config: config is not None,
+    "give a file, or the name of a config of the package, as --config=custom",
+)
 PRINT = flags.DEFINE_bool("print_config", False, "Print the config with its comments, and stop.")
 
 

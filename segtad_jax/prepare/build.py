@@ -66,7 +66,7 @@ def run(flags: argparse.Namespace) -> int:
     console.print(
         f"{len(summary.all_records):,} recordings in {time.monotonic() - started:.1f} s: {target}\n"
         f"The report with pictures: {target / 'report.html'}\n"
-        f"Train: python -m segtad_jax.main --config configs/custom.py --config.data.dir={data} "
+        f"Train: python -m segtad_jax.main --config=custom --config.data.dir={data} "
         "--workdir RUN",
         soft_wrap=True,
         highlight=False,
