@@ -19,7 +19,7 @@ from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from segtad_jax.runtime import parallel
 from segtad_jax.runtime.metric_log import NonFiniteLossError
-from segtad_jax.step import parallel_step
+from segtad_jax.step import create_state, parallel_step
 from segtad_jax.tpu import compile as shapes
 from tests.test_config import CONFIGS, load
 from tests.tiny_runs import ROOT, TINY, assert_equal_runs, logged, short, tiny
@@ -207,8 +207,9 @@ def test_runlocal_of_every_config_trains_and_predicts_by_its_shapes(path: pathli
     if config.eval.snap is None:  # custom.py: the one field that :runlocal leaves open
         config.eval.snap = 2
     check(config, 4)
-    state = shapes.abstract_state(config)
-    step = parallel_step(config, SegTAD(config, 3, axis_name=parallel.AXIS), optimizer(config))
+    model = SegTAD(config, 3, axis_name=parallel.AXIS)
+    state = jax.eval_shape(lambda: create_state(config, model, optimizer(config), 16))
+    step = parallel_step(config, model, optimizer(config))
     stepped, metrics = jax.eval_shape(step, state, shapes.batch_shapes(config, 4, 2))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), stepped) == jax.tree.map(
         lambda x: (x.shape, x.dtype), state
