@@ -32,6 +32,8 @@ class Detector:
         classes: Sequence[str],
         check: Callable[[], None] = lambda: None,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        segments: bool = False,
     ) -> None:
         """Compiles nothing yet.
 
@@ -40,19 +42,22 @@ class Detector:
             classes: names in the order of the model's labels 1..D.
             check: called before every batch; may raise to leave.
             devices: to compile for; by default all.
+            segments: whether `detect` can also segment; what only detects saves these outputs.
         """
         self._config, self._classes, self._check = config, tuple(classes), check
-        segments = grid(config).segments
+        self._segments = segments
+        proposals = grid(config).segments
         model = SegTAD(config, len(classes))
         settings = config.eval
 
         def predict(variables: Any, batch: dict[str, jax.Array], finish: bool) -> Any:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
             results = postprocess.process_batch(
-                outputs, segments, batch["num_frames"], batch["cut"], settings, finish
+                outputs, proposals, batch["num_frames"], batch["cut"], settings, finish
             )
             # Which windows these are, -1 for padding, and the logits that name frames' classes.
-            return batch["window"], results, postprocess.class_logits(outputs)
+            logits = postprocess.class_logits(outputs) if segments else None
+            return batch["window"], results, logits
 
         # A recording that is one window is finished on the device; else its windows are pooled.
         self.predict_step = parallel.divide_step(functools.partial(predict, finish=True), devices)
@@ -86,8 +91,11 @@ class Detector:
 
         Raises:
             RuntimeError: if a window was not seen exactly once.
-            ValueError: `eval.class_scores` names a file that does not have all of the recordings.
+            ValueError: `eval.class_scores` names a file that does not have all of the recordings,
+                or it was made without `segments` and shall segment.
         """
+        if segmented and not self._segments:
+            raise ValueError("this Detector was made without `segments`, and cannot segment")
         if windows is None:
             frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
             windows = pipeline.inference_windows(recordings, frames, overlap)

@@ -105,7 +105,8 @@ def evaluate_checkpoint(
     run_folder.refuse_results(workdir, config, dataset, step)
     workdir.mkdir(parents=True, exist_ok=True)
     split = evaluated_split(config, dataset, dataset.recordings(config.data.eval_split))
-    return write_results(config, workdir, split, Detector(config, dataset.classes), variables, step)
+    detector = Detector(config, dataset.classes, segments=True)
+    return write_results(config, workdir, split, detector, variables, step)
 
 
 def mean_average_precision(

@@ -93,7 +93,7 @@ def train(
     # What the loop evaluates: the hold-out, which may be chosen on, if there is one.
     judged = evaluated_split(config, dataset, held) if held else final
     stop = Stop()
-    detector = Detector(config, dataset.classes, stop.check)
+    detector = Detector(config, dataset.classes, stop.check, segments=True)
     detector.video_scores([*judged.recordings, *final.recordings])  # names a bad file at once
     bias = boundary_bias(config, recordings)
     model = SegTAD(config, len(dataset.classes), bias, axis_name=parallel.AXIS)

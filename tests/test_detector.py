@@ -26,7 +26,7 @@ def test_every_window_counts_where_it_is(tmp_path: pathlib.Path, F: int) -> None
     model = SegTAD(config, len(dataset.classes))
     init = jax.jit(model.init)
     variables = init(jax.random.key(0), np.zeros((1, T, 16), np.float32), np.array([T]))
-    detector = Detector(config, dataset.classes)
+    detector = Detector(config, dataset.classes, segments=True)
     found, curves = detector.detect(variables, dataset, recordings, segmented=2)
     assert list(curves) == [recording.video for recording in recordings[:2]]
 
