@@ -138,7 +138,7 @@ def _outcome_shares(table: Table, outcome: np.ndarray) -> dict:
 
     def shares(rows: np.ndarray) -> dict[str, float]:
         counts = np.bincount(outcome[rows], minlength=len(OUTCOMES))
-        return dict(zip(OUTCOMES, (counts / max(counts.sum(), 1)).tolist(), strict=True))
+        return dict(zip(OUTCOMES, (counts / max(int(counts.sum()), 1)).tolist(), strict=True))
 
     return {
         "share": shares(top),
