@@ -226,6 +226,11 @@ if __name__ == "__main__":
     flags.DEFINE_float("minutes", 8.0, "After which no row begins.", lower_bound=0.0)
     flags.DEFINE_float("seconds", 1.0, "How long each row is measured at least.")
     flags.DEFINE_list("batches", [], "Batch sizes, instead of the sheet's own.")
+    flags.register_validator(
+        "batches",
+        lambda given: all(part.isdigit() and int(part) for part in given),
+        "names numbers of windows above 0, such as 1,32.",
+    )
     flags.DEFINE_string("only", "", "A regular expression: only rows whose names it finds.")
     flags.DEFINE_string("peer", None, "Folder with bench.py, which times the same in PyTorch.")
     flags.DEFINE_multi_string(
