@@ -1,11 +1,10 @@
 """mAP against a literal twin of the official evaluator, with the rules where that is unstable."""
 
 import json
+import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from evaluation_cases import THRESHOLDS, random_case, slow_tiou
 from segtad_jax.evaluation import instances
@@ -16,7 +15,7 @@ def slow_average_precision(truths, predictions, threshold):
     """One class, as the official script goes: truths and predictions of all videos in loops."""
     taken = set()
     hits = []
-    for video, start, end, _ in sorted(predictions, key=lambda p: (-p[3], p[0], p[1], p[2])):
+    for video, start, end, _ in sorted(predictions, key=lambda p: -p[3]):  # stable
         candidates = sorted(
             (-slow_tiou((start, end), (t[1], t[2])), t[1], t[2], index)
             for index, t in enumerate(truths)
@@ -90,19 +89,60 @@ def test_random_cases_agree_with_the_slow_twin(seed):
     }
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 10**6), st.randoms())
-def test_the_order_of_the_input_does_not_matter(seed, rng):
+def shuffled(rng, videos):
+    return {
+        video: rng.sample(videos[video], len(videos[video]))
+        for video in rng.sample(list(videos), len(videos))
+    }
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_without_ties_the_order_of_the_input_does_not_matter(seed):
+    rng = random.Random(seed)
     ground_truth, predictions = random_case(seed)
+    predictions = {v: [(*row[:3], rng.random()) for row in rows] for v, rows in predictions.items()}
     result = detection_map(ground_truth, predictions, THRESHOLDS)
+    again = detection_map(shuffled(rng, ground_truth), shuffled(rng, predictions), THRESHOLDS)
+    assert again == result
+    assert result["ties"]["predictions"] == 0
+    for order in ("hits_first", "misses_first"):
+        assert result["ties"][order] == result["per_tiou"] | {"average": result["average"]}
 
-    def shuffled(videos):
-        return {
-            video: rng.sample(videos[video], len(videos[video]))
-            for video in rng.sample(list(videos), len(videos))
-        }
 
-    assert detection_map(shuffled(ground_truth), shuffled(predictions), THRESHOLDS) == result
+@pytest.mark.parametrize("seed", range(50))
+def test_ties_are_bounded_whatever_their_order(seed):
+    """A class has one action a video, so that every order of a tie hits the same."""
+    rng = random.Random(seed)
+    ground_truth, predictions = random_case(seed)
+    ground_truth = {
+        video: list({row[2]: row for row in rows}.values()) for video, rows in ground_truth.items()
+    }
+    result = detection_map(ground_truth, predictions, THRESHOLDS)
+    bounds = result["ties"]
+    again = detection_map(ground_truth, shuffled(rng, predictions), THRESHOLDS)
+    assert again["ties"] == bounds
+    for key, value in again["per_tiou"].items():
+        assert bounds["misses_first"][key] - 1e-12 <= value <= bounds["hits_first"][key] + 1e-12
+
+
+def test_ties_by_hand():
+    """Ranks 2 to 4 are tied: in the order given a hit, a miss of y, then a hit of x."""
+    ground_truth = {"x": [(0, 10, "a")], "y": [(0, 10, "a")]}
+    predictions = {
+        "z": [(70, 80, "a", 0.9)],
+        "y": [(0, 10, "a", 0.5), (50, 60, "a", 0.5)],
+        "x": [(0, 10, "a", 0.5)],
+    }
+    result = detection_map(ground_truth, predictions, [0.5])
+    # Precision at the hits, ranks 2 and 4: 1/2, 2/4; monotone from the right: 1/2, 1/2.
+    assert result["per_tiou"]["0.50"] == pytest.approx(1 / 2)
+    # Ranks 2 and 3: 1/2, 2/3, monotone 2/3, 2/3. Ranks 3 and 4: 1/3, 2/4, monotone 1/2, 1/2.
+    assert result["ties"] == {
+        "predictions": 3,
+        "largest": 3,
+        "hits_first": pytest.approx({"0.50": 2 / 3, "average": 2 / 3}),
+        "misses_first": pytest.approx({"0.50": 1 / 2, "average": 1 / 2}),
+    }
 
 
 def test_small_blocks_of_pairs_give_the_same(monkeypatch):

@@ -47,7 +47,7 @@ class SlowDiagnosis:
                 for row in rows
                 if row[2] == label
             ]
-            rows.sort(key=lambda p: (-p[4], p[0], p[1], p[2]))
+            rows.sort(key=lambda p: -p[4])
             taken, scored = set(), []
             for row in rows:
                 match = self.match(row, taken, tiou)

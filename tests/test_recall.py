@@ -12,7 +12,7 @@ def slow_average_recall(ground_truth, proposals, thresholds):
     ratio = 100 * float(len(videos)) / sum(map(len, proposals.values()))
     tious, total = {}, 0
     for video in videos:
-        rows = sorted(proposals.get(video, []), key=lambda p: (-p[3], p[0], p[1]))
+        rows = sorted(proposals.get(video, []), key=lambda p: -p[3])
         rows = rows[: min(int(len(rows) * ratio), len(rows))]
         total += len(rows)
         tious[video] = [[slow_tiou(action, row) for row in rows] for action in ground_truth[video]]

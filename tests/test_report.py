@@ -233,7 +233,7 @@ def test_precision_recall_against_its_definition(seed) -> None:
     expected = []
     for label in table.classes:
         rows = [(v, *r) for v, own in predictions.items() for r in own if r[2] == label]
-        rows.sort(key=lambda p: (-p[4], p[0], p[1], p[2]))
+        rows.sort(key=lambda p: -p[4])
         count = sum(r[2] == label for own in ground_truth.values() for r in own)
         taken, points = set(), []
         for rank, row in enumerate(rows, start=1):

@@ -1,11 +1,13 @@
 """THUMOS14's own protocol against a literal twin, on random cases and on the official txt files."""
 
+import json
 import random
 
 import numpy as np
 import pytest
 
 from evaluation_cases import slow_tiou
+from segtad_jax.evaluation.__main__ import main
 from segtad_jax.evaluation.average_precision import detection_map
 from segtad_jax.evaluation.ground_truth import read_ground_truth
 from segtad_jax.evaluation.thumos14 import thumos14_map
@@ -16,12 +18,11 @@ THRESHOLDS = [0.3, 0.4, 0.5, 0.6, 0.7]
 def slow_class(ground_truth, predictions, label, threshold):
     """AP of one class, step by step as the official script takes them."""
     scored, num_truths = [], 0
-    for video in sorted(set(ground_truth) | set(predictions)):
+    for video in predictions | ground_truth:  # in the order of the predictions
         truths = [row for row in ground_truth.get(video, []) if row[2] == label]
         unsure = [row for row in ground_truth.get(video, []) if row[2] == "Ambiguous"]
         num_truths += len(truths)
         rows = [row for row in predictions.get(video, []) if row[2] == label]
-        rows.sort(key=lambda row: (-row[3], row[0], row[1]))
         hits = set()
         for truth in truths:
             free = [index for index in range(len(rows)) if index not in hits]
@@ -31,11 +32,11 @@ def slow_class(ground_truth, predictions, label, threshold):
                     hits.add(best)
         for index, (start, end, _, score) in enumerate(rows):
             if index in hits:
-                scored.append((-score, video, start, end, True))
+                scored.append((-score, True))
             elif not any(min(end, u[1]) - max(start, u[0]) > 0 for u in unsure):
-                scored.append((-score, video, start, end, False))
+                scored.append((-score, False))
     total = found = 0
-    for count, (*_, hit) in enumerate(sorted(scored, key=lambda row: row[:4]), start=1):
+    for count, (*_, hit) in enumerate(sorted(scored, key=lambda row: row[0]), start=1):
         if hit:
             found += 1
             total += found / count
@@ -67,14 +68,16 @@ def test_random_cases_agree_with_the_slow_twin(seed):
         return start, start + rng.randint(0, 12) / 2
 
     def rows(labels, *scores):
-        # Scores are all distinct: the order of equally scored duplicates, one a hit, is open.
         return [(*segment(), rng.choice(labels), *(s() for s in scores)) for _ in range(20)]
 
     videos = [f"v{index}" for index in range(4)]
     ground_truth = {
         video: rows(["a", "b", "c", "Ambiguous"])[: rng.randint(0, 9)] for video in videos
     }
-    predictions = {video: rows(["a", "b", "unknown"], rng.random) for video in [*videos, "w"]}
+    order = rng.sample([*videos, "w"], 5)
+    predictions = {
+        video: rows(["a", "b", "unknown"], lambda: rng.randint(0, 9) / 9) for video in order
+    }
     assert_agrees(ground_truth, predictions)
 
 
@@ -99,6 +102,43 @@ def test_precision_is_not_made_monotone() -> None:
     rows = [(50.0, 60.0, "a", 0.9), (0.0, 10.0, "a", 0.8), (20.0, 30.0, "a", 0.7)]
     assert thumos14_map(ground_truth, {"x": rows}, [0.5])["average"] == pytest.approx(7 / 12)
     assert detection_map(ground_truth, {"x": rows}, [0.5])["average"] == pytest.approx(2 / 3)
+
+
+def test_ties_keep_the_order_of_the_file_by_hand(tmp_path) -> None:
+    """A result file in which a tie goes over two videos, the later id first."""
+    truth = {
+        video: {"subset": "test", "annotations": [{"segment": [0, 10], "label": "a"}]}
+        for video in ("x", "y")
+    }
+    rows = {"z": [(70, 80, 0.9)], "y": [(0, 10, 0.5), (50, 60, 0.5)], "x": [(0, 10, 0.5)]}
+    truth["z"] = {"subset": "test", "annotations": []}
+    results = {
+        video: [{"segment": [s, e], "label": "a", "score": score} for s, e, score in found]
+        for video, found in rows.items()
+    }
+    (tmp_path / "gt.json").write_text(json.dumps({"database": truth}))
+    content = {"version": "", "external_data": {}, "results": results}
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    flags = [f"--ground_truth={tmp_path / 'gt.json'}", f"--predictions={tmp_path / 'p.json'}"]
+    flags += ["--protocol=thumos14", "--subset=test", f"--output={tmp_path / 'm.json'}"]
+    assert main([*flags, "--metrics=map", "--tiou=0.5"]) == 0
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    # The official program sorts by score and keeps the file's order: a miss of z, then of those
+    # with 0.5 the hit and the miss of y and the hit of x. AP is the sum of the precision at the
+    # hits over the number of truths: ranks 2 and 4, (1/2 + 2/4) / 2 = 1/2.
+    assert metrics["map"]["0.50"] == pytest.approx(1 / 2)
+    # With hits first they have ranks 2 and 3, (1/2 + 2/3) / 2 = 7/12; with misses first ranks 3
+    # and 4, (1/3 + 2/4) / 2 = 5/12. By id x would be before y: 7/12 as well.
+    assert metrics["ties"]["hits_first"]["0.50"] == pytest.approx(7 / 12)
+    assert metrics["ties"]["misses_first"]["0.50"] == pytest.approx(5 / 12)
+    assert (metrics["ties"]["predictions"], metrics["ties"]["largest"]) == (3, 3)
+
+
+def test_of_equal_tiou_the_earlier_in_the_file_is_the_hit() -> None:
+    """Both are the truth itself: the first is the hit, however low its score."""
+    ground_truth = {"x": [(0.0, 10.0, "a")]}
+    predictions = {"x": [(0.0, 10.0, "a", 0.1), (0.0, 10.0, "a", 0.9)]}
+    assert thumos14_map(ground_truth, predictions, [0.5])["average"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Computes detection mAP as the official ActivityNet evaluator does, vectorised.
 
-Where the official script depends on the order of the input or fails, one rule holds: equal scores
-keep the order (video, start, end), equal tIoU the order (start, end) of the truths, and the tIoU of
-two segments of zero length is 0.
+Equal scores keep the order in which the predictions are given, as in THUMOS14's official program;
+ActivityNet's leaves it to a sort that is not stable, so the bounds of what another order of them
+would give are computed, too. Where the official script fails or depends on the order of the truths,
+one rule holds: equal tIoU keep the order (start, end) of the truths, and the tIoU of two segments
+of zero length is 0.
 """
 
 import numpy as np
@@ -32,20 +34,36 @@ def detection_map(
     Returns:
         {"per_tiou": {"0.50": mAP, ...}, "average": mean over thresholds, "per_class": {label:
         {"0.50": AP, ..., "average": AP, "actions": n, "predictions": n}}, "counts": {"videos",
-        "actions", "classes", "predictions"}}, fractions. Videos and predictions are those scored.
+        "actions", "classes", "predictions"}, "ties": see `map_result`}, fractions. Videos and
+        predictions are those scored.
     """
     keys = threshold_keys(tiou_thresholds)
     table = tabulate(ground_truth, predictions)
-    ap = average_precisions(table, tiou_thresholds)
+    ap = _average_precisions(table, tiou_thresholds)
     return map_result(table, ap, keys, num_videos=len(ground_truth))
 
 
 def map_result(table: Table, ap: np.ndarray, keys: list[str], *, num_videos: int) -> dict:
-    """Returns the result of `detection_map` for `ap` [classes, thresholds]."""
-    mean = ap.mean(axis=0) if len(ap) else np.zeros(len(keys))
+    """Returns the result of `detection_map`.
+
+    Args:
+        table: what was scored.
+        ap: [3, classes, thresholds], as `tied_positions` orders the predictions.
+        keys: names of the thresholds.
+        num_videos: scored.
+
+    Returns:
+        See `detection_map`; "ties": {"predictions": how many have the score of another one of their
+        class, "largest": the most that share one, "hits_first" and "misses_first": {"0.50": mAP,
+        ..., "average"} if in every tie those that hit came first, or last}.
+    """
+    means = ap.mean(axis=1) if len(table.classes) else np.zeros((3, len(keys)))
+    mean, hits_first, misses_first = (_named(keys, row) for row in means)
+    ap = ap[0]
+    blocks = np.bincount(table.ties())
     return {
-        "per_tiou": dict(zip(keys, mean.tolist(), strict=True)),
-        "average": float(mean.mean()),
+        "per_tiou": {key: mean[key] for key in keys},
+        "average": mean["average"],
         "per_class": {
             table.classes[index]: {
                 **dict(zip(keys, ap[index].tolist(), strict=True)),
@@ -61,7 +79,17 @@ def map_result(table: Table, ap: np.ndarray, keys: list[str], *, num_videos: int
             "classes": len(table.classes),
             "predictions": table.predictions.size,
         },
+        "ties": {
+            "predictions": int(blocks[blocks > 1].sum()),
+            "largest": int(blocks.max(initial=0)),
+            "hits_first": hits_first,
+            "misses_first": misses_first,
+        },
     }
+
+
+def _named(keys: list[str], values: np.ndarray) -> dict[str, float]:
+    return {**dict(zip(keys, values.tolist(), strict=True)), "average": float(values.mean())}
 
 
 def threshold_keys(tiou_thresholds: Thresholds) -> list[str]:
@@ -78,16 +106,39 @@ def threshold_keys(tiou_thresholds: Thresholds) -> list[str]:
     return keys
 
 
-def average_precisions(table: Table, tiou_thresholds: Thresholds) -> np.ndarray:
-    """Returns AP, [classes, thresholds] float64; a class without predictions has 0."""
+def _average_precisions(table: Table, tiou_thresholds: Thresholds) -> np.ndarray:
+    """Returns AP, [3, classes, thresholds]; a class without predictions has 0."""
     pairs = overlapping_pairs(table.predictions, table.truths, min(tiou_thresholds))
-    ap = np.zeros((len(table.classes), len(tiou_thresholds)))
+    ap = np.zeros((3, len(table.classes), len(tiou_thresholds)))
+    ties = table.ties()
     for column in np.argsort(tiou_thresholds):
         pairs = pairs.reaching(tiou_thresholds[column])  # ever fewer
         hit = match(pairs, table.predictions.size, table.truths.size) >= 0
         for index, rows, num_actions in table.by_class():
-            ap[index, column] = average_precision(hit[rows], num_actions)
+            for order, position in enumerate(tied_positions(hit[rows], ties[rows])):
+                ap[order, index, column] = _area(position, num_actions)
     return ap
+
+
+def tied_positions(hit: np.ndarray, ties: np.ndarray) -> list[np.ndarray]:
+    """Returns the positions of the hits in three orders: as given, hits first, misses first.
+
+    The last two change the order within ties alone. An order of tied predictions can change what
+    they hit only where one of them reaches several actions of its class in its video; elsewhere no
+    order gives a better AP than hits first, and none a worse one than misses first.
+
+    Args:
+        hit: [n] bool.
+        ties: [n], not falling: predictions of one number are tied.
+    """
+    given = np.flatnonzero(hit)
+    block = ties[given]
+    rank = np.arange(given.size)
+    before = rank - np.searchsorted(block, block)  # hits of the tie
+    after = np.searchsorted(block, block, "right") - 1 - rank
+    first = np.searchsorted(ties, block) + before
+    last = np.searchsorted(ties, block, "right") - 1 - after
+    return [given, first, last]
 
 
 def match(pairs: Pairs, num_predictions: int, num_truths: int) -> np.ndarray:
@@ -127,22 +178,29 @@ def average_precision(
     Args:
         hit: [n] bool, in falling score.
         num_actions: the number of truths, positive.
-        normalizer: see `precision_at_hits`.
+        normalizer: see `precision_at`.
     """
-    precision = precision_at_hits(hit, num_actions, normalizer)
+    return _area(np.flatnonzero(hit), num_actions, normalizer)
+
+
+def _area(
+    position: np.ndarray, num_actions: int | np.integer, normalizer: float | None = None
+) -> float:
+    precision = precision_at(position, num_actions, normalizer)
     # Between hits precision only falls, so the envelope over all predictions is that over hits.
     return float(np.maximum.accumulate(precision[::-1]).sum() / num_actions)
 
 
-def precision_at_hits(
-    hit: np.ndarray, num_actions: int | np.integer, normalizer: float | None = None
+def precision_at(
+    position: np.ndarray, num_actions: int | np.integer, normalizer: float | None = None
 ) -> np.ndarray:
     """Returns the precision at each hit, [hits] float64; recall there is 1, 2, ... / num_actions.
+
+    `position` is where the hits are among the predictions, from 0.
 
     With a `normalizer` it is as if the class had that many truths, which makes classes and bins of
     unequal size comparable (DETAD, section 3.1): recall * n / (recall * n + false positives).
     """
-    position = np.flatnonzero(hit)
     hits = np.arange(1, position.size + 1)
     false = position + 1 - hits
     mass = hits if normalizer is None else hits * (normalizer / num_actions)
@@ -155,7 +213,7 @@ def mean_precision_recall(table: Table, threshold: float, recalls: np.ndarray) -
     hit = match(pairs, table.predictions.size, table.truths.size) >= 0
     curves = np.zeros((len(table.classes), recalls.size))
     for index, rows, num_actions in table.by_class():
-        precision = precision_at_hits(hit[rows], num_actions)
+        precision = precision_at(np.flatnonzero(hit[rows]), num_actions)
         envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
         # the first hit with at least this recall; beyond the last one precision is 0
         needed = np.ceil(recalls * num_actions - 1e-9).astype(int)

@@ -10,7 +10,7 @@ from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 
-from segtad_jax.evaluation.average_precision import average_precision, match, precision_at_hits
+from segtad_jax.evaluation.average_precision import average_precision, match, precision_at
 from segtad_jax.evaluation.instances import (
     GroundTruth,
     Predictions,
@@ -155,7 +155,7 @@ def _sensitivity(table: Table, taken: np.ndarray, durations: Mapping[str, Suppor
     detected = np.zeros(table.truths.size, bool)
     for _, rows, num_actions in table.by_class():
         matched = taken[rows][taken[rows] >= 0]
-        precision = precision_at_hits(taken[rows] >= 0, num_actions, _normalizer(table))
+        precision = precision_at(np.flatnonzero(taken[rows] >= 0), num_actions, _normalizer(table))
         detected[matched[precision > _MIN_PRECISION]] = True
     return {
         name: [

@@ -45,7 +45,8 @@ class Table(NamedTuple):
     videos: list[str]
     classes: list[Label]
     truths: Instances  # sorted by class, video, start, end
-    predictions: Instances  # sorted by class, falling score, video, start, end
+    predictions: Instances  # sorted by class, falling score; equal ones as they were given
+    position: np.ndarray  # [predictions] int64, where each was among those given
 
     def by_class(self) -> Iterator[tuple[int, slice, int]]:
         """Yields (class, its rows of the predictions, its number of truths)."""
@@ -54,6 +55,12 @@ class Table(NamedTuple):
         actions = np.bincount(self.truths.label, minlength=number).tolist()
         for index in range(number):
             yield index, slice(bounds[index], bounds[index + 1]), actions[index]
+
+    def ties(self) -> np.ndarray:
+        """Returns the number of each prediction's block of equal class and score, [predictions]."""
+        label, score = self.predictions.label, self.predictions.score
+        new = (label[1:] != label[:-1]) | (score[1:] != score[:-1])
+        return np.append(0, np.cumsum(new))[: label.size]
 
 
 def tabulate(
@@ -79,21 +86,9 @@ def tabulate(
     truths = truths.take(np.lexsort((truths.end, truths.start, truths.video, truths.label)))
     detected = _columns(predictions, video_index, class_index, scored=True)
     known = np.flatnonzero(detected.label >= 0)
-    if known.size < detected.size:
-        detected = detected.take(known)
-    return Table(videos, classes, truths, detected.take(_ranking(detected)))
-
-
-def _ranking(detected: Instances) -> np.ndarray:
-    """Returns the order by class, falling score, video, start, end."""
-    # Sorting is half of the cost of an evaluation, and the last three keys are rarely needed.
-    label = detected.label.astype(np.min_scalar_type(int(detected.label.max(initial=0))))
-    order = np.lexsort((-detected.score, label))
-    ranked_label, ranked_score = label[order], detected.score[order]
-    tied = (ranked_label[1:] == ranked_label[:-1]) & (ranked_score[1:] == ranked_score[:-1])
-    if tied.any():
-        order = np.lexsort((detected.end, detected.start, detected.video, -detected.score, label))
-    return order
+    label = detected.label[known].astype(np.min_scalar_type(max(len(classes), 1)))
+    order = known[np.lexsort((-detected.score[known], label))]  # stable: ties keep their order
+    return Table(videos, classes, truths, detected.take(order), order)
 
 
 def _columns(

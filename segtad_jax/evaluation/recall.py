@@ -1,6 +1,7 @@
 """Computes average recall against the number of proposals, as the official evaluator does.
 
-Proposals of a video are taken in falling score; equal scores keep the order (start, end).
+Proposals of a video are taken in falling score; equal scores keep the order in
+which they are given.
 """
 
 import numpy as np

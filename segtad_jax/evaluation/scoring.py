@@ -38,11 +38,11 @@ def evaluate(
         durations: {video: seconds}, for the diagnosis by coverage.
 
     Returns:
-        {"protocol", "map": {"0.50": mAP, ..., "average"}, "per_class": see `detection_map`, "ar":
-        see `average_recall`, "diagnosis": see `diagnose` (at tIoU 0.5), "counts": {"videos",
-        "actions", "classes", "predictions"}, "missing_videos": [ids of the subset without a
-        prediction], "zero_length": {"actions", "videos", "treatment"}, "ambiguous": number of
-        segments labelled Ambiguous, no actions}; fractions, not percent.
+        {"protocol", "map": {"0.50": mAP, ..., "average"}, "per_class": see `detection_map`,
+        "ties": see `map_result`, "ar": see `average_recall`, "diagnosis": see `diagnose` (at tIoU
+        0.5), "counts": {"videos", "actions", "classes", "predictions"}, "missing_videos": [ids of
+        the subset without a prediction], "zero_length": {"actions", "videos", "treatment"},
+        "ambiguous": number of segments labelled Ambiguous, no actions}; fractions, not percent.
 
     Raises:
         ValueError: an unknown metric or protocol, or a value that `tabulate` refuses.
@@ -62,7 +62,7 @@ def evaluate(
         else:
             scored = detection_map(actions, predictions, thresholds)
         result["map"] = {**scored["per_tiou"], "average": scored["average"]}
-        result["per_class"] = scored["per_class"]
+        result |= {key: scored[key] for key in ("per_class", "ties")}
     if "ar" in metrics:
         result["ar"] = average_recall(actions, predictions, thresholds)
     if "diagnosis" in metrics:

@@ -13,13 +13,27 @@ def summary(result: Mapping) -> str:
     subset = f", subset {result['subset']}" if "subset" in result else ""
     blocks = [f"{result['protocol']} protocol{subset}: {counts}"]
     if "map" in result:
-        blocks.append(_row("mAP (%)", result["map"]))
+        blocks.append(_mean_average_precision(result["map"], result["ties"]))
     if "ar" in result:
         recall = {f"@{number}": result["ar"][number] for number in ("1", "5", "10", "50", "100")}
         blocks.append(_row("AR (%)", recall | {"AUC": result["ar"]["auc"]}))
     if "diagnosis" in result:
         blocks += _diagnosis(result["diagnosis"])
     return "\n\n".join([*blocks, "\n".join(_remarks(result))])
+
+
+def _mean_average_precision(mean: Mapping[str, float], ties: Mapping) -> str:
+    if not ties["predictions"]:
+        return _row("mAP (%)", mean)
+    orders = {
+        "in the file's order": mean,
+        "hits of a tie first": ties["hits_first"],
+        "misses of a tie first": ties["misses_first"],
+    }
+    return _table(
+        ["mAP (%)", *mean],
+        *([name, *map(_percent, values.values())] for name, values in orders.items()),
+    )
 
 
 def _row(title: str, values: Mapping[str, float]) -> str:
@@ -54,6 +68,11 @@ def _diagnosis(diagnosis: Mapping) -> list[str]:
 
 
 def _remarks(result: Mapping) -> Iterable[str]:
+    if "ties" in result:
+        number, largest = result["ties"]["predictions"], result["ties"]["largest"]
+        yield f"tied predictions, of one class and score: {number:,}" + (
+            f", the largest tie {largest:,}" if number else ""
+        )
     yield f"videos without a prediction: {_listed(result['missing_videos'])}"
     if "outside_subset" in result:
         outside = result["outside_subset"]

@@ -9,7 +9,12 @@ from collections import defaultdict
 import numpy as np
 
 from segtad_jax.evaluation.annotations import AMBIGUOUS
-from segtad_jax.evaluation.average_precision import map_result, precision_at_hits, threshold_keys
+from segtad_jax.evaluation.average_precision import (
+    map_result,
+    precision_at,
+    threshold_keys,
+    tied_positions,
+)
 from segtad_jax.evaluation.instances import (
     GroundTruth,
     Instances,
@@ -35,21 +40,27 @@ def thumos14_map(
 
     The order of the truths within a video matters: each in turn takes, among the predictions of its
     class that are still free, the one of highest tIoU. Predictions left over are false positives
-    unless they overlap an Ambiguous segment at all. Equal scores keep the order of (video, start,
-    end).
+    unless they overlap an Ambiguous segment at all. Equal tIoU and equal scores keep the order in
+    which the predictions are given.
     """
     keys = threshold_keys(tiou_thresholds)
     ambiguous = _segments(ground_truth, AMBIGUOUS)
     actions = without_ambiguous(ground_truth)
     table = tabulate(actions, predictions)  # checks the values and sorts the predictions
-    ap = np.zeros((len(table.classes), len(tiou_thresholds)))
+    ties = table.ties()
+    ap = np.zeros((3, len(table.classes), len(tiou_thresholds)))
     for index, rows, num_actions in table.by_class():
-        predicted = table.predictions.take(np.arange(rows.start, rows.stop))
+        ranked = np.arange(rows.start, rows.stop)
+        given = np.argsort(table.position[rows])
+        predicted = table.predictions.take(ranked[given])
         truths = _segments(actions, table.classes[index])
-        outcome = _outcomes(predicted, truths, ambiguous, table.videos, tiou_thresholds)
+        outcome = np.empty((len(tiou_thresholds), ranked.size), np.int64)
+        outcome[:, given] = _outcomes(predicted, truths, ambiguous, table.videos, tiou_thresholds)
         for column, row in enumerate(outcome):
-            precision = precision_at_hits(row[row >= 0] == 1, num_actions)
-            ap[index, column] = precision.sum() / num_actions
+            counted = row >= 0
+            positions = tied_positions(row[counted] == 1, ties[rows][counted])
+            for order, position in enumerate(positions):
+                ap[order, index, column] = precision_at(position, num_actions).sum() / num_actions
     return map_result(table, ap, keys, num_videos=len(ground_truth))
 
 

@@ -33,7 +33,7 @@ def video_scores(table: Table, tiou_thresholds: Thresholds) -> dict[str, float]:
     """Returns the AP of each video with actions: all classes pooled by score, mean over tIoU."""
     predictions, truths = table.predictions, table.truths
     actions = np.bincount(truths.video, minlength=len(table.videos))
-    order = np.lexsort((predictions.end, predictions.start, -predictions.score, predictions.video))
+    order = np.lexsort((table.position, -predictions.score, predictions.video))
     bounds = np.searchsorted(predictions.video[order], np.arange(len(table.videos) + 1))
     pairs = overlapping_pairs(predictions, truths, min(tiou_thresholds))
     total = np.zeros(len(table.videos))
