@@ -13,13 +13,15 @@ import pytest
 from etils import epath
 
 from segtad_jax.checkpoint import __main__ as contents
+from segtad_jax.checkpoint import checksums
 from segtad_jax.checkpoint.store import (
     Checkpoints,
     kept_steps,
     locate,
+    parse,
     read_contents,
     restore_variables,
-    split,
+    step_identity,
 )
 from segtad_jax.config.defaults import default, flatten
 from tests.object_store import bucket_in
@@ -47,9 +49,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> epath.Path:
 
 
 def test_names_of_checkpoints(run):
-    assert split(str(run)) == (run, None)
-    assert split(f"{run}/4") == split(f"{run}/checkpoints/4") == (run, 4)
-    assert split("gone/12") == (epath.Path("gone"), 12)
+    assert parse(str(run)) == (run, None)
+    assert parse(f"{run}/4") == parse(f"{run}/checkpoints/4") == (run, 4)
+    assert parse("gone/12") == (epath.Path("gone"), 12)
     assert locate(str(run)) == (run, 8)
     assert kept_steps(run) == [4, 8]
     assert kept_steps(run / "nothing") == []
@@ -111,6 +113,88 @@ def test_what_does_not_read_is_named_with_the_others(run, tmp_path, damage):
     shutil.rmtree(copy / "checkpoints" / "4")
     with pytest.raises(ValueError, match=r"(?s)does not read.*The run has no other one\."):
         restore_variables(copy, 8)
+
+
+def flip(file: pathlib.Path, bit: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("reads", ["training", "predicting"])
+def test_a_flipped_bit_is_seen_or_changes_nothing(run, tmp_path, reads):
+    """One in every file of a step, and 60 more, each as likely as another."""
+    random = np.random.default_rng(0)
+    folder = pathlib.Path(shutil.copytree(run, tmp_path / "copy"))
+    files = [p for p in (folder / "checkpoints" / "8").rglob("*") if p.is_file()]
+    files = [p for p in files if p.stat().st_size]
+    likely = np.array([p.stat().st_size for p in files], float)
+    state = {"params": PARAMS, "batch_stats": NORM}
+    whole = state | {"opt_state": [{}, {"mu": PARAMS}], "step": np.int32(8)}
+    seen = 0
+    for file in [*files, *random.choice(files, 60, p=likely / likely.sum())]:
+        before = file.read_bytes()
+        flip(file, int(random.integers(8 * len(before))))
+        try:
+            if reads == "training":
+                with Checkpoints(folder, keep=3) as checkpoints:
+                    found = checkpoints.restore(8, whole)._asdict()
+            else:
+                found = {"state": restore_variables(epath.Path(folder), 8)}
+        except Exception:  # noqa: BLE001 (Orbax raises anything)
+            seen += 1
+        else:
+            expected = whole if reads == "training" else state
+            jax.tree.map(np.testing.assert_array_equal, found["state"], expected)
+            assert found.get("progress", {"interval": []}) == {"interval": []}
+        file.write_bytes(before)
+    assert seen > 10
+
+
+def test_what_orbax_would_read_is_not_taken_if_it_changed(run, tmp_path):
+    """The arrays themselves, as a disk may return them: named, and nothing but them."""
+    with Checkpoints(tmp_path / "run", keep=1) as checkpoints:
+        state = {"params": {"w": np.zeros(4096)}, "batch_stats": {}, "step": np.int32(0)}
+        checkpoints.save(1, state, {})
+    run = epath.Path(tmp_path / "run")
+    sums = pathlib.Path(run, "checkpoints", "1", "checksums", "metadata")
+    recorded = json.loads(sums.read_text())
+    sums.write_text(json.dumps(recorded | {"params/w": "float64[4096] 0"}))
+    with pytest.raises(ValueError, match=r"checkpoints/1 does not read: params/w is not as it was"):
+        restore_variables(run, 1)
+    with (
+        Checkpoints(run, keep=1) as checkpoints,
+        pytest.raises(ValueError, match="params/w is not as it was saved"),
+    ):
+        checkpoints.restore(1, state)
+
+
+def test_a_step_without_checksums_reads_as_before(run, tmp_path):
+    copy = epath.Path(shutil.copytree(run, tmp_path / "copy"))
+    shutil.rmtree(copy / "checkpoints" / "8" / "checksums")
+    assert set(restore_variables(copy, 8)) == {"params", "batch_stats"}
+    before = step_identity(copy, 8)
+    assert len(before) == len(step_identity(copy, 4)) == 32
+    flip(next(pathlib.Path(copy, "checkpoints", "8", "state").rglob("d/*")), 99)
+    assert step_identity(copy, 8) != before
+
+
+def test_a_step_is_known_by_its_variables(run, tmp_path):
+    same, other = write_run(tmp_path / "same"), write_run(tmp_path / "other", params={"b": NORM})
+    assert step_identity(run, 8) == step_identity(run, 4) == step_identity(same, 8)
+    assert step_identity(run, 8) != step_identity(other, 8)
+
+
+def test_a_read_that_fails_once_is_tried_again(run, monkeypatch):
+    read, failures = checksums.read, [OSError("a moment")]
+
+    def read_later(step):
+        if failures:
+            raise failures.pop()
+        return read(step)
+
+    monkeypatch.setattr(checksums, "read", read_later)
+    assert set(restore_variables(run, 8)) == {"params", "batch_stats"}
 
 
 def test_contents(run):

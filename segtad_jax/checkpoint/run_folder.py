@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from etils import epath
 from ml_collections import ConfigDict
 
-from segtad_jax.checkpoint.store import locate, split
+from segtad_jax.checkpoint.store import locate, parse
 from segtad_jax.config.defaults import default, flatten
 from segtad_jax.config.stored import differences, read_fields, restore
 from segtad_jax.data.dataset import Dataset
@@ -76,7 +76,7 @@ def starting_point(workdir: epath.Path, checkpoint: str | None) -> str | None:
     recorded = _read_json(workdir).get("start")
     if checkpoint is None:
         return recorded
-    run, number = split(checkpoint)
+    run, number = parse(checkpoint)
     # RUN alone stays what it was at the first start, however far that run has come since.
     step_name = epath.Path(recorded or "").name if number is None else str(number)
     if str(absolute(run) / step_name) != recorded:

@@ -3,8 +3,11 @@
 import contextlib
 import copy
 import datetime as dt
+import functools
+import itertools
 import logging
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -12,9 +15,11 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from segtad_jax.checkpoint import checksums
 from segtad_jax.runtime import files, parallel
 
 PyTree = Any
+T = TypeVar("T")
 DIRECTORY = "checkpoints"
 VARIABLES = ("params", "batch_stats")  # of a state: what a model needs to be applied
 
@@ -78,9 +83,11 @@ class Checkpoints(contextlib.AbstractContextManager):
             progress: of the loop, JSON.
             score: for `keep_best`.
         """
+        state, progress = jax.device_get(state), copy.deepcopy(progress)  # written in a thread
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(jax.device_get(state)),
-            progress=ocp.args.JsonSave(copy.deepcopy(progress)),  # written later, in a thread
+            state=ocp.args.StandardSave(state),
+            progress=ocp.args.JsonSave(progress),
+            checksums=ocp.args.JsonSave(checksums.checksums(state, progress)),
         )
         self._manager.save(step, args=items, metrics=None if score is None else {"score": score})
 
@@ -105,7 +112,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             like: arrays or shapes as expected.
 
         Raises:
-            ValueError: another tree or other shapes.
+            ValueError: another tree or other shapes, or not what was saved.
         """
         host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
         items = ocp.args.Composite(
@@ -113,12 +120,15 @@ class Checkpoints(contextlib.AbstractContextManager):
         )
         restored = self._manager.restore(step, args=items)
         jax.tree_util.tree_map_with_path(_same_shape, restored.state, host)  # Orbax takes any
+        found = checksums.checksums(restored.state, restored.progress)
+        checksums.require(checksums.read(self._folder / str(step)), found)
         return Saved(step, restored.state, restored.progress)
 
     def restore_latest(self, like: PyTree) -> Saved | None:
         """Returns the last step that can be read; None where nothing was saved.
 
-        One that cannot (truncated, a file missing) is named and renamed to `unreadable-STEP`.
+        One that cannot (truncated, a file missing, a bit that changed) is named and renamed to
+        `unreadable-STEP`.
 
         Raises:
             ValueError: not one of several can be read.
@@ -126,7 +136,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         unreadable = []
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                saved = self.restore(step, like)
+                saved = _twice(functools.partial(self.restore, step, like))
             except Exception as error:  # noqa: BLE001 (Orbax raises anything on a damaged file)
                 log.warning("checkpoint %s does not read: %s", self._folder / str(step), error)
                 unreadable.append(step)
@@ -134,7 +144,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             parallel.wait_for_all("checkpoints read")
             if parallel.is_main():
                 for bad in unreadable:
-                    (self._folder / str(bad)).rename(self._folder / f"unreadable-{bad}")
+                    (self._folder / str(bad)).rename(self._free_name(f"unreadable-{bad}"))
             parallel.wait_for_all("checkpoints renamed")
             self._manager.reload()
             return saved
@@ -145,9 +155,13 @@ class Checkpoints(contextlib.AbstractContextManager):
             )
         return None
 
+    def _free_name(self, name: str) -> epath.Path:
+        names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
+        return next(path for path in map(self._folder.__truediv__, names) if not path.exists())
 
-def split(checkpoint: str) -> tuple[epath.Path, int | None]:
-    """Splits `RUN` or `RUN/STEP` into the run's folder and the step, if one is named."""
+
+def parse(checkpoint: str) -> tuple[epath.Path, int | None]:
+    """Reads `RUN` or `RUN/STEP`: the run's folder and the step, if one is named."""
     path = epath.Path(checkpoint)
     if (path / DIRECTORY).exists() or not path.name.isdigit():
         return path, None
@@ -166,7 +180,7 @@ def locate(checkpoint: str) -> tuple[epath.Path, int]:
     Raises:
         FileNotFoundError: no such run, or it has no such checkpoint.
     """
-    run, step = split(checkpoint)
+    run, step = parse(checkpoint)
     if not (run / DIRECTORY).exists():
         raise FileNotFoundError(
             f"no run with checkpoints at '{checkpoint}': expected {run / DIRECTORY}. "
@@ -181,21 +195,38 @@ def locate(checkpoint: str) -> tuple[epath.Path, int]:
     return run, steps[-1] if step is None else step
 
 
+def step_identity(run: epath.Path, step: int) -> str:
+    """Returns a short name of the variables in a step of `locate`: others have another name.
+
+    Raises:
+        ValueError: it does not read.
+    """
+    with _readable(run, step):
+        saved = checksums.read(_folder(run, step))
+        if saved is None:  # of an older version
+            return checksums.files_identity(_folder(run, step) / "state")
+        return checksums.identity(saved, VARIABLES)
+
+
 def read_contents(run: epath.Path, step: int) -> Contents:
     """Returns the shapes in a step of `locate`; reads none of its arrays.
 
     Raises:
         ValueError: it does not read.
     """
-    with _reader() as reader:
-        try:
-            metadata = reader.metadata(_folder(run, step))
-            tree = metadata.item_metadata["state"].tree
-            state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
-            saved = dt.datetime.fromtimestamp(metadata.commit_timestamp_nsecs / 1e9, dt.UTC)
-        except Exception as error:  # as in restore_latest
-            raise _unreadable(run, step, error) from error
-    return Contents(saved, state)
+
+    def read() -> Contents:
+        metadata = reader.metadata(_folder(run, step))
+        tree = metadata.item_metadata["state"].tree
+        state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+        found = checksums.named({name: state[name] for name in VARIABLES if name in state})
+        found = {name: checksums.described(shape) + " " for name, shape in found.items()}
+        checksums.require(checksums.read(_folder(run, step)), found)
+        seconds = metadata.commit_timestamp_nsecs / 1e9
+        return Contents(dt.datetime.fromtimestamp(seconds, dt.UTC), state)
+
+    with _reader() as reader, _readable(run, step):
+        return _twice(read)
 
 
 def restore_variables(run: epath.Path, step: int, like: PyTree = None) -> dict[str, PyTree]:
@@ -220,24 +251,29 @@ def restore_variables(run: epath.Path, step: int, like: PyTree = None) -> dict[s
             ) from error
     item = {name: tree for name, tree in shapes.items() if tree}
     to_host = ocp.RestoreArgs(restore_type=np.ndarray)
-    with _reader() as reader:
-        try:
-            arguments = ocp.args.PyTreeRestore(
-                item=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), item),
-                restore_args=jax.tree.map(lambda _: to_host, item),
-                partial_restore=True,
-            )
-            restored = reader.restore(_folder(run, step), args=ocp.args.Composite(state=arguments))
-        except Exception as error:  # as in restore_latest
-            raise _unreadable(run, step, error) from error
-    return shapes | dict(restored.state)
+    arguments = ocp.args.PyTreeRestore(
+        item=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), item),
+        restore_args=jax.tree.map(lambda _: to_host, item),
+        partial_restore=True,
+    )
+
+    def read() -> dict[str, PyTree]:
+        restored = reader.restore(_folder(run, step), args=ocp.args.Composite(state=arguments))
+        found = checksums.checksums(dict(restored.state))
+        checksums.require(checksums.read(_folder(run, step)), found)
+        return dict(restored.state)
+
+    with _reader() as reader, _readable(run, step):
+        return shapes | _twice(read)
 
 
 def _reader() -> ocp.Checkpointer:
     """Returns what reads any part of a step, and makes no folder, as a manager would."""
     return ocp.Checkpointer(
         ocp.CompositeCheckpointHandler(
-            state=ocp.PyTreeCheckpointHandler(), progress=ocp.JsonCheckpointHandler()
+            state=ocp.PyTreeCheckpointHandler(),
+            progress=ocp.JsonCheckpointHandler(),
+            checksums=ocp.JsonCheckpointHandler(),
         )
     )
 
@@ -246,12 +282,27 @@ def _folder(run: epath.Path, step: int) -> epath.Path:
     return files.absolute(run) / DIRECTORY / str(step)
 
 
-def _unreadable(run: epath.Path, step: int, error: Exception) -> ValueError:
-    others = ", ".join(str(other) for other in kept_steps(run) if other != step)
-    return ValueError(
-        f"checkpoint {run / DIRECTORY / str(step)} does not read: {error}\n"
-        + (f"Name another one, {run}/STEP: {others}." if others else "The run has no other one.")
-    )
+def _twice(read: Callable[[], T]) -> T:
+    """Returns what is read; tries again once, as disks and networks fail for a moment, too."""
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001 (as in restore_latest)
+        log.debug("reading a checkpoint again: %s", error)
+        return read()
+
+
+@contextlib.contextmanager
+def _readable(run: epath.Path, step: int) -> Iterator[None]:
+    """Returns a context in which any error says that the step does not read, and what does."""
+    try:
+        yield
+    except Exception as error:  # as in restore_latest
+        others = ", ".join(str(other) for other in kept_steps(run) if other != step)
+        advice = f"Name another one, {run}/STEP: {others}."
+        raise ValueError(
+            f"checkpoint {run / DIRECTORY / str(step)} does not read: {error}\n"
+            + (advice if others else "The run has no other one.")
+        ) from error
 
 
 def _require_like(saved: PyTree, expected: PyTree) -> None:
