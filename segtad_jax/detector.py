@@ -5,10 +5,11 @@ import functools
 import io
 import json
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
@@ -57,7 +58,7 @@ class Detector:
             )
             # Which windows these are, -1 for padding, and the logits that name frames' classes.
             logits = postprocess.class_logits(outputs) if segments else None
-            return batch["window"], results, logits
+            return batch["window"], results, logits, _finite(outputs)
 
         # A recording that is one window is finished on the device; else its windows are pooled.
         self.predict_step = parallel.divide_step(functools.partial(predict, finish=True), devices)
@@ -90,6 +91,7 @@ class Detector:
             classes of every frame (Eq. 3), class 0 the background; the mean over windows}.
 
         Raises:
+            NotFiniteError: the network's outputs for some recordings have NaN or infinity.
             RuntimeError: if a window was not seen exactly once.
             ValueError: `eval.class_scores` names a file that does not have all of the recordings,
                 or it was made without `segments` and shall segment.
@@ -103,14 +105,17 @@ class Detector:
         waiting = collections.Counter(w.recording for w in windows if _is_mine(w))
         detections: dict[str, list[Detection]] = {}
         parts: dict[int, dict[int, Candidates]] = collections.defaultdict(dict)
+        broken: set[str] = set()  # recordings with outputs that are no numbers
         segmentation = _Segmentation(recordings[:segmented], len(self._classes) + 1)
         whole = len(windows) == len(recordings)  # each recording is one window
-        for index, result, logits in self._predicted(
+        for index, result, logits, finite in self._predicted(
             windows, whole, variables, dataset, recordings, segmented
         ):
             window = windows[index]
             number = window.recording
             waiting[number] -= 1
+            if not finite:
+                broken.add(recordings[number].video)
             if logits is not None:
                 segmentation.add(window, logits)
             selected = result
@@ -128,6 +133,7 @@ class Detector:
         unseen = [recordings[r].video for r, count in waiting.items() if count]
         if unseen:
             raise RuntimeError(f"not every window was seen exactly once, in: {unseen[:10]}")
+        _require_finite(broken)
         return _from_all_processes(detections, recordings), segmentation.probabilities()
 
     def _to_detections(
@@ -157,8 +163,8 @@ class Detector:
         dataset: Dataset,
         recordings: Sequence[Recording],
         segmented: int,
-    ) -> Iterator[tuple[int, Any, np.ndarray | None]]:
-        """Yields (index of a window, its result, its frame logits if segmented) of this process."""
+    ) -> Iterator[tuple[int, Any, np.ndarray | None, bool]]:
+        """Yields index, result, frame logits if segmented, and whether all outputs are finite."""
         frames = self._config.data.num_frames
         predict = self.predict_step if whole else self._predict_windows
         variables = parallel.replicate(variables)
@@ -181,10 +187,10 @@ class Detector:
             self._check()
             inputs = {k: batch[k] for k in ("features", "num_frames", "window")}
             inputs["cut"] = cut[batch["window"]]
-            index, results, logits = predict(variables, parallel.shard_batch(inputs))
+            index, results, logits, finite = predict(variables, parallel.shard_batch(inputs))
             # Logits are much larger than results, and stay on the devices where nobody draws them.
             drawn = [i >= 0 and windows[i].recording < segmented for i in batch["window"]]
-            index, results = parallel.local_part((index, results))
+            index, results, finite = parallel.local_part((index, results, finite))
             frame_logits = parallel.local_part(logits) if any(drawn) else None
             for row in np.flatnonzero(index >= 0):
                 result = jax.tree.map(operator.itemgetter(row), results)
@@ -192,7 +198,34 @@ class Detector:
                     int(index[row]),
                     result,
                     frame_logits[row] if frame_logits is not None and drawn[row] else None,
+                    bool(finite[row]),
                 )
+
+
+class NotFiniteError(FloatingPointError):
+    """The network made NaN or infinity of recordings, whose ids are `videos`."""
+
+    def __init__(self, videos: Sequence[str]) -> None:
+        shown = ", ".join(videos[:10])
+        super().__init__(
+            f"the network's outputs have NaN or infinity for {len(videos)} recordings: {shown}. "
+            "Either their features have values that training never had, or the training failed."
+        )
+        self.videos = list(videos)
+
+
+def _finite(outputs: Mapping[str, jax.Array]) -> jax.Array:
+    """Returns for each window whether all outputs of the network are finite."""
+    floats = [x for x in outputs.values() if jnp.issubdtype(x.dtype, jnp.floating)]
+    parts = [jnp.isfinite(x).all(axis=tuple(range(1, x.ndim))) for x in floats]
+    return functools.reduce(jnp.logical_and, parts)
+
+
+def _require_finite(videos: Iterable[str]) -> None:
+    """Raises NotFiniteError, in all processes at once, if there are such recordings in any."""
+    found = parallel.all_gather(json.dumps(sorted(videos)).encode())
+    if everywhere := sorted({video for content in found for video in json.loads(content)}):
+        raise NotFiniteError(everywhere)
 
 
 class _Segmentation:

@@ -50,7 +50,8 @@ def write(folder, form, arrays):
         elif form == "npz":
             np.savez(path, feats=array, other=np.zeros(3))
         elif form == "csv":
-            header = ",".join(f"f{index}" for index in range(array.shape[1]))
+            frames, channels = array.shape  # a header names channels, so only columns have one
+            header = ",".join(f"f{index}" for index in range(channels)) if frames > channels else ""
             np.savetxt(path, array, "%.9g", delimiter=",", header=header, comments="")
         else:
             torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -66,7 +67,7 @@ def test_every_form_and_layout_gives_the_same(tmp_path, form, layout):
     source = open_source(write(tmp_path / form, form, stored))
     assert sorted(source.places) == ["x0", "x1", "x2", "x3"]
     assert source.defects == ()
-    raw = {video: source.read(video) for video in source.places}
+    raw = {video: source.read(video).array for video in source.places}
     assert infer_layout([array.shape for array in raw.values()], "auto") == layout
     for video, array in arrays.items():
         found = as_frames(raw[video.removeprefix("v_")], layout, "here")
@@ -88,7 +89,7 @@ def test_a_second_file_of_a_video_is_named(tmp_path):
     (defect,) = source.defects
     assert (defect.kind, defect.video) == ("two_files", "v_a")
     assert defect.value == "v_a beside a"
-    np.testing.assert_array_equal(source.read("a"), features(1))
+    np.testing.assert_array_equal(source.read("a").array, features(1))
 
 
 def test_groups_of_one_array_as_in_activitynets_own_file(tmp_path):
@@ -99,8 +100,8 @@ def test_groups_of_one_array_as_in_activitynets_own_file(tmp_path):
         file["v_z/a"] = features()
         file["v_z/b"] = features()
     source = open_source(tmp_path / "c3d.hdf5")
-    np.testing.assert_array_equal(source.read("x"), features())
-    np.testing.assert_array_equal(source.read("y"), features(1))
+    np.testing.assert_array_equal(source.read("x").array, features())
+    np.testing.assert_array_equal(source.read("y").array, features(1))
     with pytest.raises(FeatureError, match=r"v_z: holds 2 arrays \('a', 'b'\); expected one, or"):
         source.read("z")
 
@@ -145,12 +146,12 @@ def test_files_that_are_cut_short(tmp_path, form):
     path = write(tmp_path / "d", form, {"x": features(frames=400)})
     path = path / f"x.{form}" if path.is_dir() else path
     content = path.read_bytes()
-    whole = as_frames(open_source(path).read("x"), "tc", "here")
+    whole = as_frames(open_source(path).read("x").array, "tc", "here")
     for part in (0.0, 0.2, 0.9):
         path.write_bytes(content[: int(part * len(content))])
         if form == "csv":  # has no length to check, unless the cut is within a line
             with contextlib.suppress(FeatureError):
-                assert len(open_source(path).read("x")) < len(whole)
+                assert len(open_source(path).read("x").array) < len(whole)
         else:
             with pytest.raises(FeatureError, match=re.escape(str(path))) as caught:
                 open_source(path).read("x")
@@ -163,8 +164,11 @@ def test_files_that_are_cut_short(tmp_path, form):
         ("x.npy", b"", "x.npy: an empty file"),
         ("x.npy", b"hello", "x.npy: not an npy file"),
         ("x.csv", b"f0,f1\n1,2\n3\n", "x.csv: .*columns"),
-        ("x.csv", b"f0,f1\n1,a\n", "x.csv: could not convert"),
-        ("x.csv", b"\xff\xfe", "x.csv: .*utf-8"),
+        ("x.csv", b"f0,f1\n1,2\n1,a\n", r"x.csv: line 3, column 2 \('f1'\): 'a' is no number"),
+        ("x.csv", b"1,2\n3,\n", r"x.csv: line 2, column 2: '' is no number"),
+        ("x.csv", b"a;b\n1,5;2\n", r"line 2, column 1 \('a'\): '1,5' is .* with a point"),
+        ("x.csv", b"\xff\xfea", "x.csv: .*utf-8.*save it as UTF-8"),
+        ("x.csv", "é".encode("cp1252"), "x.csv: .*utf-8.*save it as UTF-8"),
     ],
 )
 def test_files_that_are_something_else(tmp_path, name, content, message):
@@ -199,7 +203,7 @@ def test_a_file_that_pytorch_cannot_read(tmp_path):
         open_source(tmp_path).read("x")
     assert caught.value.kind == "unreadable"
     torch.save({"feats": torch.ones(2, 3, dtype=torch.bfloat16)}, tmp_path / "x.pt")
-    np.testing.assert_array_equal(open_source(tmp_path).read("x"), np.ones((2, 3)))
+    np.testing.assert_array_equal(open_source(tmp_path).read("x").array, np.ones((2, 3)))
     torch.save({"names": ["a"]}, tmp_path / "x.pt")
     with pytest.raises(FeatureError, match="holds list, expected a tensor"):
         open_source(tmp_path).read("x")

@@ -47,7 +47,7 @@ def test_simulated_features_need_more_than_single_frames(tmp_path):
     source = simulated(annotations, 400, durations={}, num_frames=200, rate=None)
     truth, found, right = {}, {}, []
     for video, entry_ in annotations.videos.items():
-        frames = source.read(video)
+        frames = source.read(video).array
         truth[video] = [(a.start, a.end, a.label) for a in entry_.actions]
 
         def classify(x):

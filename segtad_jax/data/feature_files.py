@@ -1,16 +1,28 @@
-"""Reads arrays from files of every supported form. Nothing is ever unpickled."""
+"""Reads arrays from files of every supported form. Nothing is ever unpickled.
+
+A file is material to doubt: it may be damaged, claim more than it holds, or point to other files.
+What cannot be read is refused by name, before memory is taken for what it claims.
+"""
 
 import csv
 import importlib
 import io
+import math
+import pathlib
+import re
 import zipfile
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
 KEY = "feats"  # the name of the array in a file that holds several
+# Packed data that are unpacked to more than both of these are taken for a bomb.
+MOST_UNPACKED = 1 << 28  # bytes
+MOST_RATIO = 100  # unpacked / packed
+VIDEO_COLUMNS = {"video", "video_id", "video_name", "video-id"}  # of a table of annotations
+SAFE_TORCH = (2, 6)  # before it, weights_only=True could still run code (CVE-2025-32434)
 
 
 class FeatureError(ValueError):
@@ -21,22 +33,31 @@ class FeatureError(ValueError):
         self.kind = kind
 
 
+class Stored(NamedTuple):
+    """An array as a file holds it."""
+
+    array: np.ndarray
+    columns: tuple[str, ...] = ()  # of a csv file, all different; 'column 3' where it has no name
+    beside: tuple[str, ...] = ()  # names of other arrays in the file, which are not read
+
+
 def list_arrays(path: epath.Path) -> list[str]:
     """Returns the names of the arrays in a file of many videos, whose ending is in CONTAINERS."""
     try:
+        _require_file(path)
         with path.open("rb") as file:
             if path.suffix == ".npz":
                 with zipfile.ZipFile(file) as archive:
-                    return [member.removesuffix(".npy") for member in archive.namelist()]
+                    return _members(archive)
             import h5py
 
             with h5py.File(file, "r") as content:
                 return list(content)
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # see `read_array`
         raise FeatureError("unreadable", f"{path}: {_reason(error)}") from error
 
 
-def read_array(path: epath.Path, name: str | None = None) -> np.ndarray:
+def read_array(path: epath.Path, name: str | None = None) -> Stored:
     """Returns the array of a file with one video, or the one of this name in a file with many.
 
     Raises:
@@ -44,15 +65,23 @@ def read_array(path: epath.Path, name: str | None = None) -> np.ndarray:
     """
     where = str(path) if name is None else f"{path}, {name}"
     try:
+        _require_file(path)
         return READERS[path.suffix](path) if name is None else CONTAINERS[path.suffix](path, name)
     except FeatureError:
         raise
-    except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # at damaged files, decoders raise errors of any type
         raise FeatureError("unreadable", f"{where}: {_reason(error)}") from error
 
 
-def _read_npy(path: epath.Path) -> np.ndarray:
-    return _load_npy(path.read_bytes(), str(path))
+def _require_file(path: epath.Path) -> None:
+    """Refuses a pipe or a device of this machine, which would be waited for without an end."""
+    local = pathlib.Path(path)
+    if local.exists() and not local.is_file():
+        raise ValueError("not a regular file")
+
+
+def _read_npy(path: epath.Path) -> Stored:
+    return Stored(_load_npy(path.read_bytes(), str(path)))
 
 
 def _load_npy(content: bytes, where: str) -> np.ndarray:
@@ -60,32 +89,122 @@ def _load_npy(content: bytes, where: str) -> np.ndarray:
         if content.startswith(b"\x80"):
             raise _pickle(where)
         raise ValueError("not an npy file" if content else "an empty file")
-    try:
-        return np.load(io.BytesIO(content), allow_pickle=False)
-    except ValueError as error:
-        if "Object arrays" in str(error):
-            raise _pickle(where) from error
-        raise
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    else:  # 2.0 is for longer headers; no other holds plain numbers
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    if dtype.hasobject:
+        raise _pickle(where)
+    _require_size(shape, dtype, len(content) - file.tell())
+    return np.ndarray(shape, dtype, content, file.tell(), order="F" if fortran else "C")
 
 
-def _read_npz(path: epath.Path, name: str | None = None) -> np.ndarray:
+def _require_size(shape: Sequence[int], dtype: np.dtype, size: int, at_least: bool = False) -> None:
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed > size or (claimed < size and not at_least):
+        raise ValueError(
+            f"damaged: shape {tuple(shape)} of {dtype} takes {claimed:,} bytes, it holds {size:,}"
+        )
+
+
+def _require_no_bomb(packed: int, unpacked: int) -> None:
+    if unpacked > MOST_UNPACKED and unpacked > MOST_RATIO * packed:
+        raise ValueError(
+            f"{packed:,} bytes that claim to unpack to {unpacked:,}: store the array uncompressed"
+        )
+
+
+def _members(archive: zipfile.ZipFile) -> list[str]:
+    """Returns the names of the arrays in an npz, less what macOS puts beside them."""
+    names = [name.removesuffix(".npy") for name in archive.namelist()]
+    return [name for name in names if not name.rpartition("/")[2].startswith("._")]
+
+
+def _read_npz(path: epath.Path, name: str | None = None) -> Stored:
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        members = [member.removesuffix(".npy") for member in archive.namelist()]
+        members = _members(archive)
         chosen = _choose(members) if name is None else name
-        return _load_npy(archive.read(f"{chosen}.npy"), f"{path}, {chosen}")
+        entry = archive.getinfo(f"{chosen}.npy")
+        if entry.flag_bits & 1:
+            raise ValueError("encrypted: save it without a password")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("compressed in another way than by np.savez_compressed")
+        _require_no_bomb(entry.compress_size, entry.file_size)
+        array = _load_npy(archive.read(entry), f"{path}, {chosen}")
+        others = () if name is not None else tuple(m for m in members if m != chosen)
+        return Stored(array, beside=others)
 
 
-def _read_csv(path: epath.Path) -> np.ndarray:
-    text = path.read_bytes().decode("utf-8-sig")
-    first = next(csv.reader(io.StringIO(text)), [])
-    header = bool(first) and not all(_is_number(cell) for cell in first)
-    lines = text.splitlines()[header:]
-    if not any(line.strip() for line in lines):
-        return np.zeros((0, len(first)))
-    return np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
+def _read_csv(path: epath.Path) -> Stored:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{error}: save it as UTF-8 text") from error
+    lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    first = lines[0][1] if lines else ""
+    delimiter = next((d for d in "\t;" if d in first), ",")
+    cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+    header = _is_header(cells)
+    columns = _column_names(cells if header else [""] * len(cells))
+    lines = lines[header:]
+    if not lines:
+        return Stored(np.zeros((0, len(columns))), columns)
+    rows = [line for _, line in lines]
+    try:
+        array = np.loadtxt(rows, delimiter=delimiter, ndmin=2, comments=None, quotechar='"')
+    except ValueError as error:
+        _require_numbers(lines, delimiter, columns)
+        raise ValueError(_reason(error)) from error
+    if array.shape[1] != len(columns):
+        raise ValueError(f"{len(columns)} columns have names, {array.shape[1]} have numbers")
+    return Stored(array, columns)
 
 
-def _read_torch(path: epath.Path) -> np.ndarray:
+def is_table_of_annotations(path: epath.Path) -> bool:
+    """Returns whether a csv file's header names videos, or starts and ends: it has no features."""
+    try:
+        _require_file(path)
+        with path.open("rb") as file:
+            first = file.read(4096).decode("utf-8-sig", "replace").splitlines()[:1]
+    except (OSError, ValueError):
+        return False  # fails by name when it is read
+    names = {name.strip().casefold() for name in re.split('[,;\t"]', "".join(first))}
+    return not names.isdisjoint(VIDEO_COLUMNS) or {"start", "end"} <= names
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Returns whether a first line names columns: by no number, or by 0, 1, 2 as pandas does."""
+    numbers = [cell for cell in cells if _is_number(cell)]
+    counted = numbers == [str(number) for number in range(len(numbers))]
+    return bool(cells) and (not numbers or (counted and len(cells) > min(len(numbers), 2)))
+
+
+def _column_names(cells: Sequence[str]) -> tuple[str, ...]:
+    names: list[str] = []
+    for number, cell in enumerate(cells, start=1):
+        unnamed = not cell or cell in names or cell.startswith("Unnamed:")  # the last by pandas
+        names.append(f"column {number}" if unnamed else cell)
+    return tuple(names)
+
+
+def _require_numbers(
+    lines: Sequence[tuple[int, str]], delimiter: str, columns: Sequence[str]
+) -> None:
+    for number, line in lines:
+        cells = next(csv.reader([line], delimiter=delimiter))
+        if len(cells) != len(columns):
+            raise ValueError(f"line {number} has {len(cells)} columns, expected {len(columns)}")
+        for index, (cell, name) in enumerate(zip(cells, columns, strict=True), start=1):
+            if not _is_number(cell):
+                column = f"column {index}"
+                column += f" ({name!r})" if name != column else ""
+                point = _is_number(cell.replace(",", "."))
+                advice = "write decimals with a point" if point else "remove the column or the line"
+                raise ValueError(f"line {number}, {column}: {cell[:40]!r} is no number: {advice}")
+
+
+def _read_torch(path: epath.Path) -> Stored:
     try:
         torch: Any = importlib.import_module("torch")
     except ModuleNotFoundError as error:
@@ -94,20 +213,35 @@ def _read_torch(path: epath.Path) -> np.ndarray:
             f"{path}: needs PyTorch, which is not installed: pip install torch, or convert it: "
             "np.save('x.npy', torch.load('x.pt', weights_only=True).numpy())",
         ) from error
+    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < SAFE_TORCH:
+        raise ValueError(
+            f"PyTorch {torch.__version__} may run code of the file: pip install 'torch>=2.6'"
+        )
+    content = path.read_bytes()
+    if content.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("compressed, as torch.save makes no file")
     try:
-        value = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle's, zip's and its own errors
         if "weights" in str(error).lower():
             raise _pickle(str(path)) from error
         raise ValueError(_reason(error)) from error
+    beside: tuple[str, ...] = ()
     if isinstance(value, dict):
-        value = value[_choose(list(value))]
+        chosen = _choose(list(value))
+        beside = tuple(str(name) for name in value if name != chosen)
+        value = value[chosen]
     if not isinstance(value, torch.Tensor):
         raise FeatureError("bad_type", f"{path}: holds {type(value).__name__}, expected a tensor")
-    return (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+    array = (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+    # A view may repeat one stored number without an end.
+    _require_size(array.shape, np.dtype(f"V{value.element_size()}"), len(content), at_least=True)
+    return Stored(array, beside=beside)
 
 
-def _refuse_pickle(path: epath.Path) -> np.ndarray:
+def _refuse_pickle(path: epath.Path) -> Stored:
     raise _pickle(str(path))
 
 
@@ -120,7 +254,7 @@ def _pickle(where: str) -> FeatureError:
     )
 
 
-READERS: dict[str, Callable[[epath.Path], np.ndarray]] = {
+READERS: dict[str, Callable[[epath.Path], Stored]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,
@@ -131,21 +265,47 @@ READERS: dict[str, Callable[[epath.Path], np.ndarray]] = {
 }
 
 
-def _read_h5(path: epath.Path, name: str) -> np.ndarray:
+def _read_h5(path: epath.Path, name: str) -> Stored:
     import h5py
 
     with path.open("rb") as file, h5py.File(file, "r") as content:
-        item = content[name]
+        item, others = _item(content, name), ()
         if isinstance(item, h5py.Group):  # as in ActivityNet's own, where it holds c3d_features
-            item = item[_choose(list(item))]
+            chosen = _choose(list(item))
+            others = tuple(other for other in item if other != chosen)
+            item = _item(item, chosen)
         if not isinstance(item, h5py.Dataset):
             raise FeatureError("bad_type", f"{path}, {name}: a group of groups, expected an array")
         if item.dtype.hasobject:
             raise FeatureError("bad_type", f"{path}, {name}: holds {item.dtype}, expected numbers")
-        return item[()]
+        if item.is_virtual or item.external:
+            raise ValueError("its numbers lie in other files, which are not read: copy them")
+        _require_stored(item)
+        return Stored(item[()], beside=others)
 
 
-CONTAINERS: dict[str, Callable[[epath.Path, str], np.ndarray]] = {
+def _item(group: Any, name: str) -> Any:
+    """Returns a member of a group; links may lead anywhere on this machine's disks."""
+    import h5py
+
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name!r} is a link, which may lead to any file: copy the array to it")
+    return group[name]
+
+
+def _require_stored(item: Any) -> None:
+    """Refuses a data set of HDF5 whose numbers were never written, or not all of them."""
+    stored = item.id.get_storage_size()
+    if item.chunks is None:
+        _require_size(item.shape, item.dtype, stored)
+        return
+    chunks = math.prod(-(-n // size) for n, size in zip(item.shape, item.chunks, strict=True))
+    if item.id.get_num_chunks() != chunks:
+        raise ValueError(f"damaged: {item.id.get_num_chunks():,} of {chunks:,} parts are in it")
+    _require_no_bomb(stored, math.prod(item.shape) * item.dtype.itemsize)
+
+
+CONTAINERS: dict[str, Callable[[epath.Path, str], Stored]] = {
     ".npz": _read_npz,
     ".h5": _read_h5,
     ".hdf5": _read_h5,

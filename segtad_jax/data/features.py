@@ -6,21 +6,26 @@ without `v_`, or one .h5, .hdf5 or .npz file with an array a video. Nothing is e
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from etils import epath
 from jaxtyping import Float
 
+from segtad_jax.data.columns import in_order, named, time_columns, usual_columns
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.feature_files import (
     CONTAINERS,
     KEY,
     READERS,
     FeatureError,
+    Stored,
+    is_table_of_annotations,
     list_arrays,
     read_array,
 )
+from segtad_jax.data.value_range import outlier, require_no_fill
 from segtad_jax.evaluation.annotations import match_id
 
 LAYOUTS = ("tc", "ct", "auto")
@@ -28,6 +33,16 @@ LAYOUT_SAMPLE = 20  # files that decide which axis is time
 
 
 Place = tuple[epath.Path, str | None]  # file, name of the array in it
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How the arrays of a source become frames by channels."""
+
+    layout: str  # 'tc' or 'ct'
+    width: int  # channels
+    columns: tuple[str, ...] = ()  # names of the channels in csv files, () if there are none
+    times: Mapping[str, str] = dataclasses.field(default_factory=dict)  # columns left out: values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +54,100 @@ class Source:
     names: Mapping[str, str]  # `match_id` -> id as it stands there
     defects: tuple[Defect, ...]
 
-    def read(self, video: str) -> np.ndarray:
+    def read(self, video: str) -> Stored:
         """Returns the array of a video, by `match_id`, as it is stored.
 
         Raises:
             FeatureError: it cannot be read, with the file and what to do.
         """
         return read_array(*self.places[video])
+
+    def form(
+        self,
+        videos: Iterable[str],
+        layout: str,
+        width: int | None = None,
+        columns: Sequence[str] = (),
+    ) -> Form:
+        """Returns the form of the arrays, from the first few of these videos that can be read.
+
+        Args:
+            videos: by `match_id`.
+            layout: 'tc', 'ct' or 'auto'.
+            width: C if known, as of a trained model.
+            columns: names of the channels, if known.
+
+        Raises:
+            FeatureError: nothing says which axis is time, or no array can be read.
+        """
+        samples, reason = self._samples(videos)
+        # The columns under a header are channels, and so they are in any csv that leaves it open.
+        shapes = [sample.array.shape for sample in samples if not named(sample.columns)]
+        if not shapes and layout == "auto":  # or each file fails by name
+            layout = "tc"
+        try:
+            layout = infer_layout(shapes, layout, width)
+        except FeatureError:
+            if not all(sample.columns for sample in samples):
+                raise
+            layout = "tc"
+        tables = [sample for sample in samples if sample.columns and layout == "tc"]
+        times = {k: v for k, v in time_columns(tables).items() if k not in columns}
+        columns = tuple(columns) or usual_columns(tables, times)
+        usual = _usual_width(samples, layout, times)
+        if width is None and not usual:
+            raise FeatureError(
+                "unreadable",
+                f"{self.path}: no video has features of frames by channels that can be read; the "
+                f"first: {reason or f'its shape is {samples[0].array.shape}'}",
+            )
+        return Form(layout, width or usual, columns, times)
+
+    def frames(
+        self, video: str, form: Form
+    ) -> tuple[Float[np.ndarray, "F C"], list[tuple[str, str]]]:
+        """Returns a video's frames by channels, and kind and text of what else is to be told.
+
+        Raises:
+            FeatureError: it cannot be read, or not be used; names the file.
+        """
+        where = str(self.places[video][0])
+        stored, notes = self.read(video), []
+        array = stored.array
+        if stored.columns and form.columns:
+            array, moved = in_order(stored, form.columns, form.times, where)
+            if moved:
+                notes.append(("column_order", ", ".join(stored.columns)))
+        if stored.beside:
+            notes.append(("not_read", ", ".join(map(repr, stored.beside))))
+        frames = as_frames(array, form.layout, where)
+        if text := outlier(frames):
+            notes.append(("outlier", text))
+        return frames, notes
+
+    def _samples(self, videos: Iterable[str]) -> tuple[list[Stored], str]:
+        """Returns the first few arrays that can be read, and why the first other one cannot."""
+        samples: list[Stored] = []
+        reason = ""
+        for video in videos:
+            if len(samples) == LAYOUT_SAMPLE:
+                break
+            try:
+                samples.append(self.read(video))
+            except FeatureError as error:  # named again when the video's turn comes
+                reason = reason or str(error)
+        return samples, reason
+
+
+def _usual_width(samples: Sequence[Stored], layout: str, times: Mapping[str, str]) -> int:
+    """Returns the number of channels that most arrays have; 0 if none has frames by channels."""
+    counts: collections.Counter[int] = collections.Counter()
+    for array, columns, _ in samples:
+        if columns and layout == "tc":
+            counts[sum(name not in times for name in columns)] += 1
+        elif len(shape := _plain_shape(array.shape)) == 2:
+            counts[shape[1 if layout == "tc" else 0]] += 1
+    return counts.most_common(1)[0][0] if counts else 0
 
 
 def open_source(path: epath.PathLike) -> Source:
@@ -56,31 +158,9 @@ def open_source(path: epath.PathLike) -> Source:
         FeatureError: a file of another kind, or a folder without feature files.
     """
     path = epath.Path(path)
-    if path.is_dir():
-        entries: list[tuple[str, Place]] = [(file.stem, (file, None)) for file in _files(path)]
-        if not entries:
-            raise FeatureError("missing", f"{path}: has no file {', '.join(sorted(READERS))}")
-    elif not path.exists():
-        raise FileNotFoundError(f"no features at {path}: there is no such file or folder")
-    elif path.suffix in CONTAINERS:
-        names_in_file = list_arrays(path)
-        if not names_in_file:
-            raise FeatureError("empty", f"{path}: has no array in it")
-        if KEY in names_in_file or names_in_file == ["arr_0"]:  # numpy's name for a nameless one
-            entries = [(path.stem, (path, None))]
-        else:
-            entries = [(name, (path, name)) for name in names_in_file]
-    elif path.suffix in READERS:
-        entries = [(path.stem, (path, None))]
-    else:
-        raise FeatureError(
-            "unreadable",
-            f"{path}: not a feature file; expected a folder with a file a video "
-            f"({', '.join(sorted(READERS))}) or one .h5, .hdf5 or .npz with an array a video",
-        )
+    entries, defects = _entries(path)
     places: dict[str, Place] = {}
     names: dict[str, str] = {}
-    defects = []
     for name, place in entries:
         if match_id(name) in places:
             first = names[match_id(name)]
@@ -88,6 +168,40 @@ def open_source(path: epath.PathLike) -> Source:
         else:
             places[match_id(name)], names[match_id(name)] = place, name
     return Source(path, places, names, tuple(defects))
+
+
+def _entries(path: epath.Path) -> tuple[list[tuple[str, Place]], list[Defect]]:
+    """Returns names and places of the videos in a folder or a file, and what lies between them."""
+    if path.is_dir():
+        entries: list[tuple[str, Place]] = []
+        defects = []
+        for file in _files(path):
+            # macOS puts ._x.npy beside x.npy.
+            if file.name.startswith(".") or (
+                file.suffix == ".csv" and is_table_of_annotations(file)
+            ):
+                defects.append(Defect("not_features", file.name, "skipped", str(file)))
+            else:
+                entries.append((file.stem, (file, None)))
+        if not entries:
+            raise FeatureError("missing", f"{path}: has no file {', '.join(sorted(READERS))}")
+        return entries, defects
+    if not path.exists():
+        raise FileNotFoundError(f"no features at {path}: there is no such file or folder")
+    if path.suffix in CONTAINERS:
+        names = list_arrays(path)
+        if not names:
+            raise FeatureError("empty", f"{path}: has no array in it")
+        if KEY in names or names == ["arr_0"]:  # numpy's name for a nameless one
+            return [(path.stem, (path, None))], []
+        return [(name, (path, name)) for name in names], []
+    if path.suffix in READERS:
+        return [(path.stem, (path, None))], []
+    raise FeatureError(
+        "unreadable",
+        f"{path}: not a feature file; expected a folder with a file a video "
+        f"({', '.join(sorted(READERS))}) or one .h5, .hdf5 or .npz with an array a video",
+    )
 
 
 def as_frames(array: np.ndarray, layout: str, where: str) -> Float[np.ndarray, "F C"]:
@@ -99,7 +213,8 @@ def as_frames(array: np.ndarray, layout: str, where: str) -> Float[np.ndarray, "
         where: the place that messages name.
 
     Raises:
-        FeatureError: kind 'bad_type', 'bad_shape', 'empty', 'not_finite' or 'overflow'.
+        FeatureError: kind 'bad_type', 'bad_shape', 'empty', 'not_finite', 'overflow' or
+            'fill_value'.
     """
     if array.dtype.kind not in "fiu":
         raise FeatureError("bad_type", f"{where}: holds {array.dtype}, expected numbers")
@@ -115,11 +230,21 @@ def as_frames(array: np.ndarray, layout: str, where: str) -> Float[np.ndarray, "
     frames = frames if layout == "tc" else frames.T
     if 0 in frames.shape:
         raise FeatureError("empty", f"{where}: has shape {array.shape}: nothing in it")
-    return cast(frames, np.dtype(np.float32), where)
+    frames = cast(frames, np.dtype(np.float32), where)
+    require_no_fill(frames, where)
+    return frames
 
 
-def cast(frames: np.ndarray, dtype: np.dtype, where: str) -> Float[np.ndarray, "F C"]:
+def cast(
+    frames: np.ndarray, dtype: np.dtype, where: str, advice: str = "use --dtype=float32"
+) -> Float[np.ndarray, "F C"]:
     """Returns frames by channels in the type that they are stored in, all numbers finite.
+
+    Args:
+        frames: numbers of any type.
+        dtype: float16 or float32.
+        where: the place that messages name.
+        advice: what to do about numbers too large for float16.
 
     Raises:
         FeatureError: kind 'not_finite' for NaN and infinity, 'overflow' for a number that the type
@@ -136,7 +261,7 @@ def cast(frames: np.ndarray, dtype: np.dtype, where: str) -> Float[np.ndarray, "
     value = f"{where}: {frames[frame, channel]:g} at frame {frame}, channel {channel}"
     if kind == "not_finite":
         raise FeatureError(kind, f"{value} ({np.count_nonzero(wrong)} such)")
-    advice = "; use --dtype=float32" if dtype == np.float16 else ""
+    advice = f"; {advice}" if dtype == np.float16 else ""
     raise FeatureError(kind, f"{value} is too large for {dtype}{advice}")
 
 
@@ -155,8 +280,7 @@ def infer_layout(
     """
     if layout != "auto":
         return layout
-    flat = [tuple(n for n in shape if n != 1 or len(shape) == 2) for shape in shapes]
-    flat = [shape for shape in flat if len(shape) == 2]
+    flat = [shape for shape in map(_plain_shape, shapes) if len(shape) == 2]
     if channels is not None:
         votes = [sum(shape[axis] == channels for shape in flat) for axis in (1, 0)]
     else:
@@ -173,13 +297,21 @@ def infer_layout(
     return "tc" if votes[0] > votes[1] else "ct"
 
 
-def _files(folder: epath.Path) -> Iterator[epath.Path]:
-    """Yields all feature files under a folder, in order of their names."""
+def _plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns a shape less axes of length 1, unless it has two axes."""
+    return shape if len(shape) == 2 else tuple(n for n in shape if n != 1)
+
+
+def _files(folder: epath.Path, above: frozenset[str] = frozenset()) -> Iterator[epath.Path]:
+    """Yields all feature files under a folder, in order of their names; no circle of links."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
     for path in sorted(folder.iterdir()):
         if path.suffix in READERS:
             yield path
         elif path.is_dir():
-            yield from _files(path)
+            yield from _files(path, above | {real})
 
 
 def with_channels(

@@ -14,9 +14,11 @@ from jaxtyping import Float
 
 from segtad_jax.data.features import RESIZERS, FeatureError, with_channels
 from segtad_jax.data.signals import Normalisation, window_statistics, with_context
+from segtad_jax.data.value_range import ValueRange
 
 FILE = "preparation.json"
 FRAME_RATE = 5.0  # of features made of signals, frames per second
+LENGTH_TOLERANCE = 0.1  # of a duration, within which frames / rate should be
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,6 +95,10 @@ class Preparation:
     window: int  # T that a model should look at
     dtype: str  # of the stored features
     signals: SignalTransform | None = None
+    # What the training recordings had; None and () also in preparations from before it was stored.
+    columns: tuple[tuple[str, ...], ...] = ()  # of each source: names of channels in csv files
+    rates: tuple[float, float] | None = None  # least and greatest of the sources, in Hz
+    range: ValueRange | None = None  # of the sources' values
 
     def features(self, arrays: Sequence[Float[np.ndarray, "_ _"]]) -> Float[np.ndarray, "F C"]:
         """Returns the features of one recording before it is resized.
@@ -105,9 +111,11 @@ class Preparation:
         """
         for number, (array, width) in enumerate(zip(arrays, self.widths, strict=True), start=1):
             if array.shape[1] != width:
+                turned = ": is it channels by frames?" if len(array) == width else ""
                 raise FeatureError(
                     "wrong_width",
-                    f"source {number} has {array.shape[1]} channels, expected {width}",
+                    f"source {number} has {array.shape[1]} channels, expected {width}; its shape "
+                    f"is {array.shape}, expected (frames, {width}){turned}",
                 )
         together = with_channels(arrays)
         return together if self.signals is None else self.signals(together)
@@ -122,6 +130,13 @@ class Preparation:
         """Frames per second of `features`, where it is the same for all recordings."""
         return self.rate if self.signals is None else self.signals.frame_rate
 
+    @property
+    def trained_rates(self) -> tuple[float, float] | None:
+        """The least and greatest rate of the sources in training; None: unknown, or any will do."""
+        if self.rate is not None:
+            return self.rate, self.rate
+        return None if self.num_frames else self.rates
+
     def resized(self, features: Float[np.ndarray, "F C"]) -> Float[np.ndarray, "T C"]:
         """Returns the features as the record holds them."""
         if self.num_frames is None:
@@ -134,13 +149,21 @@ class Preparation:
         return fields | {
             "widths": list(self.widths),
             "signals": self.signals and self.signals.to_json(),
+            "range": self.range and self.range.to_json(),
         }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Preparation":
         """Reverses `to_json`."""
-        signals = content["signals"] and SignalTransform.from_json(content["signals"])
-        return cls(**{**content, "widths": tuple(content["widths"]), "signals": signals})
+        signals, values = content["signals"], content.get("range")
+        fields = {
+            "widths": tuple(content["widths"]),
+            "signals": signals and SignalTransform.from_json(signals),
+            "columns": tuple(map(tuple, content.get("columns", ()))),
+            "rates": (rates := content.get("rates")) and tuple(rates),
+            "range": values and ValueRange.from_json(values),
+        }
+        return cls(**content | fields)
 
 
 def read_preparation(folder: epath.PathLike) -> Preparation | None:

@@ -2,26 +2,37 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, SupportsFloat
+from typing import Any, NamedTuple, SupportsFloat
 
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Float, Real
+from jaxtyping import Float
 from ml_collections import ConfigDict
+from numpy.typing import ArrayLike
 
 from segtad_jax.checkpoint import run_folder
 from segtad_jax.checkpoint.store import locate, restore_variables
 from segtad_jax.data.dataset import Dataset, Recording
-from segtad_jax.data.features import as_frames
-from segtad_jax.data.preparation import Preparation, read_preparation
-from segtad_jax.detector import Detector
+from segtad_jax.data.features import FeatureError, as_frames, cast
+from segtad_jax.data.preparation import LENGTH_TOLERANCE, Preparation, read_preparation
+from segtad_jax.detector import Detector, NotFiniteError
+from segtad_jax.models.grid import grid
 from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.postprocess import Detection
 from segtad_jax.runtime import parallel
 
 RATE_TOLERANCE = 0.01  # of the rate that the model was trained at
+
+
+class Input(NamedTuple):
+    """A recording as the network takes it."""
+
+    recording: Recording
+    features: Float[np.ndarray, "F C"]
+    notes: tuple[str, ...]  # what is odd about it
 
 
 @dataclasses.dataclass(repr=False, eq=False)  # arrays, which neither print nor compare well
@@ -37,7 +48,7 @@ class Trained:
 
     def detect(
         self,
-        features: Real[np.ndarray, "_ _"] | Sequence[Real[np.ndarray, "_ _"]],
+        features: ArrayLike | Sequence[ArrayLike],
         *,
         rate: SupportsFloat | None = None,
         duration: SupportsFloat | None = None,
@@ -51,39 +62,39 @@ class Trained:
             duration: seconds.
 
         Raises:
-            ValueError: another width or rate than in training, or something that is no number; says
-                what was expected.
+            ValueError: another width, rate or range of values than in training, or something that
+                is no number; says what was expected.
         """
-        arrays = [features] if isinstance(features, np.ndarray) else list(features)
-        arrays = [as_frames(array, "tc", "features") for array in arrays]
+        arrays = [as_frames(array, "tc", "features") for array in _as_arrays(features)]
         seconds = None if duration is None else float(duration)
         hertz = None if rate is None else float(rate)
-        recording, resized = self.recording("recording", arrays, hertz, seconds)
-        return self.detect_all([(recording, resized)])["recording"]
+        prepared = self.prepare("recording", arrays, hertz, seconds)
+        for note in prepared.notes:
+            warnings.warn(note, stacklevel=2)
+        detections, failures = self.detect_all([prepared])
+        if failures:
+            raise FeatureError("not_finite", failures["recording"])
+        return detections["recording"]
 
-    def recording(
+    def prepare(
         self,
         video: str,
         arrays: Sequence[Float[np.ndarray, "_ _"]],
         rate: float | None,
         duration: float | None,
-    ) -> tuple[Recording, Float[np.ndarray, "F C"]]:
+    ) -> Input:
         """Makes a recording and its features as those of training were made; see `detect`."""
-        self.require_rate(rate)
         preparation = self.preparation
         if len(arrays) != len(preparation.widths):
             raise ValueError(
                 f"{len(arrays)} sources of features, the model takes {len(preparation.widths)}"
             )
         features = preparation.features(arrays)
+        far = preparation.range and preparation.range.compare(arrays)
         resized = preparation.resized(features)
-        rate = rate or preparation.rate
-        covered = max(map(len, arrays)) / rate if rate else duration  # seconds of the features
-        if covered is None:
-            raise ValueError(
-                "neither the rate nor the duration is known: give rate= or duration=, or to the "
-                "command --rate or --durations"
-            )
+        stored = np.dtype(preparation.dtype)
+        cast(resized, stored, "features", "training's features were stored as such")
+        covered = self._seconds(max(map(len, arrays)), rate, duration)
         duration = covered if duration is None else duration
         if preparation.frame_rate is not None:  # signals may end within a frame
             covered = len(features) / preparation.frame_rate
@@ -98,15 +109,53 @@ class Trained:
             offset=0,
             size=0,
         )
-        return recording, resized
+        notes = [far] if far else []
+        if len(features) > 1 and (features == features[0]).all():
+            notes.append(f"all {len(features)} frames are the same")
+        shortest = np.diff(grid(self.config).segments).min()
+        if len(resized) < shortest:
+            frames = f"{len(resized)} frame{'s' if len(resized) > 1 else ''}"
+            notes.append(f"{frames}, and the shortest proposal has {shortest}: finds nothing")
+        return Input(recording, resized, tuple(notes))
 
-    def require_rate(self, rate: float | None) -> None:
+    def _seconds(self, frames: int, rate: float | None, duration: float | None) -> float:
+        """Returns the seconds that so many frames of the sources cover."""
+        self.require_rate(rate)
+        rate = rate or self.preparation.rate
+        trained = self.preparation.trained_rates
+        if rate is None and duration is None:
+            if trained is None or trained[1] > (1 + RATE_TOLERANCE) * trained[0]:
+                raise ValueError(
+                    "neither the rate nor the duration is known: give rate= or duration=, or to "
+                    "the command --rate or --durations"
+                )
+            rate = sum(trained) / 2
+        if rate is None:
+            assert duration is not None
+            self.require_rate(frames / duration, LENGTH_TOLERANCE)
+            return duration
+        covered = frames / rate
+        if duration is not None and abs(covered - duration) > LENGTH_TOLERANCE * duration:
+            raise FeatureError(
+                "length_differs",
+                f"{frames} frames / {rate:g} Hz = {covered:.2f} s, but the duration is "
+                f"{duration:g} s: one of the three is wrong",
+            )
+        return covered
+
+    def require_rate(
+        self, rate: float | None, tolerance: float = RATE_TOLERANCE, what: str = "the rate"
+    ) -> None:
         """Raises ValueError if the model was trained on features of another rate."""
-        trained = self.preparation.rate
-        if rate and trained and abs(rate - trained) > RATE_TOLERANCE * trained:
+        trained = self.preparation.trained_rates
+        if rate is None or trained is None:
+            return
+        low, high = trained
+        if not (1 - tolerance) * low <= rate <= (1 + tolerance) * high:
+            rates = f"{low:g}" if f"{low:g}" == f"{high:g}" else f"{low:g} to {high:g}"
             raise ValueError(
-                f"the rate is {rate:g} Hz, but the model was trained at {trained:g} Hz: resample "
-                "the features, or give the rate that they really have"
+                f"{what} is {rate:g} Hz, but the model was trained at {rates} Hz: resample "
+                "the features, or give the rate (or duration) that they really have"
             )
 
     def require_same(self, dataset: Dataset) -> None:
@@ -118,8 +167,13 @@ class Trained:
             )
         if (preparation := read_preparation(dataset.directory)) is None:
             return
+        tolerance = LENGTH_TOLERANCE if preparation.rate is None else RATE_TOLERANCE
+        for rate in preparation.trained_rates or ():
+            self.require_rate(rate, tolerance, f"the rate of {dataset.directory}")
         there, here = preparation.to_json(), self.preparation.to_json()
-        for field in ("signals", "widths", "rate", "num_frames", "resize"):
+        known = all((preparation.columns, self.preparation.columns))
+        columns = ("columns",) if known else ()
+        for field in ("signals", "widths", *columns, "num_frames", "resize"):
             if there[field] != here[field]:
                 values = f", {there[field]} there, {here[field]} here"
                 raise ValueError(
@@ -129,10 +183,10 @@ class Trained:
                 )
 
     def detect_all(
-        self, recordings: Sequence[tuple[Recording, Float[np.ndarray, "_ _"]]]
-    ) -> dict[str, list[Detection]]:
-        """Detects in several recordings that `recording` made; returns the actions by video."""
-        arrays = {recording.video: features for recording, features in recordings}
+        self, inputs: Sequence[Input]
+    ) -> tuple[dict[str, list[Detection]], dict[str, str]]:
+        """Detects in several recordings that `prepare` made; returns as `detect_in`."""
+        arrays = {recording.video: features for recording, features, _ in inputs}
         dataset = Dataset(
             directory=epath.Path("."),
             name="memory",
@@ -142,20 +196,49 @@ class Trained:
             splits={},
             read=lambda recording: arrays[recording.video],
         )
-        return self.detect_in(dataset, [recording for recording, _ in recordings])
+        return self.detect_in(dataset, [recording for recording, _, _ in inputs])
 
     def detect_in(
         self, dataset: Dataset, recordings: Sequence[Recording]
-    ) -> dict[str, list[Detection]]:
-        """Detects in recordings of an opened data set; returns the actions by video."""
+    ) -> tuple[dict[str, list[Detection]], dict[str, str]]:
+        """Detects in recordings of an opened data set.
+
+        Returns:
+            The actions by video, and why there are none of the other videos: their features
+            make the network overflow.
+        """
         detector, variables = self._on_devices
-        detections, _ = detector.detect(variables, dataset, recordings)
-        return detections
+        try:
+            return detector.detect(variables, dataset, recordings)[0], {}
+        except NotFiniteError as error:
+            failures = {}
+            for recording in recordings:
+                if recording.video in error.videos:
+                    features = dataset.features(recording)
+                    at = np.unravel_index(np.abs(features).argmax(), features.shape)
+                    failures[recording.video] = (
+                        "the network makes NaN or infinity of it; the largest of its features is "
+                        f"{features[at]:g} at frame {at[0]}, channel {at[1]}"
+                    )
+            others = [r for r in recordings if r.video not in failures]
+            return self.detect_in(dataset, others)[0], failures
 
     @functools.cached_property
     def _on_devices(self) -> tuple[Detector, Mapping[str, Any]]:
         """Returns the detector and the variables on the devices, made once for all calls."""
         return Detector(self.config, self.classes), parallel.replicate(self.variables)
+
+
+def _as_arrays(features: Any) -> list[np.ndarray]:
+    """Returns an array for each source; lists of numbers and whatever NumPy takes become one."""
+    several = isinstance(features, list | tuple) and all(hasattr(f, "shape") for f in features)
+    sources = list(features) if several and all(len(f.shape) > 1 for f in features) else [features]
+    try:
+        return [np.asarray(source) for source in sources]
+    except ValueError as error:
+        raise FeatureError(
+            "bad_shape", f"features: expected frames by channels: {error}"
+        ) from error
 
 
 def load(checkpoint: str, **settings: Any) -> Trained:

@@ -11,16 +11,11 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from segtad_jax.data.dataset import find, find_all, open_dataset
-from segtad_jax.data.features import (
-    LAYOUT_SAMPLE,
-    FeatureError,
-    as_frames,
-    infer_layout,
-    open_source,
-)
+from segtad_jax.data.defects import KINDS
+from segtad_jax.data.features import open_source
 from segtad_jax.evaluation.annotations import match_id, read_durations
 from segtad_jax.postprocess import official_results
-from segtad_jax.predict.trained import Trained, load
+from segtad_jax.predict.trained import Input, Trained, load
 from segtad_jax.runtime import files, startup
 from segtad_jax.runtime.command import DONE
 
@@ -63,6 +58,10 @@ def run(flags: argparse.Namespace) -> int:
         console.print(f"failed: {video}: {reason}", markup=False, highlight=False, soft_wrap=True)
     if len(failures) > SHOWN:
         console.print(f"... {len(failures) - SHOWN:,} more failed; all are in external_data.")
+    for video, note in list(output.notes.items())[:SHOWN]:
+        console.print(f"note: {video}: {note}", markup=False, highlight=False, soft_wrap=True)
+    if len(output.notes) > SHOWN:
+        console.print(f"... {len(output.notes) - SHOWN:,} more notes; all are in external_data.")
     return SOME_FAILED if failures else DONE
 
 
@@ -76,7 +75,8 @@ def _detect(
         task = progress.add_task("videos", total=len(share), completed=len(share) - len(missing))
         for first in range(0, len(missing), CHUNK):
             chunk = missing[first : first + CHUNK]
-            output.add(videos.detect(chunk))
+            output.add(videos.detect(chunk), videos.notes)
+            videos.notes.clear()
             progress.advance(task, len(chunk))
 
 
@@ -97,11 +97,13 @@ class PreparedSplit:
         model.require_same(self._dataset)
         self._recordings = {r.video: r for r in self._dataset.recordings(subset)}
         self.ids = list(self._recordings)
+        self.notes: dict[str, str] = {}
 
     def detect(self, ids: Sequence[str]) -> Results:
         """Detects in these recordings."""
         recordings = [self._recordings[video] for video in ids]
-        return official_results(self._model.detect_in(self._dataset, recordings))
+        detections, not_finite = self._model.detect_in(self._dataset, recordings)
+        return official_results(detections) | not_finite
 
 
 class FeatureFiles:
@@ -131,39 +133,41 @@ class FeatureFiles:
         # {id as the first source that has the video writes it: key of `Source.places`}
         self._keys = {next(s.names[k] for s in self._sources if k in s.names): k for k in keys}
         self.ids = list(self._keys)
-        self._layouts = [
-            infer_layout(self._shapes(number), layout, width) for number, width in enumerate(widths)
+        columns = model.preparation.columns or ((),) * len(widths)
+        self._forms = [
+            source.form(source.places, layout, width, names)
+            for source, width, names in zip(self._sources, widths, columns, strict=True)
         ]
+        self.notes = {d.video: f"{d.kind}: {d.value}" for s in self._sources for d in s.defects}
+        for form in self._forms:
+            for name, values in form.times.items():
+                self.notes[f"column {name!r}"] = f"{KINDS['time_column'].meaning} ({values})"
 
     def detect(self, ids: Sequence[str]) -> Results:
-        """Detects in these videos; one that cannot be read fails alone."""
+        """Detects in these videos; one that cannot be read or used fails alone."""
         failures: Results = {}
-        recordings = []
+        inputs = []
         for video in ids:
-            key = self._keys[video]
             try:
-                arrays = [
-                    as_frames(source.read(key), layout, str(source.places[key][0]))
-                    for source, layout in zip(self._sources, self._layouts, strict=True)
-                ]
-                duration = self._durations.get(match_id(video))
-                recordings.append(self._model.recording(video, arrays, self._rate, duration))
+                inputs.append(self._input(video))
             except KeyError:
                 failures[video] = "has no features in one of the sources"
             except ValueError as error:
                 failures[video] = str(error)
-        return failures | official_results(self._model.detect_all(recordings))
+        detections, not_finite = self._model.detect_all(inputs)
+        return failures | not_finite | official_results(detections)
 
-    def _shapes(self, number: int) -> list[tuple[int, ...]]:
-        source, shapes = self._sources[number], []
-        for key in source.places:
-            try:
-                shapes.append(source.read(key).shape)
-            except FeatureError:
-                continue  # fails when its turn comes
-            if len(shapes) == LAYOUT_SAMPLE:
-                break
-        return shapes
+    def _input(self, video: str) -> Input:
+        key, arrays, notes = self._keys[video], [], []
+        for source, form in zip(self._sources, self._forms, strict=True):
+            frames, told = source.frames(key, form)
+            arrays.append(frames)
+            notes += [f"{KINDS[kind].meaning}: {text}" for kind, text in told]
+        duration = self._durations.get(match_id(video))
+        made = self._model.prepare(video, arrays, self._rate, duration)
+        if notes := [*notes, *made.notes]:
+            self.notes[video] = "; ".join(notes)
+        return made
 
 
 class Output:
@@ -177,6 +181,7 @@ class Output:
         """Touches no file yet; results that are there must be of the same `identity`."""
         self._path, self._identity = path, dict(identity)
         self._folder = path.with_name(path.name + ".parts")
+        self.notes: dict[str, str] = {}  # what is odd about videos, and files that are none
 
     def finished(self) -> Results | None:
         """Returns the results if the file is there, else None; removes parts that were left.
@@ -197,6 +202,7 @@ class Output:
                 "another --output"
             )
         self._folder.rmtree(missing_ok=True)
+        self.notes = content["external_data"].get("notes", {})
         return content["external_data"]["failures"] | content["results"]
 
     def parts(self) -> Results:
@@ -219,12 +225,14 @@ class Output:
                     "--output"
                 )
             results |= part["results"]
+            self.notes |= part.get("notes", {})
         return results
 
-    def add(self, results: Results) -> None:
+    def add(self, results: Results, notes: Mapping[str, str]) -> None:
         """Writes a part."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = {"command": self._identity, "results": results}
+        self.notes |= notes
+        part = {"command": self._identity, "results": results, "notes": dict(notes)}
         _write(self._folder / f"{uuid.uuid4().hex}.json", part)
 
     def finish(self, results: Results) -> None:
@@ -234,7 +242,11 @@ class Output:
         content = {
             "version": "VERSION 1.3",
             "results": {video: results[video] for video in sorted(results.keys() - failures)},
-            "external_data": {"command": self._identity, "failures": failures},
+            "external_data": {
+                "command": self._identity,
+                "failures": failures,
+                "notes": self.notes,
+            },
         }
         _write(self._path, content)
         self._folder.rmtree(missing_ok=True)

@@ -17,6 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.preparation import Preparation
 from segtad_jax.data.records import Record, serialiser
+from segtad_jax.data.value_range import ValueRange
 from segtad_jax.data.writer import ShardWriter, shard_prefix
 from segtad_jax.prepare.intake import SPLITS, Intake, Outcome
 
@@ -82,7 +83,8 @@ def _to_json(key: str, outcome: Outcome) -> dict[str, Any]:
     record = outcome.record
     return {
         "key": key,
-        "channels": outcome.channels,
+        "rate": outcome.rate,
+        "range": outcome.range and outcome.range.to_json(),
         "defects": [dataclasses.astuple(defect) for defect in outcome.defects],
         "record": record
         and {
@@ -106,4 +108,5 @@ def _from_json(content: dict[str, Any], intake: Intake) -> Outcome:
         labels=tuple(fields["labels"]),
     )
     defects = tuple(Defect(*defect) for defect in content["defects"])
-    return Outcome(video, record, content["channels"], defects)
+    values = content["range"] and ValueRange.from_json(content["range"])
+    return Outcome(video, record, defects, content["rate"], values)

@@ -1,7 +1,6 @@
 """Reads features and annotations and writes a data set, or checks them."""
 
 import argparse
-import dataclasses
 import json
 import sys
 import time
@@ -54,8 +53,8 @@ def run(flags: argparse.Namespace) -> int:
         preparation = _preparation(flags, intake, console)
         if flags.check:
             _collect(flags, _read(flags, intake, preparation, console), summary)
-            preparation = _with_window(preparation, summary)
-            print_report(summary.report(preparation), console)
+            preparation = summary.complete(preparation)
+            print_report(summary.report(preparation), console, written=False)
             console.print("Checked only: nothing is written.")
             return FLAWED if summary.flawed else WRITTEN
         target = _write(flags, intake, preparation, summary, console)
@@ -109,12 +108,8 @@ def _preparation(flags: argparse.Namespace, intake: Intake, console: Console) ->
         window=flags.num_frames or flags.window or 0,
         dtype=flags.dtype,
         signals=signals,
+        columns=tuple(form.columns for form in intake.forms),
     )
-
-
-def _with_window(preparation: Preparation, summary: Summary) -> Preparation:
-    window = preparation.window or summary.natural_window()
-    return dataclasses.replace(preparation, window=window)
 
 
 def _write(
@@ -147,7 +142,7 @@ def _write(
         if not summary.all_records:
             first = next(d for d in summary.defects if d.treatment == LEFT_OUT)
             raise ValueError(f"not one video could be used; the first: {_one_line(first)}")
-        preparation = _with_window(preparation, summary)
+        preparation = summary.complete(preparation)
         report = summary.report(preparation)
         print_report(report, console)
         (writer.folder / FILE).write_text(json.dumps(preparation.to_json()) + "\n")

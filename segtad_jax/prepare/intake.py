@@ -1,30 +1,21 @@
 """Reads annotated videos one at a time and makes their records; what is wrong is named."""
 
-import collections
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from segtad_jax.data.defects import Defect
-from segtad_jax.data.features import (
-    LAYOUT_SAMPLE,
-    FeatureError,
-    Source,
-    as_frames,
-    cast,
-    infer_layout,
-)
-from segtad_jax.data.preparation import Preparation
+from segtad_jax.data.features import FeatureError, Form, Source, cast
+from segtad_jax.data.preparation import LENGTH_TOLERANCE, Preparation
 from segtad_jax.data.records import Record
+from segtad_jax.data.value_range import ValueRange
 from segtad_jax.evaluation.annotations import match_id
 from segtad_jax.prepare.annotations import Annotations, Video, checked_actions
 
 SPLITS = ("training", "validation", "testing")
-LENGTH_TOLERANCE = 0.1  # of the duration
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,8 +24,9 @@ class Outcome:
 
     video: Video
     record: Record | None  # None: left out
-    channels: int  # of the first source's array, 0 where it could not be read
     defects: tuple[Defect, ...]
+    rate: float = 0.0  # frames per second of the longest source
+    range: ValueRange | None = None  # of the sources' values; None: left out
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,29 +35,31 @@ class Intake:
 
     annotations: Annotations
     sources: tuple[Source, ...]
-    layouts: tuple[str, ...]  # of each source
-    widths: tuple[int, ...]  # channels that most videos of each source have
+    forms: tuple[Form, ...]  # of each source
     durations: Mapping[str, float]  # seconds by `match_id`, besides the annotations'
     keys: tuple[str, ...]  # `match_id`s of the videos to read, by subset and id
     defects: tuple[Defect, ...]  # of videos that are not to be read
 
-    def arrays(self, key: str) -> list[Float[np.ndarray, "_ _"]]:
-        """Returns the array of every source, frames first, float32.
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels that most videos of each source have."""
+        return tuple(form.width for form in self.forms)
+
+    def arrays(self, key: str) -> tuple[list[Float[np.ndarray, "_ _"]], list[tuple[str, str]]]:
+        """Returns the array of every source, frames first, float32, and what is to be told.
 
         Raises:
             FeatureError: one cannot be used.
         """
-        return [
-            as_frames(source.read(key), layout, str(source.places[key][0]))
-            for source, layout in zip(self.sources, self.layouts, strict=True)
-        ]
+        pairs = [s.frames(key, form) for s, form in zip(self.sources, self.forms, strict=True)]
+        return [frames for frames, _ in pairs], [note for _, notes in pairs for note in notes]
 
     def training_arrays(self) -> Iterator[list[Float[np.ndarray, "_ _"]]]:
         """Yields the arrays of the training videos, less those that will be left out."""
         for key in self.keys:
             if self.annotations.videos[key].subset == "training":
                 with contextlib.suppress(FeatureError):  # named when the video's turn comes
-                    arrays = self.arrays(key)
+                    arrays, _ = self.arrays(key)
                     if tuple(array.shape[1] for array in arrays) == self.widths:
                         yield arrays
 
@@ -75,20 +69,20 @@ class Intake:
         where = str(self.sources[0].places[key][0])
         rate = preparation.frame_rate
         defects: list[Defect] = []
-        channels = 0
 
         def note(kind: str, text: str) -> None:
             defects.append(Defect(kind, video.video, text, where))
 
         try:
-            arrays = self.arrays(key)
-            channels = arrays[0].shape[1]
+            arrays, notes = self.arrays(key)
+            for kind, text in notes:
+                note(kind, text)
             features = preparation.features(arrays)
             duration, covered = self._seconds(video, preparation, arrays, len(features))
             stored = cast(preparation.resized(features), np.dtype(preparation.dtype), where)
         except FeatureError as error:
             note(error.kind, str(error))
-            return Outcome(video, None, channels, tuple(defects))
+            return Outcome(video, None, tuple(defects))
         if rate and abs(covered - duration) > LENGTH_TOLERANCE * duration:
             seconds = f"{len(features)} frames / {rate:g} Hz = {covered:.2f} s"
             note("length_differs", f"{seconds}, duration {duration:g}")
@@ -105,7 +99,13 @@ class Intake:
             segments=np.array([(a.start, a.end) for a in actions], np.float64).reshape(-1, 2),
             labels=tuple(action.label for action in actions),
         )
-        return Outcome(video, record, channels, (*defects, *wrong))
+        return Outcome(
+            video,
+            record,
+            (*defects, *wrong),
+            rate=preparation.rate or max(map(len, arrays)) / (video.covered or duration),
+            range=ValueRange.of(arrays),
+        )
 
     def _seconds(
         self, video: Video, preparation: Preparation, arrays: Sequence[np.ndarray], num_frames: int
@@ -165,32 +165,8 @@ def open_intake(
             f"annotations name {wanted}, the features {there}",
         )
     keys.sort(key=lambda key: (SPLITS.index(annotations.videos[key].subset), key))
-    samples = [_sample(source, keys) for source in sources]
-    layouts = tuple(infer_layout(shapes, layout) for shapes in samples)
-    widths = tuple(map(_usual_width, sources, samples, layouts))
-    return Intake(
-        annotations, tuple(sources), layouts, widths, durations, tuple(keys), tuple(defects)
-    )
-
-
-def _sample(source: Source, keys: Sequence[str]) -> list[tuple[int, ...]]:
-    """Returns the shapes of the first few arrays that can be read."""
-
-    def shapes() -> Iterator[tuple[int, ...]]:
-        for key in keys:
-            with contextlib.suppress(FeatureError):  # named when the video's turn comes
-                yield source.read(key).shape
-
-    return list(itertools.islice(shapes(), LAYOUT_SAMPLE))
-
-
-def _usual_width(source: Source, shapes: Sequence[tuple[int, ...]], layout: str) -> int:
-    flat = [tuple(n for n in shape if n != 1 or len(shape) == 2) for shape in shapes]
-    axis = -1 if layout == "tc" else -2
-    counts = collections.Counter(shape[axis] for shape in flat if len(shape) == 2)
-    if not counts:
-        raise FeatureError(
-            "unreadable",
-            f"{source.path}: no video has features of frames by channels that can be read",
-        )
-    return counts.most_common(1)[0][0]
+    forms = tuple(source.form(keys, layout) for source in sources)
+    for source, form in zip(sources, forms, strict=True):
+        for name, values in form.times.items():
+            defects.append(Defect("time_column", name, f"{name!r}: {values}", str(source.path)))
+    return Intake(annotations, tuple(sources), forms, durations, tuple(keys), tuple(defects))

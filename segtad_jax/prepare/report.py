@@ -14,7 +14,8 @@ from rich.table import Table
 from segtad_jax.evaluation.report import style
 from segtad_jax.evaluation.report.html import write_html
 
-SHOWN_IDS = 5  # of each kind of defect in the terminal
+SHOWN_ITEMS = 3  # of each kind of defect in the terminal
+SHOWN_OF_CHECK = 20  # where they are written nowhere else
 SHOWN_ON_PAGE = 50  # of each kind of defect on the page
 SHOWN_CLASSES = 60
 TICKED_RATIO = 1000  # ratio of lengths up to which 1, 2 and 5 have a tick, not 1 alone
@@ -24,8 +25,8 @@ TREATMENT_COLORS = {"left out": "red", "changed": "yellow", "kept": "cyan"}
 Report = Mapping[str, Any]  # as report.json
 
 
-def print_report(report: Report, console: Console) -> None:
-    """Prints the tables."""
+def print_report(report: Report, console: Console, written: bool = True) -> None:
+    """Prints the tables; more of what is wrong if no report.json is `written`."""
     lengths, ceiling, classes = report["lengths"], report["ceiling"], report["classes"]
     table = _table(
         f"{report['name']}: {report['channels']} channels, windows of {report['window']} frames",
@@ -65,7 +66,10 @@ def print_report(report: Report, console: Console) -> None:
             table.add_row(f"{name}, {stride}{divides}", *figures)
     console.print(table)
     if report["defects"]:
-        console.print(_defect_table(report["defects"]))
+        all_of_it = " (all of it is in report.json)" if written else ""
+        console.print(f"What is wrong{all_of_it}", style="bold", highlight=False)
+        for kind, defect in report["defects"].items():
+            _print_defect(kind, defect, console, SHOWN_ITEMS if written else SHOWN_OF_CHECK)
     else:
         console.print("Nothing is wrong with the files.")
     for note in report["notes"]:
@@ -98,21 +102,22 @@ def _class_table(classes: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
-def _defect_table(defects: Mapping[str, Any]) -> Table:
-    table = _table("What is wrong (all of it is in report.json)", ["what", "number", ""])
-    table.add_column("videos", justify="left", header_style="dim", overflow="fold")
-    for kind, defect in defects.items():
-        color = TREATMENT_COLORS[defect["treatment"]]
-        names = list(dict.fromkeys(item["video"] for item in defect["items"]))
-        listed = ", ".join(repr(name)[1:-1][:40] for name in names[:SHOWN_IDS])
-        more = f", ... {len(names) - SHOWN_IDS} more" if len(names) > SHOWN_IDS else ""
-        table.add_row(
-            f"{kind}: {escape(defect['meaning'])}",
-            f"{defect['count']:,}",
-            f"[{color}]{defect['treatment']}[/]",
-            escape(listed + more),
+def _print_defect(kind: str, defect: Mapping[str, Any], console: Console, shown: int) -> None:
+    color, items = TREATMENT_COLORS[defect["treatment"]], defect["items"]
+    treatment = f"[{color}]{defect['treatment']}[/]"
+    number = f"{defect['count']:,}"
+    console.print(f"{kind}: {escape(defect['meaning'])}  {number}  {treatment}", highlight=False)
+    for item in items[:shown]:
+        text = (
+            item["video"]
+            if item["value"] in ("", item["video"])
+            else (f"{item['video']}: {item['value']}")
         )
-    return table
+        place = f" [{item['where']}]" if item["where"] and item["where"] not in text else ""
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text + place)
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    if len(items) > shown:
+        console.print(f"  ... {len(items) - shown:,} more", highlight=False)
 
 
 def write_page(path: str | PathLike[str], report: Report) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from etils import epath
 
-from segtad_jax.data.feature_files import FeatureError
+from segtad_jax.data.feature_files import FeatureError, Stored
 from segtad_jax.data.features import Source
 from segtad_jax.data.synthetic import class_prototypes
 from segtad_jax.prepare.annotations import Annotations
@@ -28,7 +28,7 @@ class _Simulated(Source):
     rate: float | None
     prototypes: np.ndarray  # [D + 1, C]; 0 is the background
 
-    def read(self, video: str) -> np.ndarray:
+    def read(self, video: str) -> Stored:
         """Returns prototypes of the frames' classes and noise of deviation 1; always the same."""
         entry = self.annotations.videos[video]
         seconds = self.durations.get(video, entry.duration)
@@ -41,7 +41,7 @@ class _Simulated(Source):
             kinds[int(start) : int(np.ceil(stop))] = self.labels[action.label]
         random = np.random.default_rng([SEED, zlib.crc32(video.encode())])
         noise = random.standard_normal((frames, self.prototypes.shape[1]), np.float32)
-        return self.prototypes[kinds] + noise
+        return Stored(self.prototypes[kinds] + noise)
 
 
 def simulated(

@@ -11,6 +11,7 @@ from segtad_jax.data.defects import CHANGED, KINDS, LEFT_OUT, Defect
 from segtad_jax.data.pipeline import inference_step
 from segtad_jax.data.preparation import Preparation
 from segtad_jax.data.records import Record
+from segtad_jax.data.value_range import ValueRange
 from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
 from segtad_jax.prepare.annotations import Annotations
 from segtad_jax.prepare.intake import SPLITS, Outcome
@@ -32,7 +33,10 @@ class Summary:
         self.annotations = annotations
         self.defects = list(defects)
         self.records: dict[str, list[Record]] = {split: [] for split in SPLITS}
-        self._channels: dict[str, set[int]] = {split: set() for split in SPLITS}
+        self._moving = np.zeros(0, bool)  # channels that are not the same in all of a recording
+        # What the training recordings had.
+        self._range: ValueRange | None = None
+        self._rates: list[float] = []
 
     def add(self, outcome: Outcome) -> None:
         """Takes in a video that was read."""
@@ -41,7 +45,14 @@ class Summary:
             nothing = np.zeros((len(outcome.record.features), 0), np.float32)
             record = dataclasses.replace(outcome.record, features=nothing)
             self.records[outcome.video.subset].append(record)
-            self._channels[outcome.video.subset].add(outcome.channels)
+        if outcome.range is not None:
+            moving = outcome.range.low < outcome.range.high
+            self._moving = moving | self._moving if self._moving.size else moving
+            if outcome.video.subset == "training":
+                self._rates.append(outcome.rate)
+                if not any(defect.kind == "outlier" for defect in outcome.defects):
+                    ranges = [r for r in (self._range, outcome.range) if r is not None]
+                    self._range = ValueRange.union(ranges)
 
     @property
     def all_records(self) -> list[Record]:
@@ -53,7 +64,16 @@ class Summary:
         """Returns whether anything was left out or changed."""
         return any(defect.treatment in (LEFT_OUT, CHANGED) for defect in self.defects)
 
-    def natural_window(self) -> int:
+    def complete(self, preparation: Preparation) -> Preparation:
+        """Returns the preparation with a window, and with what the training recordings had."""
+        return dataclasses.replace(
+            preparation,
+            window=preparation.window or self._natural_window(),
+            rates=(min(self._rates), max(self._rates)) if self._rates else None,
+            range=self._range,
+        )
+
+    def _natural_window(self) -> int:
         """Returns the T of a data set without one: the longest recording's, within limits."""
         longest = max((len(record.features) for record in self.all_records), default=0)
         return min(-(-longest // WINDOW_MULTIPLE) * WINDOW_MULTIPLE, LONGEST_WINDOW)
@@ -68,7 +88,7 @@ class Summary:
             "dtype": preparation.dtype,
             "resize": preparation.num_frames and preparation.resize,
             "splits": {split: self._split(split) for split in SPLITS if split in splits},
-            "defects": self._defects(),
+            "defects": self._defects(preparation),
             "notes": [*self.annotations.notes, *self._frames_for_seconds()],
             "classes": self._classes(),
             "lengths": self._lengths(),
@@ -91,12 +111,16 @@ class Summary:
             "frames": _quantiles([len(record.features) for record in records]),
             "seconds": _quantiles([record.duration for record in records]),
             "rate": _quantiles([record.rate for record in records]),
-            "channels": sorted(self._channels[split]),
         }
 
-    def _defects(self) -> dict[str, Any]:
+    def _defects(self, preparation: Preparation) -> dict[str, Any]:
         by_kind = collections.defaultdict(list)
-        for d in self.defects:
+        names = [name for columns in preparation.columns for name in columns]
+        dead = [
+            Defect("dead_channels", names[n] if len(names) == self._moving.size else str(n), "", "")
+            for n in np.flatnonzero(~self._moving).tolist()
+        ]
+        for d in (*self.defects, *dead):
             by_kind[d.kind].append({"video": d.video, "value": d.value, "where": d.where})
         return {
             kind: {

@@ -9,7 +9,8 @@ import dataclasses
 import numpy as np
 from etils import epath
 
-from segtad_jax.data.features import FeatureError, Source, open_source
+from segtad_jax.data.feature_files import FeatureError, Stored
+from segtad_jax.data.features import Source, open_source
 from segtad_jax.evaluation.annotations import Action
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.prepare.annotations import Annotations, Video, read_annotations
@@ -57,7 +58,7 @@ def open_recordings(folder: epath.PathLike) -> tuple[Annotations, Source]:
 class _TextFiles(Source):
     """UCI's files: one of the accelerometer, one of the gyroscope, a line for each sample."""
 
-    def read(self, video: str) -> np.ndarray:
+    def read(self, video: str) -> Stored:
         """Returns the six axes."""
         parts = []
         for sensor in ("acc", "gyro"):
@@ -67,7 +68,7 @@ class _TextFiles(Source):
             except (OSError, ValueError) as error:
                 raise FeatureError("unreadable", f"{path}: {error}") from error
         samples = min(map(len, parts))
-        return np.concatenate([part[:samples] for part in parts], axis=1)
+        return Stored(np.concatenate([part[:samples] for part in parts], axis=1))
 
 
 def _annotations(path: epath.Path, source: Source) -> Annotations:

@@ -1,0 +1,84 @@
+"""Columns of csv files: which are no features but times, and in which order the others stand."""
+
+import collections
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from segtad_jax.data.feature_files import FeatureError, Stored
+
+TIMES = {
+    "time", "times", "timestamp", "timestamps", "datetime", "date", "epoch", "elapsed", "index",
+    "idx", "frame", "frames", "frame number", "frame id", "sample", "row", "second", "seconds",
+}  # what such a column is called, less its unit  # fmt: skip
+WORDS = {"t", "time", "timestamp", "datetime", "epoch", "frame", "index", "ts"}  # if it rises, too
+LEAST = 8  # rows in which a counter is told from features
+ROUNDING = 0.05  # of a counter's step
+
+
+def time_columns(tables: Sequence[Stored]) -> dict[str, str]:
+    """Returns the columns of times and counters, with their first values as text.
+
+    A column is one if it is called so; if it has such a word in its name and never falls; or if it
+    rises by the same step in every row of every table.
+    """
+    names = collections.Counter(name for table in tables for name in table.columns)
+    found = {}
+    for name in names:
+        values = [t.array[:, t.columns.index(name)] for t in tables if name in t.columns]
+        words = re.findall("[a-z]+", re.sub(r"[(\[].*|_[mun]?s$", "", name.casefold()))
+        rises = all((np.diff(v) >= 0).all() for v in values)
+        called = " ".join(words) in TIMES or (rises and not WORDS.isdisjoint(words))
+        if called or (max(map(len, values)) >= LEAST and all(map(_counts, values))):
+            found[name] = ", ".join(f"{value:.15g}" for value in values[0][:3]) + ", ..."
+    return found if len(found) < len(names) else {}
+
+
+def _counts(values: np.ndarray) -> bool:
+    """Returns whether values rise by one step; too few contradict nothing."""
+    steps = np.diff(values)
+    if len(steps) < 2:
+        return True
+    step = steps.mean()
+    return bool(step > 0 and (np.abs(steps - step) <= ROUNDING * step).all())
+
+
+def usual_columns(tables: Sequence[Stored], left_out: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the names of the features in the order in which most tables have them."""
+    counts = collections.Counter(table.columns for table in tables)
+    usual = counts.most_common(1)[0][0] if counts else ()
+    return tuple(name for name in usual if name not in left_out)
+
+
+def in_order(
+    table: Stored, columns: Sequence[str], left_out: Mapping[str, str], where: str
+) -> tuple[np.ndarray, bool]:
+    """Returns the columns of these names, and whether they stood in another order.
+
+    Where either has no names, as without a header line, the order is believed.
+
+    Raises:
+        FeatureError: kind 'wrong_columns', if the names are not the same.
+    """
+    there = [name for name in table.columns if name not in left_out]
+    if not (named(there) and named(columns)):
+        return table.array[:, [table.columns.index(name) for name in there]], False
+    missing = [name for name in columns if name not in there]
+    others = [name for name in there if name not in columns]
+    if missing or others:
+        parts = [
+            f"{text} {', '.join(map(repr, names[:5]))}{' ...' if len(names) > 5 else ''}"
+            for text, names in (("no column", missing), ("unknown", others))
+            if names
+        ]
+        expected = ", ".join(columns[:10]) + (", ..." if len(columns) > 10 else "")
+        text = f"{where}: has {' and '.join(parts)}; expected {expected}"
+        raise FeatureError("wrong_columns", text)
+    order = [table.columns.index(name) for name in columns]
+    return table.array[:, order], there != list(columns)
+
+
+def named(columns: Sequence[str]) -> bool:
+    """Returns whether a header named any of the columns."""
+    return any(not re.fullmatch(r"column \d+", name) for name in columns)

@@ -1,0 +1,76 @@
+"""Damaged feature files are named, or read as they were: no traceback, no hang, no big memory."""
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from segtad_jax.data.feature_files import FeatureError
+from segtad_jax.data.features import open_source
+from test_features import features, write
+
+DAMAGES = 60  # of each form
+MOST_MEMORY = 20 << 20  # bytes; the files have 4 kB
+MOST_SECONDS = 5.0  # for one file
+
+
+def damaged(content, random):
+    """A file of 4 kB with one kind of damage, and whether it is shorter or longer."""
+    kind = random.integers(6)
+    at = int(random.integers(len(content)))
+    near = int(random.integers(min(len(content), 200)))  # headers
+    changed = bytearray(content)
+    if kind == 0:
+        return content[:at], True
+    if kind == 1:
+        return content[:at] + content[at + 1 :], True
+    if kind == 2:
+        return content[:at] + random.bytes(3) + content[at:], True
+    if kind == 3:
+        at = near
+    if kind == 4:
+        changed[near : near + 4] = random.bytes(4)
+    else:
+        changed[at] ^= 1 << int(random.integers(8))
+    return bytes(changed), False
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "csv", "h5", "one.npz", "pt"])
+@pytest.mark.filterwarnings("ignore")  # numpy's, of headers that are no Python
+def test_a_damaged_file_is_named_or_read_as_it_was(tmp_path, form):
+    whole = features(frames=90, channels=8)
+    path = write(tmp_path / "d", form, {"x": whole, "y": whole + 1})
+    path = path / f"x.{form}" if path.is_dir() else path
+    content = path.read_bytes()
+    source = open_source(path)
+    form_of = source.form(source.places, "tc")
+    np.testing.assert_array_equal(source.frames("x", form_of)[0], whole)
+    random = np.random.default_rng(0)
+    named = 0
+    for _ in range(DAMAGES):
+        changed, resized = damaged(content, random)
+        path.write_bytes(changed)
+        tracemalloc.start()
+        started = time.monotonic()
+        try:
+            found, _ = open_source(path).frames("x", form_of)
+        except FeatureError as error:
+            assert str(path) in str(error)
+            named += 1
+            continue
+        except KeyError:  # the name of x in a file of many: x is missing by name
+            assert form in ("h5", "one.npz")
+            continue
+        finally:
+            assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY
+            assert time.monotonic() - started < MOST_SECONDS
+            tracemalloc.stop()
+        assert np.isfinite(found).all()
+        if form.endswith("npz"):  # has checksums
+            np.testing.assert_array_equal(found, whole)
+        elif form == "csv" and resized:  # no length is written in it
+            assert found.shape[1] == 8
+        else:
+            assert found.shape == whole.shape
+    assert named > DAMAGES / 4
