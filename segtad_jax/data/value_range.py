@@ -47,9 +47,12 @@ def outlier(frames: Float[np.ndarray, "F C"]) -> str | None:
         distances = np.abs(values - np.median(values))
         order = np.argsort(distances)
         ordered = distances[order]
-        steps = np.flatnonzero(ordered[1:] > REPEATED_DISTANCE * ordered[:-1])
-        steps = steps[(steps >= len(order) // 2) & (ordered[steps] > 0)]
-        for step in steps:
+        half = len(order) // 2
+        if not ordered[half]:  # events in silence: nothing says how large one may be
+            continue
+        for step in half + np.flatnonzero(
+            ordered[half + 1 :] > REPEATED_DISTANCE * ordered[half:-1]
+        ):
             far = values[order[step + 1 :]]
             repeated = len(far) > 1 and far.min() == far.max()
             if repeated or ordered[step + 1] > OUTLIER_DISTANCE * ordered[step]:

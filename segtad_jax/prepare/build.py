@@ -54,7 +54,7 @@ def run(flags: argparse.Namespace) -> int:
         if flags.check:
             _collect(flags, _read(flags, intake, preparation, console), summary)
             preparation = summary.complete(preparation)
-            print_report(summary.report(preparation), console, written=False)
+            print_report(summary.report(preparation), console)
             console.print("Checked only: nothing is written.")
             return FLAWED if summary.flawed else WRITTEN
         target = _write(flags, intake, preparation, summary, console)
@@ -144,7 +144,7 @@ def _write(
             raise ValueError(f"not one video could be used; the first: {_one_line(first)}")
         preparation = summary.complete(preparation)
         report = summary.report(preparation)
-        print_report(report, console)
+        print_report(report, console, "report.json")
         (writer.folder / FILE).write_text(json.dumps(preparation.to_json()) + "\n")
         (writer.folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
         write_page(writer.folder / "report.html", report)

@@ -14,8 +14,7 @@ from rich.table import Table
 from segtad_jax.evaluation.report import style
 from segtad_jax.evaluation.report.html import write_html
 
-SHOWN_ITEMS = 3  # of each kind of defect in the terminal
-SHOWN_OF_CHECK = 20  # where they are written nowhere else
+SHOWN = 5  # of each kind of defect in the terminal
 SHOWN_ON_PAGE = 50  # of each kind of defect on the page
 SHOWN_CLASSES = 60
 TICKED_RATIO = 1000  # ratio of lengths up to which 1, 2 and 5 have a tick, not 1 alone
@@ -25,8 +24,8 @@ TREATMENT_COLORS = {"left out": "red", "changed": "yellow", "kept": "cyan"}
 Report = Mapping[str, Any]  # as report.json
 
 
-def print_report(report: Report, console: Console, written: bool = True) -> None:
-    """Prints the tables; more of what is wrong if no report.json is `written`."""
+def print_report(report: Report, console: Console, file: str = "") -> None:
+    """Prints the tables; `file` is where everything is, if it is written."""
     lengths, ceiling, classes = report["lengths"], report["ceiling"], report["classes"]
     table = _table(
         f"{report['name']}: {report['channels']} channels, windows of {report['window']} frames",
@@ -54,7 +53,8 @@ def print_report(report: Report, console: Console, written: bool = True) -> None
         ):
             table.add_row(name, *map(form.format, quantiles.values()))
         console.print(table)
-    console.print(_class_table(classes))
+    if classes:
+        console.print(_class_table(classes))
     table = _table(
         f"What the grid of proposals can reach on {ceiling['split']}, T = {ceiling['window']} (%)",
         ["stride", *(f"@{threshold}" for threshold in SHOWN_THRESHOLDS[:-1]), "average"],
@@ -64,20 +64,21 @@ def print_report(report: Report, console: Console, written: bool = True) -> None
             divides = "" if reached["divides"] else " (does not divide T)"
             figures = (f"{100 * reached[key][threshold]:.1f}" for threshold in SHOWN_THRESHOLDS)
             table.add_row(f"{name}, {stride}{divides}", *figures)
-    console.print(table)
+    if ceiling["strides"] and classes:
+        console.print(table)
     if report["defects"]:
-        all_of_it = " (all of it is in report.json)" if written else ""
-        console.print(f"What is wrong{all_of_it}", style="bold", highlight=False)
-        for kind, defect in report["defects"].items():
-            _print_defect(kind, defect, console, SHOWN_ITEMS if written else SHOWN_OF_CHECK)
+        _print_defects(report["defects"], console, file)
     else:
         console.print("Nothing is wrong with the files.")
     for note in report["notes"]:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+        console.print(
+            f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.min_width = len(title)  # the title would be wrapped to the columns
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", header_style="dim")
     return table
@@ -102,22 +103,21 @@ def _class_table(classes: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
-def _print_defect(kind: str, defect: Mapping[str, Any], console: Console, shown: int) -> None:
-    color, items = TREATMENT_COLORS[defect["treatment"]], defect["items"]
-    treatment = f"[{color}]{defect['treatment']}[/]"
-    number = f"{defect['count']:,}"
-    console.print(f"{kind}: {escape(defect['meaning'])}  {number}  {treatment}", highlight=False)
-    for item in items[:shown]:
-        text = (
-            item["video"]
-            if item["value"] in ("", item["video"])
-            else (f"{item['video']}: {item['value']}")
-        )
-        place = f" [{item['where']}]" if item["where"] and item["where"] not in text else ""
-        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text + place)
-        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-    if len(items) > shown:
-        console.print(f"  ... {len(items) - shown:,} more", highlight=False)
+def _print_defects(defects: Mapping[str, Any], console: Console, file: str) -> None:
+    """Prints each kind of defect with the first few: the video, the value and where it stands."""
+    console.print(f"What is wrong{f' (all of it is in {file})' if file else ''}", style="bold")
+    for kind, defect in defects.items():
+        color = TREATMENT_COLORS[defect["treatment"]]
+        head = f"{kind}: {escape(defect['meaning'])}: {defect['count']:,}"
+        console.print(f"{head} [{color}]{defect['treatment']}[/]", highlight=False, soft_wrap=True)
+        for item in defect["items"][:SHOWN]:
+            place = item["where"].rpartition("/")[2] if ", " in item["where"] else item["where"]
+            where = f" ({place})" if place and place not in item["value"] else ""
+            value = "" if item["value"] == item["video"] else f": {item['value']}"
+            line = f"  {item['video']}{value}{where}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if (more := defect["count"] - SHOWN) > 0:
+            console.print(f"  and {more:,} more")
 
 
 def write_page(path: str | PathLike[str], report: Report) -> None:
