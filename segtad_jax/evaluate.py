@@ -2,9 +2,8 @@
 
 import collections
 import contextlib
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,11 +24,12 @@ from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
 from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.postprocess import Detection, write_detections
 from segtad_jax.runtime import metric_log, parallel, startup
-from segtad_jax.runtime.files import write_json
+from segtad_jax.runtime.files import read_json, write_json
 from segtad_jax.runtime.metric_log import MetricLog
 
 log = logging.getLogger(__name__)
 
+REMEDY = "Delete it, and run the same command again: the run is then evaluated again."
 SEGMENTED = 100  # recordings whose frame probabilities (Figure 3) the report draws
 
 
@@ -90,7 +90,8 @@ def evaluate_checkpoint(
 
     Raises:
         FileNotFoundError: no such checkpoint; says which there are.
-        ValueError: the config cannot be run, or its model is not the checkpoint's.
+        ValueError: the config cannot be run, its model is not the checkpoint's, or the workdir is
+            in use.
     """
     source, step = locate(checkpoint or str(workdir))
     config, dataset = open_data(config)
@@ -102,11 +103,11 @@ def evaluate_checkpoint(
     log.info("evaluating step %d of %s", step, source)
     workdir = epath.Path(workdir)
     parallel.require_shared(workdir)
-    run_folder.refuse_results(workdir, config, dataset, step)
-    workdir.mkdir(parents=True, exist_ok=True)
-    split = evaluated_split(config, dataset, dataset.recordings(config.data.eval_split))
-    detector = Detector(config, dataset.classes, segments=True)
-    return write_results(config, workdir, split, detector, variables, step)
+    with run_folder.in_use(workdir):
+        run_folder.refuse_results(workdir, config, dataset, step)
+        split = evaluated_split(config, dataset, dataset.recordings(config.data.eval_split))
+        detector = Detector(config, dataset.classes, segments=True)
+        return write_results(config, workdir, split, detector, variables, step)
 
 
 def mean_average_precision(
@@ -163,9 +164,13 @@ def finished(workdir: epath.Path, config: ConfigDict) -> dict[str, Any] | None:
     path = workdir / "metrics.json"  # written last
     if not path.exists() or not (workdir / run_folder.FILE).exists():
         return None
-    metrics = json.loads(path.read_text())
+    metrics = read_json(path, REMEDY)
     if metrics.get("step") != config.train.steps or run_folder.other_fields(workdir, config):
         return None
+    scored = isinstance(metrics.get("counts"), dict) and "missing_videos" in metrics
+    tables = [metrics.get("map"), metrics.get("ceiling", {})]
+    if not scored or not all(isinstance(x, dict) and _all_numbers(x.values()) for x in tables):
+        raise ValueError(f"{path} has no scores. {REMEDY}")
     log.info("%s is finished: %d steps are trained and evaluated.", workdir, metrics["step"])
     show(workdir, metrics)
     return metrics
@@ -188,6 +193,10 @@ def show(workdir: epath.Path, metrics: dict[str, Any]) -> None:
             f"To detect in new recordings: python -m segtad_jax.predict --checkpoint={workdir} "
             "--features=FOLDER --output=detections.json"
         )
+
+
+def _all_numbers(values: Iterable[object]) -> bool:
+    return all(isinstance(value, int | float) for value in values)
 
 
 def _digits(values: Mapping[str, float]) -> Iterator[str]:

@@ -1,20 +1,25 @@
 """Train, evaluate or compile: python -m segtad_jax.main --config FILE --workdir RUN ...
 
-Exit status: 0 done, 1 wrong use or an error, 75 stopped (SIGTERM) and saved, 76 lost another
-process; after 75 and 76 the same command resumes.
+Exit status: 0 done, 1 wrong use or an error, 75 stopped (SIGTERM, Ctrl-C, SIGHUP) and saved, 76
+lost another process, 130 interrupted; after 75, 76 and 130 the same command resumes.
 """
 
 # What this file calls is imported where it is called, so that --help answers at once.
 
+import contextlib
 import errno
 import logging
 import os
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from segtad_jax.config import flag
 from segtad_jax.config.flag import CONFIG
 from segtad_jax.runtime import command
+
+if TYPE_CHECKING:
+    from segtad_jax.runtime import preemption
 
 log = logging.getLogger("segtad_jax")  # of the package; this file may be called __main__
 
@@ -41,11 +46,6 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "Elsewhere: address:port of process 0.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Elsewhere: how many there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Elsewhere: which this one is, from 0.")
-flags.register_multi_flags_validator(
-    ["mode", "workdir", "print_config"],
-    lambda given: given["mode"] == "compile" or given["print_config"] or given["workdir"],
-    "give the run a folder, as --workdir=runs/mine",
-)
 
 
 def main() -> int:
@@ -60,24 +60,29 @@ def main() -> int:
 
 
 def _act() -> int:
+    if not _WORKDIR.value and _MODE.value != "compile":
+        raise ValueError("--workdir is missing: give the run a folder, as --workdir=runs/mine")
     if _CHECKPOINT.value and _MODE.value == "compile":
         raise ValueError("--checkpoint goes with --mode=train and --mode=evaluate")
     if _PROFILE.value and _MODE.value != "train":
         raise ValueError("--profile goes with --mode=train")
     import jax
 
-    from segtad_jax.runtime import parallel, preemption, startup
+    from segtad_jax.runtime import lease, parallel, preemption, startup
 
     jax.config.update("jax_debug_nans", _DEBUG.value)  # not infs: -inf marks what is no candidate
     startup.keep_freed_memory()
+    stop = preemption.Stop(exits=True)
     try:
-        if _DISTRIBUTED.value:
-            parallel.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-        # Compiling for a slice must not look for devices here.
-        verbose = _DEBUG.value or _MODE.value == "compile" or parallel.is_main()
-        level = logging.DEBUG if _DEBUG.value else logging.INFO
-        log.setLevel(level if verbose else logging.WARNING)
-        return _run_mode()
+        with stop.listening() if _MODE.value == "train" else contextlib.nullcontext():
+            if _DISTRIBUTED.value:
+                parallel.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+                stop.joined()
+            # Compiling for a slice must not look for devices here.
+            verbose = _DEBUG.value or _MODE.value == "compile" or parallel.is_main()
+            level = logging.DEBUG if _DEBUG.value else logging.INFO
+            log.setLevel(level if verbose else logging.WARNING)
+            return _run_mode(stop)
     except preemption.StoppedError:
         log.info("stopped and saved; run the same command to go on")
         return command.STOPPED
@@ -93,10 +98,11 @@ def _act() -> int:
         log.exception(
             "lost another process; run the same command on all to go on from the last checkpoint"
         )
+        lease.release_all()
         os._exit(command.LOST)  # an orderly exit would wait for the others
 
 
-def _run_mode() -> int:
+def _run_mode(stop: "preemption.Stop") -> int:
     if _MODE.value == "compile":
         from segtad_jax.tpu.compile import check_slices
 
@@ -106,7 +112,7 @@ def _run_mode() -> int:
 
     startup.keep_compiled_programs()
     if _MODE.value == "train":
-        train.train(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value)
+        train.train(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value, stop)
     else:
         evaluate.evaluate_checkpoint(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
     return command.DONE

@@ -12,6 +12,7 @@ WORKDIR/profile/          a trace of some steps, where one was asked for
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from segtad_jax import optim
 from segtad_jax.checkpoint import run_folder
 from segtad_jax.checkpoint.store import Checkpoints, Saved, kept_steps
 from segtad_jax.checkpoint.transfer import start_from
-from segtad_jax.config.check import check_data
+from segtad_jax.config.check import check_data, require_dividing
 from segtad_jax.config.defaults import flatten
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, split_holdout
@@ -40,6 +41,7 @@ from segtad_jax.evaluate import (
 )
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.runtime import parallel, profiling, startup
+from segtad_jax.runtime.lease import Lease
 from segtad_jax.runtime.metric_log import MetricLog, interval_average
 from segtad_jax.runtime.preemption import Stop, StoppedError
 from segtad_jax.step import Batch, Metrics, TrainState, boundary_bias, create_state, parallel_step
@@ -56,6 +58,7 @@ def train(
     workdir: epath.PathLike,
     checkpoint: str | None = None,
     profile: str | None = None,
+    stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Trains, or resumes, the run in `workdir` and evaluates its last step.
 
@@ -65,6 +68,7 @@ def train(
         checkpoint: RUN or RUN/STEP of another run, with whose parameters and BatchNorm statistics a
             new run starts, as far as they fit.
         profile: START:STEPS, which steps to trace (`runtime.profiling`).
+        stop: listens already; by default the signals are listened to from here.
 
     Returns:
         The content of metrics.json.
@@ -72,14 +76,34 @@ def train(
     Raises:
         FileNotFoundError: no such checkpoint.
         ValueError: the config cannot be run, nothing of the checkpoint fits, or the folder holds a
-            run of another config or of another start.
+            run of another config or of another start, or is in use.
+        LostError: the folder was removed, or another process took it over.
         StoppedError: the process was told to stop, and has saved its state.
     """
     workdir = epath.Path(workdir)
     parallel.require_shared(workdir)
-    start = run_folder.starting_point(workdir, checkpoint)
+    run_folder.starting_point(workdir, checkpoint)  # for its errors
     if metrics := finished(workdir, config):
         return metrics
+    with contextlib.ExitStack() as opened:
+        if stop is None:
+            stop = Stop()
+            opened.enter_context(stop.listening())
+        lease = opened.enter_context(run_folder.in_use(workdir))
+        return _train(config, workdir, checkpoint, profile, stop, lease)
+
+
+def _train(
+    config: ConfigDict,
+    workdir: epath.Path,
+    checkpoint: str | None,
+    profile: str | None,
+    stop: Stop,
+    lease: Lease | None,
+) -> dict[str, Any]:
+    start = run_folder.starting_point(workdir, checkpoint)
+    if (workdir / run_folder.FILE).exists():  # its batch cannot be changed any more
+        require_dividing(run_folder.read(workdir).config.train.batch_size, jax.device_count())
     config, dataset = open_data(config)
     if metrics := finished(workdir, config):  # fields that were open are known now
         return metrics
@@ -92,7 +116,6 @@ def train(
     final = evaluated_split(config, dataset, dataset.recordings(config.data.eval_split))
     # What the loop evaluates: the hold-out, which may be chosen on, if there is one.
     judged = evaluated_split(config, dataset, held) if held else final
-    stop = Stop()
     detector = Detector(config, dataset.classes, stop.check, segments=True)
     detector.video_scores([*judged.recordings, *final.recordings])  # names a bad file at once
     bias = boundary_bias(config, recordings)
@@ -101,7 +124,6 @@ def train(
     evaluations = evaluation_steps(config, bool(held))
 
     with contextlib.ExitStack() as closing:
-        closing.enter_context(stop.listening())
         checkpoints, saved = closing.enter_context(
             started(config, workdir, dataset, model, optimizer, start)
         )
@@ -142,6 +164,7 @@ def train(
         if saved.progress["owed"]:  # the run was stopped before it evaluated its last step
             score = evaluate(saved.step, state)
             if held:  # the best by the hold-out is kept by the score saved with it
+                stop.attend()
                 checkpoints.replace(saved.step, state, NO_PROGRESS, score)
         batches = pipeline.training_batches(
             dataset,
@@ -166,12 +189,14 @@ def train(
             logger=logger,
             checkpoints=checkpoints,
             stop=stop,
+            lease=lease,
         )
         checkpoints.wait()  # no results without the step that they are of
-        return write_results(
-            *(config, workdir, final, detector, state.variables, last),
-            logger=None if held else logger,
-        )
+        with stop.unattended(lambda: None):
+            return write_results(
+                *(config, workdir, final, detector, state.variables, last),
+                logger=None if held else logger,
+            )
 
 
 @contextlib.contextmanager
@@ -221,6 +246,7 @@ def run_steps(
     logger: MetricLog,
     checkpoints: Checkpoints,
     stop: Stop,
+    lease: Lease | None,
 ) -> TrainState:
     """Runs the steps after `first_step` to `train.steps`; returns the last state.
 
@@ -240,18 +266,26 @@ def run_steps(
         logger: gets the metrics.
         checkpoints: get the state.
         stop: asked after every step.
+        lease: on the run's folder; of process 0.
 
     Raises:
+        LostError: the folder was removed, or another process took it over.
         NonFiniteLossError: names the terms, the first step and the interval.
         StoppedError: the process was told to stop; the state is saved.
     """
     settings, last = config.train, config.train.steps
+
+    def save_unevaluated(number: int, state: TrainState, current: list[Any]) -> None:
+        checkpoints.save(number, state, {"interval": current, "owed": True})
+        checkpoints.wait()
+
     current: list[Any] = list(interval)  # metrics since the last logged step
     complete: list[Any] = []  # of an interval that is to be logged
     for number, batch in enumerate(batches, start=first_step + 1):
         sharded = parallel.shard_batch(batch)
         with parallel.no_transfers():
-            state, metrics = step(state, sharded)
+            state, metrics = step(state, sharded)  # compiles the first time
+        stop.attend()
 
         logger.write_interval(number - 1, complete)  # while the devices work on this step
         current.append(metrics)
@@ -264,6 +298,8 @@ def run_steps(
         if not (evaluates or saves or stops):
             continue
 
+        if lease:
+            lease.check()
         # All metrics up to here are logged, or saved, and finite.
         logger.write_interval(number, complete)
         complete = []
@@ -274,7 +310,8 @@ def run_steps(
         if evaluates:
             try:
                 stop.check()
-                score, evaluates = evaluate(number, state), False
+                with stop.unattended(functools.partial(save_unevaluated, number, state, current)):
+                    score, evaluates = evaluate(number, state), False
             except StoppedError:  # told to stop meanwhile: the resumed run will evaluate
                 stops = True
         if saves or stops:

@@ -210,7 +210,7 @@ def test_a_name_is_a_shipped_config_and_a_path_a_file(tmp_path, monkeypatch) -> 
     monkeypatch.chdir(tmp_path)
     for name in ("watch", "watch.py", "mine"):
         (tmp_path / name).write_text((ROOT_CONFIGS / "tiny.py").read_text())
-    assert files.locate("watch") == ROOT_CONFIGS / "watch.py"
+    assert files.config_path("watch") == ROOT_CONFIGS / "watch.py"
     assert flatten(files.load("watch:plain")) == flatten(load(ROOT_CONFIGS / "watch.py", "plain"))
     for name in ("./watch", "watch.py", "mine", str(tmp_path / "watch.py")):
         assert files.load(f"{name}:paper").model.width == 32  # tiny's

@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_is_named(
             match = r"Read-only file system: '.*disk/run'"
         else:
             refuse_to_write(folder, monkeypatch)
-            match = r"Read-only file system: '.*disk/run/config\.json'"
+            match = r"Read-only file system: '.*disk/run/\.lease'"
         with pytest.raises(OSError, match=match) as error:
             train.train(config, folder / "run")
         assert "What was saved before is whole." in main._advice(error.value)

@@ -122,3 +122,15 @@ def test_damaged_leases_and_those_half_written_are_no_obstacle(tmp_path, hurried
         (tmp_path / lease.FILE).write_text(content)
         with lease.held(tmp_path / lease.FILE, "the run"):
             pass
+
+
+def test_a_lease_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "run" / lease.FILE
+
+    def full(self, text: str) -> None:
+        raise OSError(28, os.strerror(28), str(self))
+
+    monkeypatch.setattr(type(lease.absolute(file)), "write_text", full)
+    with pytest.raises(OSError, match=r"No space left.*\.lease"), lease.held(file, "the run"):
+        pass
+    assert not file.parent.exists()

@@ -33,6 +33,22 @@ def test_a_resumed_log_drops_what_was_not_saved(tmp_path: pathlib.Path) -> None:
     logger.close()
 
 
+def test_a_damaged_line_is_named_and_one_that_was_cut_off_is_dropped(tmp_path, caplog) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for damaged in (b"{", b"3", b'{"x": 1}', b'{"step": "a"}', b"\xff\xfe", b"[" * 100_000):
+        path.write_bytes(b'{"step": 1}\n' + damaged + b'\n{"step": 3}\n')
+        with pytest.raises(ValueError, match=rf"{path}, line 2 does not read.*Remove the line"):
+            MetricLog(tmp_path, 3, 9)
+        path.write_bytes(b'{"step": 1}\n' + damaged)
+        with MetricLog(tmp_path, 3, 9):
+            assert path.read_text() == '{"step": 1}\n'
+        assert "dropped a line that was cut off" in caplog.text
+        caplog.clear()
+    path.write_text("")
+    with MetricLog(tmp_path, 3, 9):
+        assert "metrics.jsonl is empty: the curves begin at step 3" in caplog.text
+
+
 def test_a_line_is_written_once(tmp_path: pathlib.Path) -> None:
     first = MetricLog(tmp_path, 0, 10)
     first.write(10, {"loss/total": 1.0})

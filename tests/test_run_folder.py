@@ -9,6 +9,7 @@ from etils import epath
 from segtad_jax.checkpoint.run_folder import (
     FILE,
     claim,
+    in_use,
     other_fields,
     read,
     read_classes,
@@ -88,8 +89,42 @@ def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(ValueError, match=r"not a run: config\.json: .*No such file"):
         read(epath.Path(tmp_path))
     (tmp_path / FILE).write_text("{")
-    with pytest.raises(ValueError, match=r"not a run: config\.json: Expecting"):
+    with pytest.raises(ValueError, match=r"config\.json does not read: Expecting.*copy"):
         read(epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", "is empty"),
+        ("[1]", "does not read: a JSON object was expected, not list"),
+        ("[" * 100_000, "does not read: maximum recursion"),
+        ("\\xff", "does not read: 'utf-8'"),
+        ('{"classes": 5, "channels": 2}', "classes = 5 is wrong"),
+        ('{"classes": [], "channels": "two"}', "channels = 'two' is wrong"),
+    ],
+)
+def test_a_damaged_config_is_named_with_what_to_do(tmp_path, content, fault):
+    (tmp_path / FILE).write_bytes(content.encode().replace(b"\\xff", b"\xff"))
+    for reader in (read, read_classes, lambda run: starting_point(run, None)):
+        with pytest.raises(ValueError, match=rf"{tmp_path}/{FILE}:? {fault}.* Put a copy"):
+            reader(epath.Path(tmp_path))
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    ours = [f".config.json.{'0a' * 16}", ".seen-by-process-0-123"]
+    theirs = ["config.json", ".hidden", f"x.{'0a' * 16}", ".config.json.backup"]
+    for name in [*ours, *theirs]:
+        (tmp_path / name).touch()
+    with in_use(epath.Path(tmp_path)):
+        assert {p.name for p in tmp_path.iterdir()} == {*theirs, ".lease"}
+        (tmp_path / ours[0]).touch()
+        with (
+            pytest.raises(ValueError, match=rf"{tmp_path} is in use"),
+            in_use(epath.Path(tmp_path)),
+        ):
+            pass
+        assert (tmp_path / ours[0]).exists()  # of the one who holds it
 
 
 def test_a_start_is_the_one_of_the_first_time(tmp_path):

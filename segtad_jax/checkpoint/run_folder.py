@@ -1,7 +1,7 @@
 """Guards the folder of a run: later starts must match the config.json that the first one wrote."""
 
-import json
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -12,11 +12,18 @@ from segtad_jax.config.defaults import default, flatten
 from segtad_jax.config.stored import differences, read_fields, restore
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.data.preparation import FILE as PREPARATION
-from segtad_jax.runtime import parallel
-from segtad_jax.runtime.files import absolute, write_json, write_whole
+from segtad_jax.runtime import lease, parallel
+from segtad_jax.runtime.files import (
+    absolute,
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_whole,
+)
 
 FILE = "config.json"  # the flat config, and beside its fields:
 IDENTITY = ("classes", "channels", "start")
+KINDS = {"classes": list, "channels": int, "start": str, "train.steps": int}
 # What a checkpoint must have in common with a config that evaluates it.
 MODEL_FIELDS = ("model.", "data.num_frames", "classes", "channels")
 # Where the data lie and how much is kept may change between two starts of one run.
@@ -30,6 +37,22 @@ class Identity(NamedTuple):
     classes: tuple[str, ...]  # names of the labels 1..D
     channels: int  # C of the features
     start: str | None  # the checkpoint that it started from, RUN/STEP
+
+
+@contextlib.contextmanager
+def in_use(workdir: epath.Path) -> Iterator[lease.Lease | None]:
+    """Holds the folder for this process, or for all that share a run; yields the lease.
+
+    Process 0 holds it, and the others get None. What killed processes left there is removed.
+
+    Raises:
+        ValueError: another process, or another run's, holds it.
+    """
+    holding = lease.held(workdir / lease.FILE, f"--workdir={workdir}")
+    with parallel.entered_by_main(holding) as held:
+        if held:
+            remove_leftovers(workdir)
+        yield held
 
 
 def read(run: epath.Path) -> Identity:
@@ -131,7 +154,7 @@ def refuse_results(workdir: epath.Path, config: ConfigDict, dataset: Dataset, st
     if not (workdir / FILE).exists():
         return
     refuse_other(workdir, config, dataset, ("data.", "eval."))
-    last = _read_json(workdir)["train.steps"]
+    last = _read_json(workdir).get("train.steps", step)
     if step < last and (workdir / "metrics.json").exists():
         raise ValueError(
             f"{workdir} holds the results of its step {last}; give another --workdir for those of "
@@ -173,10 +196,15 @@ def _read(workdir: epath.Path) -> dict[str, Any]:
 
 
 def _read_json(workdir: epath.Path) -> dict[str, Any]:
+    remedy = "Put a copy of it back, or use another folder."
     try:
-        return json.loads((workdir / FILE).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        fields = read_json(workdir / FILE, remedy)
+    except OSError as error:
         raise ValueError(f"{workdir} is not a run: {FILE}: {error}") from error
+    for name, kind in KINDS.items():
+        if fields.get(name) is not None and not isinstance(fields[name], kind):
+            raise ValueError(f"{workdir / FILE}: {name} = {fields[name]!r} is wrong. {remedy}")
+    return fields
 
 
 def _data_identity(dataset: Dataset) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy(policies),
             best_fn=_score if keep_best else None,
+            cleanup_tmp_directories=True,  # of saves that were killed
         )
         self._folder = files.absolute(folder) / DIRECTORY  # as Orbax wants it
         self._manager = ocp.CheckpointManager(self._folder, options=options)

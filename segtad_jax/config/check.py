@@ -55,6 +55,19 @@ def check(config: ConfigDict, num_devices: int = 1, *, partial: bool = False) ->
         raise ValueError(fault)
 
 
+def require_dividing(batch_size: int, num_devices: int) -> None:
+    """Raises ValueError if the devices do not divide the batch of a run that goes on."""
+    if batch_size % num_devices:
+        counts = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
+        fewer = max(n for n in counts if n < num_devices)
+        raise ValueError(
+            f"{num_devices} devices do not divide train.batch_size = {batch_size} of this run, "
+            f"which stays as it is. Go on with {fewer} of them, as by CUDA_VISIBLE_DEVICES="
+            f"{','.join(map(str, range(fewer)))}, or on a machine with one of these numbers of "
+            f"devices: {', '.join(map(str, counts))}."
+        )
+
+
 def check_data(config: ConfigDict, num_channels: int, num_classes: int, owner: str) -> None:
     """Checks that a data set has what the config says, and the channels that augmentation names.
 

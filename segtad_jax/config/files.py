@@ -22,7 +22,7 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(FOLDER.glob("*.py"))}
 
 
-def locate(name: str) -> Path:
+def config_path(name: str) -> Path:
     """Returns the config file that a name stands for.
 
     Args:
@@ -51,7 +51,7 @@ def load(text: str) -> ConfigDict:
         ValueError: there is no such file or switch, or the file raises something; says where.
     """
     name, colon, switches = text.partition(":")
-    path = str(locate(name))
+    path = str(config_path(name))
     module = ModuleType("config_file")
     module.__file__ = path
     try:

@@ -1,6 +1,7 @@
 """The flag `--config`, and what the commands that have it share."""
 
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -33,8 +34,17 @@ class _Integer(flags.ArgumentParser):
         return None if argument == "None" else flags.IntegerParser().parse(argument)
 
 
+class _Float(flags.ArgumentParser):
+    def parse(self, argument: str) -> float:
+        try:
+            return float(argument)
+        except ValueError:
+            raise ValueError("it must be a number; this field cannot be left open") from None
+
+
 flags.FLAGS[CONFIG.name].parser = _ConfigFile()  # ml_collections' own adds a traceback to errors
 config_flags.register_flag_parser_for_type(int, _Integer())  # None opens a field
+config_flags.register_flag_parser_for_type(float, _Float())
 
 HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort", "-?", "--?")
 
@@ -56,8 +66,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags and returns the arguments that are none; exits with one line on an error."""
     if not set(HELP).isdisjoint(argv[1:]):
-        print(_help())
-        sys.exit(0)
+        _print(_help())
     try:
         _require_fields(argv)
         rest = flags.FLAGS(argv)
@@ -68,9 +77,15 @@ def parse(argv: list[str]) -> list[str]:
         given[field] = None  # ml_collections makes a tuple of --config.model.dilations=None
         config.update_from_flattened_dict({field: None})
     if PRINT.value:
-        print(files.listing(config))
-        sys.exit(0)
+        _print(files.listing(config))
     return rest
+
+
+def _print(text: str) -> NoReturn:
+    """Prints, and exits with 0, or silently where nobody reads it to its end, as `| head`."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    print(text, flush=True)
+    sys.exit(0)
 
 
 def _require_fields(argv: list[str]) -> None:

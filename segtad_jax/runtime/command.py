@@ -10,8 +10,10 @@ from collections.abc import Callable
 DONE = 0
 FAILED = 1  # wrong use, or an error
 USAGE = 2  # wrong command line; argparse exits with it, too, absl with 1
-STOPPED = 75  # stopped by SIGTERM, and saved (EX_TEMPFAIL): the same command resumes
+STOPPED = 75  # told to stop (a signal), and saved (EX_TEMPFAIL): the same command resumes
 LOST = 76  # another process is missing or was lost: the same command resumes
+INTERRUPTED = 130  # by Ctrl-C, where nothing is saved for it; what a shell says of SIGINT
+UNREAD = 141  # nobody reads what is printed, as after `| head`; what a shell says of SIGPIPE
 
 # TensorFlow only reads and writes shards here; these keep it from reporting on the CPU.
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
@@ -25,6 +27,7 @@ def run(
     *,
     debug: bool = False,
     advice: Callable[[Exception], str] = lambda _: "",
+    interrupted: str = "Run the same command again.",
 ) -> int:
     """Does what a command does and returns its exit status.
 
@@ -33,11 +36,20 @@ def run(
             as `error: ...`, and the status is 1; everything else passes.
         debug: let these errors pass, too, for their traceback.
         advice: returns what is printed after an error's message.
+        interrupted: what is printed after Ctrl-C: what there is, and how to go on.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
-        return act() or DONE
+        status = act() or DONE
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print(f"stopped (Ctrl-C). {interrupted}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
+        return UNREAD
     except ERRORS as error:
         if debug:
             raise

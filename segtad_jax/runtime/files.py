@@ -1,9 +1,13 @@
 """Files of a run, on disks and on object stores (gs://), which know neither append nor rename."""
 
 import contextlib
+import errno
 import json
+import os
+import re
 import time
 import uuid
+from typing import Any
 
 from etils import epath
 
@@ -36,11 +40,60 @@ def write_whole(path: epath.PathLike, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_bytes(content)
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def sync(path: epath.PathLike) -> None:
+    """Returns when a file, or the names in a folder, are on the disk, whatever happens to it.
+
+    What is renamed before may be empty after a loss of power. Some file systems cannot, and on
+    object stores there is nothing to do.
+    """
+    if on_object_store(path):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: epath.PathLike) -> None:
+    """Removes what processes that were killed left of `write_whole`; nobody else may write here."""
+    for path in epath.Path(folder).iterdir():
+        if re.fullmatch(r"\..+\.[0-9a-f]{32}|\.seen-by-process-0-\d+", path.name):
+            path.unlink(missing_ok=True)
+
+
+def read_json(path: epath.PathLike, remedy: str) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+        path: of a file that is there.
+        remedy: what to do where it does not read; ends the message.
+
+    Raises:
+        ValueError: it is empty, cut off, or something else.
+    """
+    path = epath.Path(path)
+    content = path.read_bytes()
+    try:
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            raise ValueError(f"a JSON object was expected, not {type(found).__name__}")
+    except (ValueError, RecursionError) as error:
+        fault = f"does not read: {error}" if content.strip() else "is empty"
+        raise ValueError(f"{path} {fault}. {remedy}") from error
+    return found
 
 
 def write_json(path: epath.PathLike, content: object) -> None:
@@ -62,8 +115,12 @@ class LineLog:
         self._pending = 0  # parts that this object wrote
 
     def read(self) -> list[str]:
-        """Returns all lines; the last one may be cut off, if the writer was killed."""
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        """Returns all lines; the last one may be cut off, if the writer was killed.
+
+        Bytes that are no text are shown by their codes.
+        """
+        content = self._path.read_bytes() if self._path.exists() else b""
+        lines = content.decode(errors="backslashreplace").splitlines()
         parts = sorted(self._parts.iterdir()) if self._parts.exists() else []
         return lines + [line for part in parts for line in part.read_text().splitlines()]
 

@@ -39,7 +39,7 @@ EXPIRED_SECONDS = 60
 
 
 class HeldError(ValueError):
-    """Another process holds the lease."""
+    """Another process holds the lease; says which, on which host, and since when."""
 
 
 class LostError(OSError):
@@ -81,8 +81,10 @@ class Lease:
             if owner and not (self._lock is not None and owner.get("machine") == _machine()):
                 self._watch(owner)
             self._file.write_text(json.dumps(self._owner))
-        except BaseException:
-            self._unlock()
+        except BaseException as error:
+            if self._lock is not None and not isinstance(error, HeldError):
+                self._file.unlink(missing_ok=True)  # there since it was locked
+            self.release()
             raise
         self._thread.start()
         _HELD.add(self)

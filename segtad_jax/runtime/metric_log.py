@@ -63,7 +63,10 @@ class MetricLog:
         if silent:
             return
         self._lines = LineLog(epath.Path(workdir) / FILE)
-        records = [r for r in map(_parse, self._lines.read()) if r["step"] <= first_step]
+        records = _records(self._lines.read(), epath.Path(workdir) / FILE)
+        if first_step and not records:
+            log.warning("%s is empty: the curves begin at step %d", FILE, first_step)
+        records = [record for record in records if record["step"] <= first_step]
         self._written = {_key(record) for record in records}
         self._lines.rewrite([json.dumps(record) for record in records])
         if not on_object_store(workdir):  # TensorBoard's writer knows no such paths
@@ -184,12 +187,27 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def _parse(line: str) -> dict[str, int | float]:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:  # cut off when the run was stopped
-        log.warning("%s: dropped a line that was cut off: %.80s", FILE, line)
-        return {"step": math.inf}
+def _records(lines: Sequence[str], path: epath.Path) -> list[dict[str, int | float]]:
+    """Reads the lines of a log; one that was cut off when the run was stopped is dropped.
+
+    Raises:
+        ValueError: another line does not read; names it.
+    """
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            record["step"] + 0  # for the error where there is none
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            if number < len(lines):
+                raise ValueError(
+                    f"{path}, line {number} does not read: {line[:80]!r}. Remove the line, or move "
+                    "the file away, and run the same command again: it is read for curves alone."
+                ) from error
+            log.warning("%s: dropped a line that was cut off: %.80r", FILE, line)
+            continue
+        records.append(record)
+    return records
 
 
 def _key(record: Mapping[str, int | float]) -> tuple:

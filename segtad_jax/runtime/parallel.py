@@ -9,8 +9,8 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ HEARTBEAT_SECONDS = 30  # after which a process that died is noticed; 90 by defa
 JOIN_SECONDS = 300  # within which all processes must have started
 
 PyTree = Any
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -219,6 +220,24 @@ def require_equal(number: int, otherwise: str) -> None:
     numbers = multihost_utils.process_allgather(np.array([number])).reshape(-1)
     if len(set(numbers.tolist())) > 1:
         raise ValueError(f"{otherwise}: {numbers.tolist()}")
+
+
+@contextlib.contextmanager
+def entered_by_main(context: contextlib.AbstractContextManager[T]) -> Iterator[T | None]:
+    """Returns a context that process 0 enters; where it cannot, all processes raise its error."""
+    with contextlib.ExitStack() as stack:
+        if is_alone():
+            yield stack.enter_context(context)
+            return
+        entered, failure = None, ""
+        if is_main():
+            try:
+                entered = stack.enter_context(context)
+            except (ValueError, OSError) as error:
+                failure = str(error) or repr(error)
+        if failure := all_gather(failure.encode())[0].decode():
+            raise ValueError(failure)
+        yield entered
 
 
 def wait_for_all(what: str) -> None:
