@@ -38,11 +38,7 @@ GRADIENTS = optax.GradientTransformation(  # its state is the gradients of the l
 
 
 def rows(config: ConfigDict, kind: str) -> list[Measurement]:
-    """Differences of the first device, at one of the precisions of BOUNDS, from the CPU in float32.
-
-    Raises:
-        RuntimeError: JAX has no CPU here.
-    """
+    """Differences of the first device, at one of the precisions in BOUNDS, from the CPU."""
     cpu, device = jax.devices("cpu")[0], jax.local_devices()[0]
     exact, changed = (config.copy_and_resolve_references() for _ in range(2))
     exact.model.dtype, changed.model.dtype = "float32", kind.partition(",")[0]
@@ -93,6 +89,6 @@ def _choices(candidates: postprocess.Candidates, settings: ConfigDict, device: A
     select = functools.partial(postprocess.select, settings=settings)
     run = jax.jit(functools.partial(over_videos, select))
     selected = jax.device_get(run(jax.device_put(candidates, device)))
-    videos = np.broadcast_to(np.arange(VIDEOS)[:, None], selected.labels.shape)
-    columns = videos, selected.labels, *np.moveaxis(selected.segments, -1, 0)
-    return set(zip(*(column.ravel().tolist() for column in columns), strict=True))
+    videos = np.indices(selected.labels.shape)[0]
+    rows = np.concatenate([np.stack([videos, selected.labels], -1), selected.segments], -1)
+    return set(map(tuple, rows.reshape(-1, 4).tolist()))

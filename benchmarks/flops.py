@@ -1,9 +1,7 @@
-"""How many operations a video needs, counted from shapes.
+"""Counts from shapes the fewest operations that we know a video to need, whatever a program does.
 
-A multiplication and its addition count as two. Counted is what the fewest operations need that we
-know of, whatever the program does, so that a share of the peak says how much time is lost and a
-form that does more work does not look better. Not counted: what is not a product with a kernel, but
-for the distances of the snippet graph, the cosines and the sums over neighbours.
+A multiplication and its addition are two. Of what is not a product with a kernel only the distances
+of the snippet graph, the cosines and the sums over neighbours are counted.
 """
 
 from ml_collections import ConfigDict
@@ -14,13 +12,8 @@ BACKWARD = 2  # a product's two gradients cost as much as itself each
 def gflop(config: ConfigDict, num_channels: int, num_classes: int, rows: int) -> dict[str, float]:
     """Of the forward pass of one video, by part: 'SSN', 'heads', 'boundaries', 'SGAlign', 'PDN'.
 
-    `heads` is the classification of the frames alone, `boundaries` the two others.
-
-    Args:
-        config: as checked.
-        num_channels: C.
-        num_classes: D.
-        rows: n, proposals that are scored: M, or in training those of the sample.
+    `heads` is the classification of the frames alone, `boundaries` the two others; `rows` are the
+    proposals that are scored: M, or in training those of the sample.
     """
     model, frames = config.model, config.data.num_frames
     width, q = model.width, model.decoder_stride

@@ -11,20 +11,18 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 
 from segtad_jax.runtime.files import write_whole
 
 CPU_SIZE, SIZE = 2048, 8192  # of the square matrices of the peak
 PRODUCTS = 20
-PEAK_SECONDS = 2.0  # after which a slow machine's peak is the best until then
 COPIED = 1 << 26  # float32 values, 268 MB: more than a cache holds
 STEADY = 0.05  # how much the peaks before and after may differ
 MAX_REPEATS = 1000
@@ -37,7 +35,7 @@ PEAKS = ("float32", "bfloat16", HIGHEST, COPY)
 class Effort:
     """How long a measurement may take."""
 
-    seconds: float = 2.0  # that a row takes at least
+    seconds: float = 2.0  # at least, for a row
     repeats: int = 5  # likewise
     deadline: float = math.inf  # of time.monotonic(), by which the last call shall have ended
 
@@ -48,7 +46,7 @@ class Measurement:
 
     name: str
     value: float
-    unit: str  # 'ms' of a batch, 's', 'MB', 'videos/s', 'x'; 'error' of a comparison
+    unit: str  # 'ms' of a batch, 's', 'MB', 'x' (more is better), '' of a difference
     low: float | None = None
     high: float | None = None
     repeats: int = 1
@@ -72,10 +70,8 @@ def machine() -> dict[str, Any]:
         "devices": jax.device_count(),
         "cores": os.cpu_count(),
         "processor": next(names, platform.processor()),
-        "system": platform.system(),
-        "python": platform.python_version(),
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "python": platform.python_version(),
     }
 
 
@@ -91,10 +87,10 @@ class Results:
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # name: why
     machine: Mapping[str, Any] = dataclasses.field(default_factory=machine)
 
-    def add_peaks(self, kinds: Iterable[str] = ("float32",)) -> None:
-        """Measures peaks; to be called before and after the rows."""
+    def add_peaks(self, seconds: float, kinds: Iterable[str] = ("float32",)) -> None:
+        """Measures peaks, each for so long; to be called before and after the rows."""
         for kind in kinds:
-            self.peaks.setdefault(kind, []).append(measure_peak(kind))
+            self.peaks.setdefault(kind, []).append(measure_peak(kind, seconds))
 
     def share(self, row: Measurement) -> float | None:
         """The part of the peak that a row's counted operations reach."""
@@ -110,12 +106,8 @@ class Results:
         return row.gb / (row.value / 1e3) / max(self.peaks[COPY])
 
 
-def measure_peak(kind: str) -> float:
-    """The best of 20 calls on the first device, in units of 1e9 a second.
-
-    Bytes read and written for COPY, of 268 MB; operations for the others, which are number formats
-    of products of square matrices.
-    """
+def measure_peak(kind: str, seconds: float) -> float:
+    """GB/s of COPY or GFLOP/s of a format's products: the best of 20 calls, or of some seconds."""
     if kind == COPY:
         values = jnp.zeros(COPIED, jnp.float32)
         amount, call = 2 * values.nbytes, functools.partial(jax.jit(lambda x: x + 1), values)
@@ -126,15 +118,12 @@ def measure_peak(kind: str) -> float:
         product = jax.jit(functools.partial(jnp.matmul, precision=precision))
         amount, call = 2 * size**3, functools.partial(product, a, b)
     jax.block_until_ready(call())
-    effort = Effort(0.0, PRODUCTS, time.monotonic() + PEAK_SECONDS)
+    effort = Effort(0.0, PRODUCTS, time.monotonic() + seconds)
     return amount / min(sample(call, effort)) / 1e9
 
 
 def sample(function: Callable[[], Any], effort: Effort) -> list[float]:
-    """Seconds of every call; what a call returns is waited for.
-
-    There is one call at least, and no other that would end after the deadline if it took as long.
-    """
+    """Seconds of a call and of others, as far as they would end before the deadline."""
     times: list[float] = []
     while len(times) < effort.repeats or (sum(times) < effort.seconds and len(times) < MAX_REPEATS):
         if times and time.monotonic() + times[-1] > effort.deadline:
@@ -150,11 +139,7 @@ def timed(
 ) -> Measurement:
     """Milliseconds of a batch; a call is `batches` of them, and the first one does not count."""
     jax.block_until_ready(function())
-    return milliseconds(name, sample(function, effort), batches, **more)
-
-
-def milliseconds(name: str, times: Sequence[float], batches: int = 1, **more: Any) -> Measurement:
-    """Median and quartiles of seconds of calls; `more` are further fields."""
+    times = sample(function, effort)
     low, median, high = np.percentile(1e3 * np.array(times) / batches, [25, 50, 75]).tolist()
     return Measurement(name, median, "ms", low, high, len(times), **more)
 
@@ -165,11 +150,7 @@ def write(results: Results, path: Path) -> None:
 
 
 def read(path: Path) -> Results:
-    """Results that a benchmark wrote.
-
-    Raises:
-        ValueError: the file is something else.
-    """
+    """Results that a benchmark wrote; ValueError if the file is something else."""
     try:
         content = json.loads(path.read_text())
         return Results(**content | {"rows": [Measurement(**row) for row in content["rows"]]})

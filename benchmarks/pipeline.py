@@ -1,14 +1,12 @@
-"""The input pipeline's rate on its own, and how many times the training step's it is.
+"""The input pipeline's time for a batch, and how many of them a training step lasts.
 
     python -m benchmarks.pipeline --config configs/activitynet.py [--batch=4]
 
-Shards of synthetic recordings in the config's shapes are written as `prepare` writes them, into a
-temporary folder. Each repeat is a pass over all of them, with nothing remembered from the one
-before; files are in the operating system's cache from then on.
+Shards of synthetic recordings in the config's shapes are written as `prepare` writes them. Each
+repeat is a pass over all of them, from the operating system's cache of files.
 """
 
 import collections
-import dataclasses
 import tempfile
 
 from absl import flags
@@ -23,32 +21,24 @@ from segtad_jax.data.writer import write_dataset
 VIDEOS = flags.DEFINE_integer("videos", 64, "Recordings to write.", lower_bound=1)
 
 
-def make(config: ConfigDict, batch: int) -> Training:
-    """The training step, if its batch divides the recordings."""
+def rows(config: ConfigDict, batch: int, effort: Effort) -> list[Measurement]:
+    """The time of both, and the quotient."""
     if VIDEOS.value % batch:
         raise ValueError(f"--videos={VIDEOS.value} is not a multiple of the batch of {batch}.")
-    return Training(config, batch)
-
-
-def rows(program: Training, effort: Effort) -> list[Measurement]:
-    """Videos per second of both, and the quotient."""
+    program = Training(config, batch)
     with tempfile.TemporaryDirectory() as folder:
         content = synthetic(program.config, VIDEOS.value)
         stored = open_dataset(write_dataset(folder, **content, dtype=STORED))
 
+        batches = VIDEOS.value // batch
+
         def read() -> None:
-            batches = program.batches(VIDEOS.value // program.size, stored)
-            collections.deque(batches, maxlen=0)
+            collections.deque(program.batches(batches, stored), maxlen=0)
 
-        pipeline = _rate("input pipeline", timed("", read, effort), VIDEOS.value)
-    step = _rate("training step", timed("", program.from_host, effort), program.size)
-    return [pipeline, step, Measurement("pipeline over step", pipeline.value / step.value, "x")]
-
-
-def _rate(name: str, row: Measurement, videos: int) -> Measurement:
-    value, low, high = (1e3 * videos / time for time in (row.value, row.high, row.low))
-    return dataclasses.replace(row, name=name, value=value, low=low, high=high, unit="videos/s")
+        pipeline = timed("input pipeline", read, effort, batches)
+    step = timed("training step", program.from_host, effort)
+    return [pipeline, step, Measurement("batches a step", step.value / pipeline.value, "x")]
 
 
 if __name__ == "__main__":
-    command.run(lambda: "pipeline", "train", make, rows)
+    command.run(lambda: "pipeline", "train", rows)

@@ -2,19 +2,15 @@
 
 import functools
 import itertools
-import tempfile
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
-from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from benchmarks import flops
-from benchmarks.measure import Measurement
 from segtad_jax.config.check import check
 from segtad_jax.data import embedded, pipeline
 from segtad_jax.data.dataset import Dataset, Recording
@@ -22,31 +18,20 @@ from segtad_jax.detector import Detector
 from segtad_jax.models.grid import grid
 from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.optim import optimizer
-from segtad_jax.runtime import parallel, startup
-from segtad_jax.step import TrainState, create_state, parallel_step
+from segtad_jax.runtime import parallel
+from segtad_jax.step import create_state, parallel_step
+from segtad_jax.tpu.compile import compile_step
 
 STORED = np.dtype(np.float16)  # as `prepare` stores features
 DRAWN = 32  # recordings that differ; more of them repeat these
-
-
-def start() -> None:
-    """Prepares the process as the commands do before they use JAX."""
-    startup.keep_freed_memory()
-    startup.keep_compiled_programs()
-
-
-def sizes(config: ConfigDict) -> tuple[int, int]:
-    """C and D: of the config, or of the synthetic recordings where it leaves them open."""
-    data = config.data
-    channels = data.num_channels or data.synthetic_channels
-    return channels, data.num_classes or data.synthetic_classes
 
 
 def synthetic(config: ConfigDict, number: int) -> dict[str, Any]:
     """What `write_dataset` takes, for synthetic recordings of one window in the config's shapes."""
     data = config.data.copy_and_resolve_references()
     data.synthetic_recordings, data.synthetic_frames = number, data.num_frames
-    data.synthetic_channels, data.synthetic_classes = sizes(config)
+    data.synthetic_channels = data.num_channels or data.synthetic_channels
+    data.synthetic_classes = data.num_classes or data.synthetic_classes
     return embedded.EMBEDDED["synthetic"](data)
 
 
@@ -73,21 +58,21 @@ def in_memory(config: ConfigDict, number: int) -> Dataset:
 class Program:
     """A step `(state, batch) -> outputs` of all devices, with its state and its first batch.
 
-    Training and Inference add `step`, `counted` (GFLOP of a video, by part of the network),
-    `state`, `inputs` (the first batch, on the host) and `call(batch on the devices)`.
+    Training and Inference add `step`, `state`, `counted` (GFLOP of a video, by part of the
+    network), `inputs` (the first batch, on the host) and `call(batch on the devices)`.
     """
 
     def __init__(self, config: ConfigDict, group: str, batch: int, number: int) -> None:
-        """Compiles nothing; `number` is that of recordings.
-
-        Raises:
-            ValueError: the config cannot be run on these devices.
-        """
         self.config = config.copy_and_resolve_references()
         self.config[group].batch_size = self.size = batch
         check(self.config, jax.device_count())
         self.dataset = in_memory(self.config, number)
         self.recordings = self.dataset.recordings("training")
+
+    def count(self, rows: int) -> dict[str, float]:
+        """GFLOP of a video's forward pass with so many proposals."""
+        data = self.dataset
+        return flops.gflop(self.config, data.num_channels, len(data.classes), rows)
 
     @property
     def gflop(self) -> float:
@@ -108,62 +93,30 @@ class Program:
         return self.call(parallel.shard_batch(self.inputs))
 
     def costs(self) -> tuple[float, float]:
-        """MB and GB of a device, as the compiler states them; compiles what later calls run.
-
-        MB: arguments, results and temporaries. GB: read and written, bodies of loops once.
-        """
-        compiled = self.step.lower(self.state, self.placed).compile()
-        memory, counts = compiled.memory_analysis(), compiled.cost_analysis()
-        total = memory.argument_size_in_bytes + memory.output_size_in_bytes
-        total += memory.temp_size_in_bytes - memory.alias_size_in_bytes
-        return total / 1e6, counts["bytes accessed"] / 1e9
-
-    def first_calls(self) -> list[Measurement]:
-        """Seconds of a first call without compiled programs, and of one that finds them on disk."""
-        kept, rows = jax.config.jax_compilation_cache_dir, []
-        jax.block_until_ready((self.state, self.placed))
-        with tempfile.TemporaryDirectory() as folder:
-            jax.config.update("jax_compilation_cache_dir", folder)
-            for name in ("first call, cold", "first call, from the cache"):
-                jax.clear_caches()
-                compilation_cache.reset_cache()  # else it stays in the folder of the first use
-                started = time.perf_counter()
-                jax.block_until_ready(self.from_host())
-                rows.append(Measurement(name, time.perf_counter() - started, "s"))
-        jax.config.update("jax_compilation_cache_dir", kept)
-        compilation_cache.reset_cache()
-        return rows
+        """MB that a device needs and GB that it moves, as the compiler says; compiles the step."""
+        figures = compile_step(self.step, self.state, self.placed)
+        return figures.hbm / 1e6, figures.accessed / 1e9
 
 
 class Training(Program):
     """The step that training runs, with its own loss, optimiser and batches."""
 
     def __init__(self, config: ConfigDict, batch: int) -> None:
-        """See Program."""
         super().__init__(config, "train", batch, batch)
-        self.model = SegTAD(self.config, len(self.dataset.classes), axis_name=parallel.AXIS)
-        self.optimizer = optimizer(self.config)
-        self.step = parallel_step(self.config, self.model, self.optimizer)
-        counted = flops.gflop(self.config, *sizes(self.config), num_sampled(self.config))
-        counted["SSN"] += counted.pop("heads") + counted.pop("boundaries")
+        model = SegTAD(self.config, len(self.dataset.classes), axis_name=parallel.AXIS)
+        parts = self.config, model, optimizer(self.config)
+        self.step = parallel_step(*parts)
+        self.state = parallel.replicate(create_state(*parts, self.dataset.num_channels))
+        self.inputs = next(self.batches(1, self.dataset))
+        sampled = self.config.sampling.seeds * grid(self.config).members.shape[1]
+        counted = self.count(sampled)
         self.counted = {name: (1 + flops.BACKWARD) * count for name, count in counted.items()}
-
-    @functools.cached_property
-    def state(self) -> TrainState:
-        """Of the next step, on all devices."""
-        arguments = self.config, self.model, self.optimizer, self.dataset.num_channels
-        return parallel.replicate(create_state(*arguments))
 
     def batches(self, number: int, dataset: Dataset) -> Iterator[dict[str, np.ndarray]]:
         """Those of the first steps."""
         steps = {"seed": 0, "first_step": 0, "last_step": number, "batch_size": self.size}
         recordings, window = dataset.recordings("training"), self.config.data.num_frames
         return pipeline.training_batches(dataset, recordings, window=window, **steps)
-
-    @functools.cached_property
-    def inputs(self) -> dict[str, np.ndarray]:
-        """The batch of the first step."""
-        return next(self.batches(1, self.dataset))
 
     def call(self, batch: Any) -> Any:
         """The metrics of one more step."""
@@ -181,45 +134,35 @@ class Training(Program):
 
 
 class Inference(Program):
-    """Detection in recordings, from their features to their detections."""
+    """Detection in recordings, whose scores label them, or else the frames' classes."""
 
     def __init__(
         self, config: ConfigDict, batch: int, number: int | None = None, video_scores: bool = True
     ) -> None:
-        """See Program; proposals get labels from scores of their videos, or from the frames."""
         config = config.copy_and_resolve_references()
         config.eval.class_scores = "random" if video_scores else ""
         super().__init__(config, "eval", batch, number or batch)
-        classes = self.dataset.classes
+        classes, channels = self.dataset.classes, self.dataset.num_channels
         self.detector = Detector(self.config, classes)
         if video_scores:  # in place of a file of them
             scores = dict(zip(classes, np.random.default_rng(0).random(len(classes)), strict=True))
             self.detector.video_scores = lambda _: {r.video: scores for r in self.recordings}
         self.step = self.detector.predict_step
-        self.counted = flops.gflop(self.config, *sizes(self.config), num_proposals(self.config))
+        model = SegTAD(self.config, len(classes))
+        self.state = parallel.replicate(create_variables(self.config, model, channels))
+        self.inputs = {  # as the detector hands them to its step
+            "features": np.stack([self.dataset.features(r) for r in self.recordings[:batch]]),
+            "num_frames": np.full(batch, self.config.data.num_frames, np.int32),
+            "window": np.arange(batch, dtype=np.int32),
+            "cut": np.zeros((batch, 2), bool),
+        }
+        self.counted = self.count(len(grid(self.config).segments))
         self.counted["SSN"] += 0.0 if video_scores else self.counted["heads"]
         del self.counted["heads"], self.counted["boundaries"]
-
-    @functools.cached_property
-    def state(self) -> dict[str, Any]:
-        """Parameters and statistics as they are before training, on all devices."""
-        model = SegTAD(self.config, len(self.dataset.classes))
-        return parallel.replicate(create_variables(self.config, model, self.dataset.num_channels))
 
     def detect(self) -> Any:
         """All recordings: batches, the devices' part, copies to the host, pooling, soft-NMS."""
         return self.detector.detect(self.state, self.dataset, self.recordings)
-
-    @functools.cached_property
-    def inputs(self) -> dict[str, np.ndarray]:
-        """A batch as the detector hands it to its step."""
-        features = [self.dataset.features(r) for r in self.recordings[: self.size]]
-        return {
-            "features": np.stack(features),
-            "num_frames": np.full(self.size, self.config.data.num_frames, np.int32),
-            "window": np.arange(self.size, dtype=np.int32),
-            "cut": np.zeros((self.size, 2), bool),
-        }
 
     def call(self, batch: Any) -> Any:
         """What soft-NMS selects, and the windows that it is of."""
@@ -228,13 +171,3 @@ class Inference(Program):
     def from_host(self) -> Any:
         """The same with its batch and its outputs copied."""
         return jax.device_get(super().from_host())
-
-
-def num_proposals(config: ConfigDict) -> int:
-    """M."""
-    return len(grid(config).segments)
-
-
-def num_sampled(config: ConfigDict) -> int:
-    """Rows that training scores in a video."""
-    return config.sampling.seeds * grid(config).members.shape[1]

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,17 +57,14 @@ class Figures:
 
 
 def check_slices(config: ConfigDict, names: Sequence[str]) -> int:
-    """Compiles both steps for every slice, prints what they need, and advice where it is too much.
-
-    Args:
-        config: with `data.num_channels` and `data.num_classes`, since no data are read.
-        names: of slices, such as `v5e:4x4`.
+    """Compiles both steps for slices such as `v5e:4x4` and prints what they need, with advice.
 
     Returns:
         Exit status: 0, or 1 where something does not fit.
 
     Raises:
-        ValueError: the config cannot be run on a slice, there is no such slice, or no libtpu.
+        ValueError: the config cannot be run on a slice, or leaves open what data would tell; there
+            is no such slice, or no libtpu.
     """
     for field in ("num_channels", "num_classes"):
         if config.data[field] is None:
@@ -144,7 +141,7 @@ def window_shapes(config: ConfigDict, num_devices: int, batch: int) -> Shapes:
     }
 
 
-def compile_step(step: Any, state: Any, batch: Shapes) -> Figures:
+def compile_step(step: Any, state: Any, batch: Mapping[str, Any]) -> Figures:
     """Compiles `step(state, batch)`, a step of `parallel`, for these shapes."""
     started = time.monotonic()
     try:
@@ -202,33 +199,34 @@ def collectives(hlo: str) -> dict[str, tuple[int, int]]:
 
 def table(wanted: Slice, batches: dict[str, int], figures: dict[str, Figures]) -> Table:
     """Makes a table of one chip's figures, a column a step; `batches` are windows per chip."""
-    chip = wanted.chip
-    always: dict[str, Callable[[str, Figures], str]] = {
-        "windows per chip": lambda step, _: f"{batches[step]:,}",
-        "HBM needed": lambda _, f: size(f.hbm) + ("" if f.fits else ": too much"),
-        "HBM there is": lambda *_: size(chip.hbm_gib * GIB),
-        "compiling took": lambda _, f: number(f.compiled_in, "s"),
-    }
-    if_it_fits: dict[str, Callable[[Figures], str]] = {
-        "flops": lambda f: number(f.flops / 1e9, "GFLOP"),
-        "bytes accessed": lambda f: size(f.accessed),
-        "collectives": lambda f: (
-            ", ".join(f"{n} {k}" for k, (n, _) in f.collectives.items()) or "none"
-        ),
-        "bytes of collectives": lambda f: size(float(sum(n for _, n in f.collectives.values()))),
-        "loops, counted once": lambda f: f"{f.loops}",
-        "compiler's estimate": lambda f: number(f.seconds * 1e3, "ms"),
-        "flops / peak": lambda f: number(f.flops / chip.tflops / 1e9, "ms"),
-        "bytes / bandwidth": lambda f: number(f.accessed / chip.hbm_gb_per_second / 1e6, "ms"),
-    }
     rows = Table("", box=None, pad_edge=False)
     for step in figures:
         rows.add_column(f"{step} step", justify="right", min_width=30)
-    for name, shown in always.items():
-        rows.add_row(name, *(shown(step, f) for step, f in figures.items()))
-    for name, cell in if_it_fits.items():
-        rows.add_row(name, *(cell(f) if f.fits else "n/a" for f in figures.values()))
+    columns = [_column(wanted.chip, batches[step], f) for step, f in figures.items()]
+    for name in columns[0]:
+        rows.add_row(name, *(column[name] for column in columns))
     return rows
+
+
+def _column(chip: topology.Chip, windows: int, figures: Figures) -> dict[str, str]:
+    used = figures.collectives
+    if_it_fits = {
+        "flops": number(figures.flops / 1e9, "GFLOP"),
+        "bytes accessed": size(figures.accessed),
+        "collectives": ", ".join(f"{n} {kind}" for kind, (n, _) in used.items()) or "none",
+        "bytes of collectives": size(float(sum(n for _, n in used.values()))),
+        "loops, counted once": f"{figures.loops}",
+        "compiler's estimate": number(figures.seconds * 1e3, "ms"),
+        "flops / peak": number(figures.flops / chip.tflops / 1e9, "ms"),
+        "bytes / bandwidth": number(figures.accessed / chip.hbm_gb_per_second / 1e6, "ms"),
+    }
+    return {
+        "windows per chip": f"{windows:,}",
+        "HBM needed": size(figures.hbm) + ("" if figures.fits else ": too much"),
+        "HBM there is": size(chip.hbm_gib * GIB),
+        "compiling took": number(figures.compiled_in, "s"),
+        **(if_it_fits if figures.fits else dict.fromkeys(if_it_fits, "n/a")),
+    }
 
 
 def advice(wanted: Slice, batches: dict[str, int], figures: dict[str, Figures]) -> list[str]:
