@@ -159,18 +159,3 @@ def test_lattice_of_the_paper():
     np.testing.assert_array_equal(grid.points, np.arange(2001) / 2)
     # Linear interpolation needs the frame left of 0 as well.
     assert align.lattice(1000, 8, 32, interpolation="linear").points[:3].tolist() == [-1, -0.5, 0]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_bins": 30}, r"num_bins=30 .* multiple of 4 .* context=0.5"),
-        ({"num_bins": 0}, "num_bins=0"),
-        ({"decoder_stride": 3}, r"decoder_stride=3 .* num_frames=64: choose"),
-        ({"num_frames": 60}, r"num_frames=60 .* stride=8"),
-        ({"interpolation": "cubic"}, r"interpolation='cubic' .*linear"),
-    ],
-)
-def test_errors_name_the_numbers(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        align.lattice(**{"num_frames": 64, "stride": 8, "num_bins": 32} | arguments)

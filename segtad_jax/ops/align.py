@@ -13,8 +13,6 @@ from jaxtyping import Array, Float, Float32, Int, Int32, Real
 
 from segtad_jax.ops.proposals import proposal_grid
 
-INTERPOLATIONS = ("constant", "linear")
-
 
 class Lattice(NamedTuple):
     """The bin edges of a whole grid of proposals, on the host.
@@ -49,22 +47,18 @@ def running_integral(
             node t at coordinate t, linear between nodes, the first value held over [-1, 0] and the
             last over [T - 1, T], support [-1, T]. Zero outside the support.
         num_nodes: real nodes, where the support ends; None for all T.
-
-    Raises:
-        ValueError: on an unknown interpolation.
     """
     x = floating(features)
-    total = x.shape[0]
-    low, high = support(total if num_nodes is None else num_nodes, interpolation)
-    if num_nodes is not None:
-        x = jnp.where(jnp.arange(total)[:, None] < num_nodes, x, 0)
+    number = jnp.arange(len(x))[:, None]
+    num_nodes = len(x) if num_nodes is None else num_nodes
+    low, high = support(num_nodes, interpolation)
+    x = jnp.where(number < num_nodes, x, 0)
     if interpolation == "constant":
         left = right = x
         before = jnp.zeros_like(x[:1])
     else:
-        following = jnp.concatenate([x[1:], x[-1:]])
-        if num_nodes is not None:  # held, not a slope down to the padding
-            following = jnp.where(jnp.arange(total)[:, None] + 1 < num_nodes, following, x)
+        following = jnp.concatenate([x[1:], x[-1:]])  # held, not a slope down to the padding:
+        following = jnp.where(number + 1 < num_nodes, following, x)
         left, right = jnp.concatenate([x[:1], x]), jnp.concatenate([x[:1], following])
         before = -x[:1]  # F(-1)
     whole = jnp.cumsum(jnp.concatenate([before, (left + right) / 2]), axis=0)
@@ -94,24 +88,9 @@ def lattice(
 
     Returns:
         1 + T R / (2 eta) points for a context of 0.5, and for 'linear' those left of 0.
-
-    Raises:
-        ValueError: where the edges lie on no common lattice: num_bins must be a multiple of 4 for
-            a context of 0.5; where decoder_stride does not divide num_frames; on an unknown
-            interpolation.
     """
     ratio = Fraction(context).limit_denominator(1000)
-    multiple = ratio.denominator + 2 * ratio.numerator
-    if num_bins < 1 or num_bins % multiple:
-        raise ValueError(
-            f"num_bins={num_bins} must be a positive multiple of {multiple} for context={context}: "
-            "else the bin edges of the proposals lie on no common lattice"
-        )
-    if decoder_stride < 1 or num_frames % decoder_stride:
-        raise ValueError(
-            f"decoder_stride={decoder_stride} does not divide num_frames={num_frames}: "
-            "choose 1 or another divisor"
-        )
+    multiple = ratio.denominator + 2 * ratio.numerator  # divides num_bins, or there is no lattice
     low, high = support(num_frames // decoder_stride, interpolation)
     cells = proposal_grid(num_frames, stride) // stride
     start, length = cells[:, :1], cells[:, 1:] - cells[:, :1]
@@ -141,6 +120,4 @@ def support(
     num_nodes: int | Int[Array, ""], interpolation: str
 ) -> tuple[int, int | Int[Array, ""]]:
     """Returns where the features' support starts and ends, in nodes."""
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation={interpolation!r} is unknown: use one of {INTERPOLATIONS}")
     return (0 if interpolation == "constant" else -1), num_nodes

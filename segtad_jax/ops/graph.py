@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Int32
 
-AGGREGATES = ("sum", "mean", "max")
-
 
 def nearest_neighbours(
     features: Float[Array, "T C"],
@@ -25,22 +23,13 @@ def nearest_neighbours(
         Rows of `features`, best first, ties to the lower index, never the node itself. Where fewer
         than k others are valid, invalid ones stand at the end: mask them with
         `valid[neighbours]`. No gradient flows through the choice.
-
-    Raises:
-        ValueError: where there are not k other nodes.
     """
-    num_nodes = features.shape[0]
-    if not 1 <= k < num_nodes:
-        raise ValueError(
-            f"k={k} neighbours in a graph of {num_nodes} nodes: k must lie in 1..{num_nodes - 1}; "
-            "use a smaller k or more frames"
-        )
     x = jax.lax.stop_gradient(features.astype(jnp.float32))
     # Differences, not the expanded square: equal rows must tie exactly, and near ones not cancel.
     error = jnp.square(x[:, None] - x[None]).mean(-1)
     if valid is not None:
         error = jnp.where(valid, error, jnp.finfo(jnp.float32).max)
-    error = jnp.where(jnp.eye(num_nodes, dtype=bool), jnp.inf, error)
+    error = jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, error)
     return jax.lax.top_k(-error, k)[1]
 
 
@@ -66,12 +55,7 @@ def edge_convolution(
 
     Returns:
         Nodes in the dtype of `features`, without bias and activation.
-
-    Raises:
-        ValueError: on an unknown aggregate.
     """
-    if aggregate not in AGGREGATES:
-        raise ValueError(f"aggregate={aggregate!r} is unknown: use one of {AGGREGATES}")
     x = features
     kernel_self, kernel_other = jnp.split(kernel.astype(x.dtype), 2)
     # Linear, so project first and gather after; one product reads the features once.
