@@ -56,11 +56,7 @@ def augment(
 ) -> Float[Array, "T C"]:
     """Mirrors one window or not, rotates it, then adds noise to its real frames.
 
-    Args:
-        key: of this window in this step.
-        features: zero beyond `num_frames`, and so they stay.
-        num_frames: real frames.
-        settings: `config.augment`.
+    Features are zero beyond `num_frames`, and so they stay.
     """
     mirror_key, noise_key, rotation_key = jax.random.split(key, 3)
     if settings.mirror:
@@ -76,10 +72,7 @@ def augment(
 
 
 def rotate(
-    key: PRNGKeyArray,
-    features: Float[Array, "T C"],
-    channels: Sequence[int],
-    degrees: float,
+    key: PRNGKeyArray, features: Float[Array, "T C"], channels: Sequence[int], degrees: float
 ) -> Float32[Array, "T C"]:
     """Rotates the sensor of one window about an axis, as if it were worn otherwise.
 
@@ -114,18 +107,10 @@ def mix_styles(
 ) -> Float32[Array, "b T C"]:
     """Applies MixStyle (Zhou et al., ICLR 2021): who is seen changes, what is done stays.
 
-    In some windows, each channel's mean and standard deviation become a random convex combination
-    of themselves and those of another window of the step.
-
-    Args:
-        key: of the step, the same on all devices.
-        features: windows of this device, zero beyond `num_frames`, and so they stay.
-        num_frames: real frames.
-        position: places of the windows in the global batch.
-        probability: part of the windows that are changed.
-        concentration: both parameters of the Beta distribution of the other window's share; well
-            below 1 most shares are close to 0 or 1.
-        axis_name: the device axis, over which the windows of a step lie in order.
+    With a probability, each channel's mean and standard deviation in a window become a random
+    convex combination of themselves and those of another window of the step, whose share is drawn
+    from Beta(concentration, concentration): well below 1, most are close to 0 or 1. The key is of
+    the step; all else is as in `augment_batch`.
     """
     features = features.astype(jnp.float32)
     real = (jnp.arange(features.shape[1]) < num_frames[:, None])[..., None]
@@ -151,21 +136,13 @@ def mix_styles(
 
 
 def mask_spans(
-    key: PRNGKeyArray,
-    features: Float[Array, "T C"],
-    masks: int,
-    longest: int,
+    key: PRNGKeyArray, features: Float[Array, "T C"], masks: int, longest: int
 ) -> Float[Array, "T C"]:
     """Hides spans of one window, whose labels must then be seen from what is around them.
 
-    The time masking of SpecAugment (Park et al., Interspeech 2019). Labels stay, and so do the
-    losses of hidden frames.
-
-    Args:
-        key: of this window in this step.
-        features: hidden frames become zero, as those beyond a recording.
-        masks: number of spans, which may overlap.
-        longest: most frames of a span; lengths and starts are uniform.
+    The time masking of SpecAugment (Park et al., Interspeech 2019). So many masks, which may
+    overlap, of `longest` frames at most, with uniform lengths and starts, become zero, as frames
+    beyond a recording are. Labels stay, and so do the losses of hidden frames.
     """
     starts_key, lengths_key = jax.random.split(key)
     starts = jax.random.uniform(starts_key, (masks, 1), maxval=len(features))

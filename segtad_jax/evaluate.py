@@ -129,14 +129,8 @@ def write_results(
 ) -> dict[str, Any]:
     """Detects in a split, scores it, writes and shows the results; returns metrics.json's content.
 
-    Args:
-        config: as checked.
-        workdir: gets detections.json, curves.png, report.html and, last, metrics.json.
-        split: to evaluate.
-        detector: of the config.
-        variables: {"params", "batch_stats"}.
-        step: of the variables.
-        logger: gets the mAP as well, where given.
+    The workdir gets detections.json, curves.png, report.html and, last, metrics.json; the logger
+    the mAP. `step` is that of the variables.
     """
     with logger.evaluating() if logger else contextlib.nullcontext():
         detections, probabilities = detector.detect(

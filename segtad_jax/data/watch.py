@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import io
+import itertools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -102,28 +103,22 @@ def load_trials(path: pathlib.Path) -> dict[str, Any]:
 def compose(trials: dict[str, Any]) -> Iterator[tuple[int, Record]]:
     """Yields (person, recording) in one order and from one random state: always the same 80."""
     random = np.random.RandomState(0)
-    for person in PERSONS:
-        for side in SIDES:
-            chosen = np.flatnonzero((trials["subject"] == person) & (trials["side"] == side))
-            for repetition in range(REPETITIONS):
-                signal, segments, labels = _chain(trials, chosen, random)
-                yield (
-                    person,
-                    Record(
-                        video=f"s{person:02d}_{side}_{repetition}",
-                        features=with_context(window_statistics(signal, SAMPLES_PER_FRAME)),
-                        rate=FRAME_RATE,
-                        duration=len(signal) / SAMPLE_RATE,
-                        segments=segments,
-                        labels=labels,
-                    ),
-                )
+    for person, side, repetition in itertools.product(PERSONS, SIDES, range(REPETITIONS)):
+        chosen = np.flatnonzero((trials["subject"] == person) & (trials["side"] == side))
+        signal, segments, labels = _chain(trials, chosen, random)
+        record = Record(
+            video=f"s{person:02d}_{side}_{repetition}",
+            features=with_context(window_statistics(signal, SAMPLES_PER_FRAME)),
+            rate=FRAME_RATE,
+            duration=len(signal) / SAMPLE_RATE,
+            segments=segments,
+            labels=labels,
+        )
+        yield person, record
 
 
 def _chain(
-    trials: dict[str, Any],
-    chosen: np.ndarray,
-    random: np.random.RandomState,
+    trials: dict[str, Any], chosen: np.ndarray, random: np.random.RandomState
 ) -> tuple[Float[np.ndarray, "n 6"], Float[np.ndarray, "actions 2"], tuple[str, ...]]:
     """Joins excerpts of the chosen trials into the signal, segments (s) and labels of a recording.
 

@@ -6,7 +6,8 @@ own class is looked at first.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, SupportsFloat
+from itertools import pairwise
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -32,31 +33,13 @@ _TOP = 10  # of each class, its best 10 * (number of truths) predictions are loo
 _MIN_PRECISION = 0.05  # a truth found only below this normalised precision counts as missed
 
 
-class _Scale(NamedTuple):
-    """Upper edges of the bins, of which the last is open, and their ranges as text."""
-
-    edges: tuple[float, ...]
-    ranges: tuple[str, ...]
-
-
 _NAMES = ("XS", "S", "M", "L", "XL")
-# DETAD's bins: those of ActivityNet, then those of THUMOS14, whose actions are short and many.
-_SCALES = {
-    "coverage": (
-        _Scale((0.2, 0.4, 0.6, 0.8), ("to 0.2", "0.2-0.4", "0.4-0.6", "0.6-0.8", "over 0.8")),
-        _Scale(
-            (0.02, 0.04, 0.06, 0.08),
-            ("to 0.02", "0.02-0.04", "0.04-0.06", "0.06-0.08", "over 0.08"),
-        ),
-    ),
-    "length": (
-        _Scale((30, 60, 120, 180), ("to 30 s", "30-60 s", "60-120 s", "120-180 s", "over 180 s")),
-        _Scale((3, 6, 12, 18), ("to 3 s", "3-6 s", "6-12 s", "12-18 s", "over 18 s")),
-    ),
-    "instances": (
-        _Scale((1, 4, 8), ("1", "2-4", "5-8", "over 8")),
-        _Scale((1, 40, 80), ("1", "2-40", "41-80", "over 80")),
-    ),
+# Upper edges of DETAD's bins, of which the last is open: those of ActivityNet, then those of
+# THUMOS14, whose actions are short and many.
+_EDGES = {
+    "coverage": ((0.2, 0.4, 0.6, 0.8), (0.02, 0.04, 0.06, 0.08)),
+    "length": ((30, 60, 120, 180), (3, 6, 12, 18)),
+    "instances": ((1, 4, 8), (1, 40, 80)),
 }
 _CROWDED = 0.9  # ActivityNet's bins, unless one of them holds more than this share of the truths
 
@@ -199,10 +182,16 @@ def _characteristics(table: Table, durations: Mapping[str, SupportsFloat]) -> di
 
 def _bins(name: str, value: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yields (bin, its range, [truths] bool: which of them fall in it)."""
-    for scale in _SCALES[name]:
-        index = np.searchsorted(scale.edges, value, side="left")  # an edge belongs to the bin below
-        counts = np.bincount(index, minlength=len(scale.ranges))
-        if counts.max() <= _CROWDED * value.size:
+    for edges in _EDGES[name]:
+        index = np.searchsorted(edges, value, side="left")  # an edge belongs to the bin below
+        if np.bincount(index, minlength=len(edges) + 1).max() <= _CROWDED * value.size:
             break
-    for number, text in enumerate(scale.ranges):
+    for number, text in enumerate(_ranges(name, edges)):
         yield _NAMES[number], text, index == number
+
+
+def _ranges(name: str, edges: tuple[float | int, ...]) -> list[str]:
+    """Returns the bins' ranges as text."""
+    unit, whole = " s" if name == "length" else "", name == "instances"
+    between = [f"{low + whole}-{high}{unit}" for low, high in pairwise(edges)]
+    return ["1" if whole else f"to {edges[0]}{unit}", *between, f"over {edges[-1]}{unit}"]

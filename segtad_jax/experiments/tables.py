@@ -39,13 +39,7 @@ def difference(row: Sequence[Result], reference: Sequence[Result]) -> Difference
 
 
 def markdown(numbers: Iterable[int], results: Results, subject: str) -> str:
-    """Returns the tables as Markdown, each with what its differences say.
-
-    Args:
-        numbers: of the tables.
-        results: of an ablation, every seed that is done; perhaps none.
-        subject: a sentence that says what was run.
-    """
+    """Returns the tables as Markdown, each with what its differences say, under the subject."""
     reading = (
         "Mean and standard deviation over seeds of mAP (%) at three tIoUs and over 0.5:0.05:0.95. "
         f"The paper's numbers are of other data ({DATA}, one run, top-1 classes): compare "

@@ -23,14 +23,10 @@ class PDN(nn.Module):
 
     Without `config.proposal_graph` every layer is a Conv1D(k=1) on each proposal alone (Table 7):
     Eq. 1 with A = 0.
-
-    Attributes:
-        config: `config.model`.
-        rematerialise: whether the backward pass computes activations again.
     """
 
-    config: ConfigDict
-    rematerialise: bool
+    config: ConfigDict  # `config.model`
+    rematerialise: bool  # whether the backward pass computes activations again
 
     @nn.compact
     def __call__(

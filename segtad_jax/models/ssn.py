@@ -20,19 +20,12 @@ Valid = Bool[Array, "b n"]
 
 
 class SSN(nn.Module):
-    """Decodes the features of each frame and classifies frames, starts and ends.
+    """Decodes the features of each frame and classifies frames, starts and ends."""
 
-    Attributes:
-        config: `config.model`.
-        num_classes: D, without the background.
-        boundary_bias: initial logit of the start and end heads.
-        axis_name: the device axis over which BatchNorm sums in training, or None.
-    """
-
-    config: ConfigDict
-    num_classes: int
-    boundary_bias: float
-    axis_name: str | None
+    config: ConfigDict  # `config.model`
+    num_classes: int  # D, without the background
+    boundary_bias: float  # initial logit of the start and end heads
+    axis_name: str | None  # the device axis over which BatchNorm sums in training
 
     @nn.compact
     def __call__(

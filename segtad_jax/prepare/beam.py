@@ -27,13 +27,9 @@ OUTCOMES = ".outcomes"  # while the pipeline runs: a line of JSON for each video
 def run(
     intake: Intake, preparation: Preparation, writer: ShardWriter, options: Sequence[str]
 ) -> Iterator[Outcome]:
-    """Writes all shards, then yields the outcome of each video, without its features.
+    """Writes all shards into the writer's folder, then yields each video's outcome, less features.
 
-    Args:
-        intake: what to read.
-        preparation: how.
-        writer: takes in the shards, which are written in its folder.
-        options: Beam's, such as '--runner=DirectRunner'.
+    The options are Beam's, such as '--runner=DirectRunner'.
     """
     classes = intake.annotations.classes
     with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:

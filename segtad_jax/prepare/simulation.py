@@ -54,12 +54,8 @@ def simulated(
 ) -> Source:
     """Returns a source that has features for every annotated video.
 
-    Args:
-        annotations: all videos.
-        channels: C.
-        durations: seconds by `match_id`, besides the annotations'.
-        num_frames: of every video, or None: its duration at `rate`.
-        rate: frames per second.
+    It has `num_frames`, or else as many as its duration has at `rate` per second; `durations`
+    are seconds by `match_id`, besides the annotations'.
     """
     labels = {label: number for number, label in enumerate(annotations.classes, start=1)}
     nowhere = epath.Path("simulated")

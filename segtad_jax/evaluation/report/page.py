@@ -43,18 +43,11 @@ def write_report(
     run: TrainingRun | None = None,
     title: str = "Temporal action detection",
 ) -> None:
-    """Writes the page.
+    """Writes the page to an HTML file.
 
-    Args:
-        path: an HTML file.
-        ground_truth: {video: [(start, end, label), ...]} in seconds.
-        predictions: {video: [(start, end, label, score), ...]}.
-        metrics: of these predictions, as `scoring.evaluate` returns them, with or without what the
-            command adds on the scope; the page leaves out what they lack.
-        durations: {video: seconds}; other timelines end with the last segment.
-        compare: a second result on the same ground truth.
-        run: training curves, config and segmentation curves.
-        title: heading of the page.
+    The metrics are those of the predictions, as `scoring.evaluate` returns them, with or without
+    what the command adds on the scope; the page leaves out what they lack. Timelines of recordings
+    without a duration (seconds) end with their last segment.
     """
     run = run or TrainingRun()
     other = compare.metrics if compare else None
