@@ -74,7 +74,7 @@ def _act() -> int:
     startup.keep_freed_memory()
     stop = preemption.Stop(exits=True)
     try:
-        with stop.listening() if _MODE.value == "train" else contextlib.nullcontext():
+        with contextlib.nullcontext() if _MODE.value == "compile" else stop.listening():
             if _DISTRIBUTED.value:
                 parallel.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
                 stop.joined()

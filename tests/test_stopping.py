@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,9 +17,9 @@ import jax
 import numpy as np
 import pytest
 
-from segtad_jax import train
+from segtad_jax import evaluate, train
 from segtad_jax.checkpoint.store import Checkpoints
-from segtad_jax.runtime import preemption
+from segtad_jax.runtime import lease, preemption
 from segtad_jax.runtime.command import STOPPED
 from tests.tiny_runs import ROOT, TINY, assert_equal_runs, logged, saved, short
 
@@ -184,20 +185,28 @@ def test_a_killed_run_ends_as_an_unbroken_one(
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
-@pytest.mark.parametrize("moment", ["step 5", "evaluation at 8", "end"])
-def test_sigterm_saves_and_goes_on_with_the_same_numbers(
+@pytest.mark.parametrize(
+    ("moment", "kind"),
+    [
+        ("step 5", signal.SIGINT),
+        ("evaluation at 8", signal.SIGHUP),
+        ("end", signal.SIGTERM),
+    ],
+)
+def test_a_signal_saves_and_goes_on_with_the_same_numbers(
     unbroken: pathlib.Path,
     data_dir: str,
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
     moment: str,
+    kind: signal.Signals,
 ) -> None:
     """In the middle of an interval of the log, of an evaluation, and of the last one."""
     term = iter(range(100))
 
     def terminate_at(number: int) -> None:
         if next(term) == number:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), kind)
 
     if moment == "step 5":  # after four batches of training and two of the evaluation at 4
         shard_batch = train.parallel.shard_batch
@@ -233,6 +242,7 @@ def test_a_checkpoint_that_does_not_read_is_named_and_the_one_before_it_used(
 ) -> None:
     folder = shutil.copytree(unbroken, tmp_path / "run")
     (folder / "metrics.json").unlink()
+    (folder / "checkpoints" / "unreadable-12").mkdir()  # it is not the first time
     checkpoint = folder / "checkpoints" / "12"
     files = [p for p in checkpoint.rglob("*") if p.is_file()]
     if damage == "missing":
@@ -244,8 +254,49 @@ def test_a_checkpoint_that_does_not_read_is_named_and_the_one_before_it_used(
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     train.train(short(data_dir), folder)
     assert f"checkpoint {checkpoint} does not read" in caplog.text
-    assert (folder / "checkpoints" / "unreadable-12").is_dir()
+    assert list((folder / "checkpoints" / "unreadable-12-2").iterdir())
     assert_equal_runs(short(data_dir), folder, unbroken)
+
+
+def test_a_workdir_in_use_is_refused_and_nothing_in_it_changes(
+    unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    (folder / "metrics.json").unlink()
+    with lease.held(folder / lease.FILE, "the run"):
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        mine = rf"{folder} is in use: held by process {os.getpid()} on {socket.gethostname()} since"
+        with pytest.raises(lease.HeldError, match=mine):
+            train.train(short(data_dir), folder)
+        with pytest.raises(lease.HeldError, match=mine):
+            evaluate.evaluate_checkpoint(short(data_dir), folder)
+        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_workdir_that_is_removed_is_told_and_not_made_again(
+    data_dir: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    step = train.parallel_step
+
+    def removed_at_3(*args):
+        call, numbers = step(*args), iter(range(1, 100))
+        return lambda *args: (next(numbers) == 3 and shutil.rmtree(folder), call(*args))[1]
+
+    monkeypatch.setattr(train, "parallel_step", removed_at_3)
+    with pytest.raises(lease.LostError, match=rf"{folder} was removed while"):
+        train.train(short(data_dir), folder)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"step": 12}', '{"step": 12, "map": 3}'])
+def test_damaged_results_of_a_finished_run_are_named_with_what_to_do(
+    unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path, content: str
+) -> None:
+    shutil.copy(unbroken / "config.json", tmp_path)
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/metrics\.json .*\. Delete it"):
+        train.train(short(data_dir), tmp_path)
 
 
 def test_no_checkpoint_that_reads_is_an_error(

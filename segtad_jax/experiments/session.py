@@ -1,6 +1,5 @@
 """One call of the command: runs what is missing, takes in results, writes tables."""
 
-import json
 import os
 import resource
 import shlex
@@ -20,7 +19,7 @@ from segtad_jax.experiments.figure import ablation_figure
 from segtad_jax.experiments.results import RESULTS, Result, ResultFiles
 from segtad_jax.experiments.tables import markdown
 from segtad_jax.runtime.command import STOPPED
-from segtad_jax.runtime.files import write_whole
+from segtad_jax.runtime.files import read_json, write_whole
 from segtad_jax.runtime.metric_log import duration
 
 
@@ -111,7 +110,7 @@ class Session:
         metrics = folder / "metrics.json"
         if not metrics.exists() or not (folder / run_folder.FILE).exists():
             return False
-        content = json.loads(metrics.read_text())
+        content = read_json(metrics, "Delete it: the run is then evaluated again.")
         trained = run_folder.read(folder).config
         same = plan.fits(trial.config, trained)
         if not same or content["step"] != trained.train.steps:

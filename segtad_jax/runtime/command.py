@@ -27,7 +27,6 @@ def run(
     *,
     debug: bool = False,
     advice: Callable[[Exception], str] = lambda _: "",
-    interrupted: str = "Run the same command again.",
 ) -> int:
     """Does what a command does and returns its exit status.
 
@@ -36,7 +35,6 @@ def run(
             as `error: ...`, and the status is 1; everything else passes.
         debug: let these errors pass, too, for their traceback.
         advice: returns what is printed after an error's message.
-        interrupted: what is printed after Ctrl-C: what there is, and how to go on.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -45,7 +43,7 @@ def run(
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print(f"stopped (Ctrl-C). {interrupted}", file=sys.stderr)
+        print("stopped (Ctrl-C); run the same command to go on", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed

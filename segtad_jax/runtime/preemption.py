@@ -119,15 +119,19 @@ class Stop:
             interrupts += number[0] == signal.SIGINT
             if self._exits and interrupts > 1:
                 _leave(command.INTERRUPTED, "stopped at once; what was saved before is whole")
-            threading.Thread(target=self._end, daemon=True).start()
+            threading.Thread(target=self._end, args=(number[0],), daemon=True).start()
         os.close(heard)
 
-    def _end(self) -> None:
+    def _end(self, number: int) -> None:
+        begun = self._patience > 0
         time.sleep(self._patience)
         with self._lock:
             if self._save:
                 self._save()
-                _leave(command.STOPPED, "stopped; all is saved; run the same command to go on")
+                status = (
+                    command.STOPPED if begun or number != signal.SIGINT else command.INTERRUPTED
+                )
+                _leave(status, "stopped; nothing is lost; run the same command to go on")
 
 
 def _leave(status: int, message: str) -> None:
