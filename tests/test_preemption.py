@@ -32,7 +32,7 @@ with stop.listening(), lease.held(folder / lease.FILE, "the run"):
     ("phase", "signals", "status"),
     [
         ("start", "SIGTERM", STOPPED),
-        ("start", "SIGHUP", STOPPED),
+        ("start", "SIGINT", INTERRUPTED),
         ("evaluation", "SIGTERM", STOPPED),
         ("compile", "SIGINT SIGINT", INTERRUPTED),
         ("step", "SIGTERM", 1),  # StoppedError leaves, as what is left to the main thread does

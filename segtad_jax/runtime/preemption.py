@@ -123,14 +123,13 @@ class Stop:
         os.close(heard)
 
     def _end(self, number: int) -> None:
-        begun = self._patience > 0
+        idle = self._patience == 0  # nothing was begun that is saved on Ctrl-C, too
         time.sleep(self._patience)
         with self._lock:
             if self._save:
                 self._save()
-                status = (
-                    command.STOPPED if begun or number != signal.SIGINT else command.INTERRUPTED
-                )
+                interrupted = idle and number == signal.SIGINT
+                status = command.INTERRUPTED if interrupted else command.STOPPED
                 _leave(status, "stopped; nothing is lost; run the same command to go on")
 
 
