@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,3 +135,16 @@ def test_a_lease_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch) ->
     with pytest.raises(OSError, match=r"No space left.*\.lease"), lease.held(file, "the run"):
         pass
     assert not file.parent.exists()
+
+
+def test_a_loss_explains_what_failed(tmp_path) -> None:
+    def write(removes: bool) -> None:
+        with lease.held(tmp_path / "run" / lease.FILE, "the run"):
+            if removes:
+                shutil.rmtree(tmp_path / "run")
+            (tmp_path / "run" / "folder" / "metrics.json").write_text("")
+
+    with pytest.raises(lease.LostError, match=f"{tmp_path}/run was removed while the run was in"):
+        write(removes=True)
+    with pytest.raises(FileNotFoundError, match=r"metrics\.json"):
+        write(removes=False)

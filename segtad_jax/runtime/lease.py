@@ -183,12 +183,16 @@ def held(file: epath.PathLike, what: str) -> Iterator[Lease]:
 
     Raises:
         HeldError: another process holds it; says which, where and since when.
+        LostError: something failed in the context, and the lease was lost before.
         OSError: the file cannot be written.
     """
     lease = Lease(absolute(file), what)
     lease.take()
     try:
         yield lease
+    except Exception:
+        lease.check()  # a loss explains what failed
+        raise
     finally:
         lease.release()
 
