@@ -50,16 +50,16 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Elsewhere: which this on
 
 def main() -> int:
     """Trains, evaluates or compiles; returns the exit status."""
+    return command.run(_act, debug=_DEBUG.value, advice=_advice)
+
+
+def _act() -> int:
     # Our own lines alone: the libraries' would bury them.
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     # Orbax logs what it raises as well, with every thread's stack.
     logging.getLogger("absl").setLevel(logging.WARNING if _DEBUG.value else logging.CRITICAL)
-    return command.run(_act, debug=_DEBUG.value, advice=_advice)
-
-
-def _act() -> int:
     if not _WORKDIR.value and _MODE.value != "compile":
         raise ValueError("--workdir is missing: give the run a folder, as --workdir=runs/mine")
     if _CHECKPOINT.value and _MODE.value == "compile":

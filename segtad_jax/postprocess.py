@@ -217,6 +217,11 @@ def with_video_classes(
     return sorted(fused, key=lambda d: -d.score)
 
 
+def official_file(results: Mapping[str, Any], **external_data: Any) -> dict[str, Any]:
+    """Returns the official file of `official_results`, with all three keys."""
+    return {"version": "VERSION 1.3", "results": results, "external_data": external_data}
+
+
 def official_results(detections: Mapping[str, Sequence[Detection]]) -> dict[str, Any]:
     """Returns the `results` of the official file: {video: [{"score", "segment", "label"}, ...]}."""
     return {
@@ -226,6 +231,5 @@ def official_results(detections: Mapping[str, Sequence[Detection]]) -> dict[str,
 
 
 def write_detections(path: epath.PathLike, detections: Mapping[str, Sequence[Detection]]) -> None:
-    """Writes the official result file: ids as in the annotations, all three keys."""
-    results = official_results(detections)
-    write_json(path, {"version": "VERSION 1.3", "results": results, "external_data": {}})
+    """Writes the official result file: ids as in the annotations."""
+    write_json(path, official_file(official_results(detections)))

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segtad_jax.data.defects import KINDS
-from segtad_jax.evaluation.annotations import Action, match_id, read_durations
+from segtad_jax.evaluation.annotations import Action, read_durations
+from segtad_jax.evaluation.ids import match_id
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.prepare.annotations import Video, checked_actions, read_annotations
 
@@ -349,15 +350,15 @@ def test_whatever_the_file_holds_is_kept_or_named(tmp_path_factory, content):
         (
             "a.csv",
             "name,begin\n",
-            "must name the columns video,start,end,label.*It has: begin, name",
+            "must name the columns video,start,end,label.*It is: name,begin",
         ),
-        ("a.csv", "", "It has: nothing"),
+        ("a.csv", "", "It is: empty"),
         (
             "a.csv",
             f'video,start,end,label\n"{"x" * 200_000}",1,2,a\n',
             "line 1: not csv: field larger",
         ),
-        ("a.txt", "", r"are a \.json or \.csv file, the folder"),
+        ("a.xml", "", r"are a \.json or \.csv file, a folder"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, content, message):
@@ -371,7 +372,7 @@ def test_other_ways_in_which_nothing_is_there(tmp_path):
         read_annotations([tmp_path / "a.json"])
     with pytest.raises(InputError, match="and there is no such file"):
         read_annotations([tmp_path / "folder"])
-    with pytest.raises(InputError, match=r"has no file CLASS_val\.txt"):
+    with pytest.raises(InputError, match=r"has no txt file, as CLASS_val\.txt"):
         read_annotations([tmp_path])
     (tmp_path / "b.json").write_bytes(b'{"\xff')
     with pytest.raises(InputError, match=r"not UTF-8 text \(byte 2\)"):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from segtad_jax.evaluation.__main__ import main
-from segtad_jax.evaluation.annotations import read_ids
 from segtad_jax.evaluation.ground_truth import predictions_in_scope, read_ground_truth
+from segtad_jax.evaluation.ids import read_ids
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.evaluation.results import read_predictions
 from segtad_jax.evaluation.scoring import evaluate
@@ -425,7 +425,7 @@ def test_wrong_csv_and_txt(tmp_path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("video-name,t-init,t-end,label-idx\nx,0,1,3\n")
     with pytest.raises(
-        InputError, match=r"must name .* video,start,end,label .*has: label-idx, t-end, t-init, vi"
+        InputError, match=r"must name .* video,start,end,label .*is: video-name,t-init,t-end,lab"
     ):
         read_ground_truth(path, "test")
     path.write_text("video,type,start,end\nvideo_test_0000001,Diving,0,x\n")

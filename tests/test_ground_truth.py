@@ -126,12 +126,28 @@ def test_a_prepared_data_set_is_a_ground_truth(prepared, tmp_path):
     flags = [f"--ground_truth={directory}", f"--predictions={path}", f"--output={output}"]
     assert main(flags) == 0
     assert json.loads(output.read_text())["map"]["average"] == 1.0
+    for folder in (directory.parent, inputs["output"]):  # DATA/NAME and DATA
+        again = read_ground_truth(folder, "validation")
+        assert again.ground_truth == truth.ground_truth
+
+
+def test_several_prepared_data_sets_are_named(prepared, tmp_path):
+    _, directory = prepared
+    for name in ("mine", "other", ".preparing-third"):
+        folder = tmp_path / name / "1.0.0"
+        folder.mkdir(parents=True)
+        for file in ("recordings.json", "labels.labels.txt"):
+            (folder / file).write_bytes((directory / file).read_bytes())
+    with pytest.raises(InputError) as caught:
+        read_ground_truth(tmp_path, "validation")
+    named = [str(tmp_path / name / "1.0.0") for name in ("mine", "other")]
+    assert str(caught.value).split()[-2:] == named
 
 
 def test_folders_that_are_no_ground_truth(prepared, tmp_path):
-    inputs, directory = prepared
+    _, directory = prepared
     with pytest.raises(InputError, match=r"CLASS_val.txt .* recordings.json.* NAME/VERSION"):
-        read_ground_truth(inputs["output"], "validation")
+        read_ground_truth(tmp_path, "validation")
     for name in ("recordings.json", "labels.labels.txt"):
         (tmp_path / name).write_bytes((directory / name).read_bytes())
     (tmp_path / "labels.labels.txt").write_text("jump\n")  # one of two

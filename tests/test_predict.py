@@ -17,7 +17,7 @@ from segtad_jax import train
 from segtad_jax.config.defaults import default
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.data.preparation import FILE
-from segtad_jax.evaluation.annotations import match_id
+from segtad_jax.evaluation.ids import match_id
 from segtad_jax.predict import __main__ as predict
 from segtad_jax.predict import work
 from segtad_jax.prepare.__main__ import main as prepare

@@ -4,7 +4,6 @@ Reads no array. Exit status: 0 done; 1 no such checkpoint, or it does not read; 
 line.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -13,12 +12,11 @@ from segtad_jax.runtime import command
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m segtad_jax.checkpoint",
         description="Print what is in a checkpoint.",
         epilog="Exit status: 0 done, 1 no such checkpoint, or it does not read, 2 wrong command "
         "line. See docs/checkpoints.md.",
-        allow_abbrev=False,
     )
     parser.add_argument("checkpoint", metavar="RUN[/STEP]", help="a run of segtad_jax.main")
     flags = parser.parse_args(arguments)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from segtad_jax.evaluation.ids import clean_label, match_id, matching
 from segtad_jax.evaluation.json_files import InputError, load_json, open_file, require_object
 
 # The classes of THUMOS14 by their number among the 101 of UCF101, from 1.
@@ -69,18 +70,23 @@ def read_class_scores(
     if not isinstance(results, dict):
         raise InputError(f"{path}: 'results' must be an object {{video id: scores}}")
     names = content.get("class", content.get("classes"))
+    names = _clean(names) if isinstance(names, list) else names
+    there = {match_id(key): key for key in results}
+    found = matching(map(match_id, videos := list(videos)), there)
     scores, missing = {}, []
     for video in videos:
-        short = video.removeprefix("v_")
-        key = next((key for key in (video, short, f"v_{short}") if key in results), None)
-        if key is None:
+        if (key := found.get(match_id(video))) is None:
             missing.append(video)
         else:
-            scores[video] = _scores(path, video, results[key], names, classes)
+            scores[video] = _scores(path, video, results[there[key]], names, classes)
     if missing:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
         raise InputError(f"{path}: has no class scores of {len(missing)} videos: {shown}")
     return scores
+
+
+def _clean(names: list[Any]) -> list[Any]:
+    return [clean_label(name) if isinstance(name, str) else name for name in names]
 
 
 def _scores(
@@ -89,8 +95,10 @@ def _scores(
     if not isinstance(value, list) or not value:
         raise InputError(f"{path}: video {video!r}: must be a list of scores")
     if isinstance(value[0], dict):
-        named = [(row.get("label"), row.get("score")) for row in value]
-        return _checked(path, video, {label: s for label, s in named if label in classes})
+        rows = [row for row in value if isinstance(row, dict)]
+        named = zip(_clean([row.get("label") for row in rows]), rows, strict=True)
+        known = {label: row.get("score") for label, row in named if label in classes}
+        return _checked(path, video, known)
     logits = isinstance(value[0], list)
     numbers = value[0] if logits else value
     if names is None:

@@ -20,6 +20,11 @@ class Defect:
         """Returns how it is handled: 'left out', 'changed' or 'kept'."""
         return KINDS[self.kind].treatment
 
+    @property
+    def line(self) -> str:
+        """Returns all of it on one line."""
+        return f"{self.where}: video {self.video!r}: {self.kind}: {self.value}"
+
 
 class Kind(NamedTuple):
     """The treatment and the meaning of a kind of defect."""
@@ -36,8 +41,12 @@ KINDS = {
     ),
     "bad_video": Kind(LEFT_OUT, "an entry that is not of the expected form"),
     "unknown_subset": Kind(LEFT_OUT, "a subset that is not training, validation or testing"),
+    "subsets_differ": Kind(LEFT_OUT, "a video whose lines name several subsets"),
     "blocked": Kind(LEFT_OUT, "named in the file of blocked ids"),
-    "bad_duration": Kind(CHANGED, "a duration that is no positive number: taken as unknown"),
+    "bad_duration": Kind(
+        CHANGED, "a duration that is no positive number, or an action's length: taken as unknown"
+    ),
+    "durations_differ": Kind(CHANGED, "a video whose lines name several durations: not used"),
     "no_annotations": Kind(KEPT, "a training or validation video without any annotation"),
     # of an action
     "bad_action": Kind(LEFT_OUT, "an annotation without segment [start, end] or without label"),
@@ -45,6 +54,8 @@ KINDS = {
     "reversed": Kind(LEFT_OUT, "an annotation that ends before it starts"),
     "outside": Kind(LEFT_OUT, "an annotation wholly before or after its video"),
     "duplicate": Kind(LEFT_OUT, "an annotation that is there already"),
+    "ignored": Kind(LEFT_OUT, "of a class that --ignored names"),
+    "label_changed": Kind(CHANGED, "a label with a line break or the like: taken as a blank"),
     "ambiguous": Kind(LEFT_OUT, "a segment of THUMOS14's class Ambiguous, which is no class"),
     "negative": Kind(CHANGED, "an annotation that starts before its video: cut"),
     "beyond_end": Kind(CHANGED, "an annotation that ends after its video: cut"),

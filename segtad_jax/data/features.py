@@ -26,7 +26,7 @@ from segtad_jax.data.feature_files import (
     read_array,
 )
 from segtad_jax.data.value_range import outlier, require_no_fill
-from segtad_jax.evaluation.annotations import match_id
+from segtad_jax.evaluation.ids import match_id
 
 LAYOUTS = ("tc", "ct", "auto")
 LAYOUT_SAMPLE = 20  # files that decide which axis is time

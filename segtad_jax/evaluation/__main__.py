@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segtad_jax.evaluation.annotations import read_ids
 from segtad_jax.evaluation.average_precision import threshold_keys
 from segtad_jax.evaluation.ground_truth import Subset, predictions_in_scope, read_ground_truth
+from segtad_jax.evaluation.ids import read_ids
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.evaluation.results import read_predictions
 from segtad_jax.evaluation.scoring import METRICS, PROTOCOLS, evaluate
@@ -30,7 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(flags: argparse.Namespace) -> None:
     blocked = read_ids(flags.blocked) if flags.blocked else []
     subset = read_ground_truth(
-        flags.ground_truth, flags.subset, blocked=blocked, lenient=flags.lenient
+        flags.ground_truth,
+        flags.subset,
+        blocked=blocked,
+        lenient=flags.lenient,
+        rate=flags.rate,
+        ignored=flags.ignored.split(","),
     )
     predictions, result = _score(flags, subset, flags.predictions)
     print(summary(result))
@@ -89,28 +94,33 @@ def _thresholds(text: str) -> np.ndarray:
     try:
         if ":" in text:
             start, step, stop = (float(part) for part in text.split(":"))
-            thresholds = np.linspace(start, stop, round((stop - start) / step) + 1)
+            steps = round((stop - start) / step)
+            if not 0 < steps < 100 or abs(start + step * steps - stop) > 1e-6:
+                raise ValueError
+            thresholds = np.linspace(start, stop, steps + 1)
         else:
             thresholds = np.array([float(part) for part in text.split(",")])
         threshold_keys(thresholds)
-    except (ValueError, ZeroDivisionError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+    except (ValueError, ArithmeticError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be START:STEP:STOP, as 0.5:0.05:0.95, or a list, as 0.3,0.5, of "
+            "numbers above 0 and up to 1 that differ in two decimals"
+        ) from error
     return thresholds
 
 
 def _metrics(text: str) -> list[str]:
     names = text.split(",")
     if set(names) - set(METRICS):
-        raise argparse.ArgumentTypeError(f"{text!r} must be of {','.join(METRICS)}")
+        raise argparse.ArgumentTypeError(f"{text!r} must be some of {','.join(METRICS)}")
     return names
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m segtad_jax.evaluation",
         description="Score temporal action detections: mAP, AR@AN and the DETAD diagnosis.",
         epilog="Exit status: 0 scored, 1 a file is refused, 2 wrong command line.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add(
@@ -125,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--metrics", type=_metrics, default=list(METRICS), help="some of map,ar,diagnosis")
     add("--protocol", choices=list(PROTOCOLS), default="activitynet")
     add("--blocked", type=Path, metavar="FILE", help="ids of videos to leave out")
+    add("--ignored", default="", metavar="A,B", help="classes that are none, such as a background")
+    add("--rate", type=float, metavar="HZ", help="of txt files with a class a frame")
     add("--lenient", action="store_true", help="leave out what is unknown or broken, and say so")
     add("--output", type=Path, metavar="FILE", help="write metrics.json")
     add("--report", type=Path, metavar="FILE", help="write one HTML page")

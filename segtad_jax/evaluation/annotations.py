@@ -1,8 +1,8 @@
 """Reads annotations in every form that prepare and the evaluation take.
 
 These are ActivityNet's and HACS' json, BMN's json with its csv, THUMOS14's json, csv and folder of
-txt files, a plain csv `video,start,end,label` (with `subset` and `duration` if there are any), and
-the folder of a data set that prepare wrote.
+txt files, a plain csv `video,start,end,label` (with `subset` and `duration` if there are any),
+Charades' csv, a folder of txt files with a class a frame, and a data set that prepare wrote.
 """
 
 import csv
@@ -11,14 +11,18 @@ import io
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from itertools import groupby
 from os import PathLike
 from typing import Any
 
+from segtad_jax.evaluation.ids import clean_label, match_id
 from segtad_jax.evaluation.json_files import InputError, as_path, load_json, read_text
 
-ReportDefect = Callable[[str, str, object, str], None]  # kind, video, value, where
+# kind (NOTE: no defect, but worth saying), video, value, where
+ReportDefect = Callable[[str, str, object, str], None]
 
+NOTE = "note"
 AMBIGUOUS = "Ambiguous"  # THUMOS14's class of segments that are no actions
 SUBSETS = {
     "train": "training",
@@ -33,6 +37,10 @@ SUBSETS = {
 _THUMOS14 = re.compile(r"video_(validation|test)_\d{7}")
 _THUMOS14_SUBSETS = {"validation": "training", "test": "testing"}
 _INDEX, _CLASSES = "recordings.json", "labels.labels.txt"  # of a data set that prepare wrote
+_SAME_DURATION = 0.1  # seconds: durations are rounded
+_BACKGROUND = {"background", "bg", "none", "null", "no_action", "no action", "sil", "other"}
+_DECIMAL = re.compile(r"(-?\d+),(\d\d\d()|\d+)")
+_CLOCK = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:[.,]\d*)?)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,31 +59,31 @@ class Entry:
 
     video: str
     where: str
-    subset: str | None = None  # training, validation, testing, or a word that is none of SUBSETS
-    written_subset: str | None = None  # the word in the file; for THUMOS14's csv, that in the id
-    duration: float | None = None  # seconds
+    # {the word in the file, for THUMOS14's csv that in the id: the first place that has it}
+    words: dict[str, str] = dataclasses.field(default_factory=dict)
+    durations: dict[float, str] = dataclasses.field(default_factory=dict)  # {seconds: place}
     covered: float | None = None  # seconds that BMN's features cover; they end before the video
     actions: list[Action] = dataclasses.field(default_factory=list)
+    subset: str | None = None  # training, validation, testing, or a word that is none of SUBSETS
 
-    def name_subset(self, word: str | None) -> None:
-        """Sets the subset from the word in the file; THUMOS14's ids overrule it."""
-        if match := _THUMOS14.fullmatch(self.video):
-            self.subset, self.written_subset = _THUMOS14_SUBSETS[match[1]], word or match[1]
-        elif word is not None:
-            self.subset, self.written_subset = canonical_subset(word), word
+    @property
+    def written_subset(self) -> str | None:
+        """The subset as the file has it."""
+        return next(iter(self.words), None)
 
-    def complete(self, other: "Entry") -> None:
-        """Takes from another entry of the same video what this one lacks, and its actions."""
-        self.subset = self.subset or other.subset
-        self.written_subset = self.written_subset or other.written_subset
-        self.duration = other.duration if self.duration is None else self.duration
+    @property
+    def duration(self) -> float | None:
+        """Seconds; None if it is unknown."""
+        return next(iter(self.durations), None)
+
+    def join(self, other: "Entry") -> None:
+        """Takes what another entry of the same video says."""
+        for word, where in other.words.items():
+            self.words.setdefault(word, where)
+        for seconds, where in other.durations.items():
+            self.durations.setdefault(seconds, where)
         self.covered = other.covered if self.covered is None else self.covered
         self.actions += other.actions
-
-
-def match_id(video: str) -> str:
-    """Returns the id by which files refer to one video: without `v_`, in Unicode form NFC."""
-    return unicodedata.normalize("NFC", video).removeprefix("v_")
 
 
 def canonical_subset(word: str) -> str:
@@ -86,17 +94,97 @@ def canonical_subset(word: str) -> str:
 def shown(value: object) -> str:
     """Returns a value of a file as text that fits into a message."""
     text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    text = text if len(text) <= 200 else f"{text[:197]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def join(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """Returns {match_id: entry}, entries of one video joined; the first spells its id."""
+def read_videos(
+    paths: Sequence[str | PathLike[str]],
+    report: ReportDefect,
+    *,
+    rate: float | None = None,
+    ignored: Collection[str] = (),
+    durations: bool = False,
+) -> dict[str, Entry]:
+    """Reads files or folders that complete each other, and joins what they say of each video.
+
+    Args:
+        paths: as of `read_entries`, which takes the other arguments, too.
+        report: called with each defect. Where the lines of a video name several subsets it is left
+            out, where they name several durations its duration is unknown.
+        rate: Hz, of files with a class a frame.
+        ignored: classes that are none, such as a background.
+        durations: also read a json {id: seconds}.
+
+    Returns:
+        {match_id: entry}, in the order of the files; the first entry spells the id.
+
+    Raises:
+        InputError: a file cannot be read or has another form.
+    """
     videos: dict[str, Entry] = {}
-    for entry in entries:
-        first = videos.setdefault(match_id(entry.video), entry)
-        if first is not entry:
-            first.complete(entry)
+    for path in paths:
+        for entry in read_entries(path, report, rate=rate, durations=durations):
+            first = videos.setdefault(match_id(entry.video), entry)
+            if first is not entry:
+                first.join(entry)
+    _choose_words(videos, report)
+    for key, entry in list(videos.items()):
+        named = {canonical_subset(word) for word in entry.words}
+        if len(named) > 1:
+            report("subsets_differ", entry.video, _places(entry.words, entry.where), entry.where)
+            del videos[key]
+        _check_durations(entry, report)
+        for action in entry.actions:
+            if action.label in ignored:
+                value = f"[{action.start:.10g}, {action.end:.10g}] {action.label}"
+                report("ignored", entry.video, value, action.where)
+        entry.actions = [action for action in entry.actions if action.label not in ignored]
+    labels = {action.label for entry in videos.values() for action in entry.actions}
+    for label in sorted(label for label in labels if label.lower() in _BACKGROUND):
+        text = f"{label!r} is a class like any other here; --ignored={label} leaves it out"
+        report(NOTE, "", text, "")
     return videos
+
+
+def _choose_words(videos: Mapping[str, Entry], report: ReportDefect) -> None:
+    """Sets the subsets, of which THUMOS14's have other names; own data may have ids like its."""
+    matches = [_THUMOS14.fullmatch(entry.video) for entry in videos.values()]
+    thumos14 = all(
+        match and {canonical_subset(word) for word in entry.words} <= {canonical_subset(match[1])}
+        for match, entry in zip(matches, videos.values(), strict=True)
+    )
+    said = False
+    for match, entry in zip(matches, videos.values(), strict=True):
+        if thumos14 and match:
+            said |= match[1] == "validation" and bool(entry.words)
+            entry.words = entry.words or {match[1]: entry.where}
+            entry.subset = _THUMOS14_SUBSETS[match[1]]
+        elif entry.words:
+            entry.subset = canonical_subset(next(iter(entry.words)))
+    if said:
+        report(NOTE, "", "the ids are THUMOS14's, whose validation videos train", "")
+
+
+def _check_durations(entry: Entry, report: ReportDefect) -> None:
+    """Removes durations that differ, or that are the lengths of the actions."""
+    seconds = entry.durations
+    lengths = [a.end - a.start for a in entry.actions]
+    is_length = all(any(abs(s - length) < 0.01 for length in lengths) for s in seconds)
+    last = max((action.end for action in entry.actions), default=0.0)
+    differ = len(seconds) > 1 and max(seconds) - min(seconds) > _SAME_DURATION
+    if differ or (seconds and is_length and last > max(seconds) + _SAME_DURATION):
+        value = _places({f"{s:g} s": where for s, where in seconds.items()}, entry.where)
+        value += ": lengths of actions, end - start" if is_length else ""
+        kind = "durations_differ" if differ else "bad_duration"
+        report(kind, entry.video, value, entry.where)
+        entry.durations = {}
+
+
+def _places(values: Mapping[str, str], where: str) -> str:
+    """Returns values with their places, without the file where it is that of `where`."""
+    file = where.rpartition(", ")[0] + ", "
+    return ", ".join(f"{value} ({place.removeprefix(file)})" for value, place in values.items())
 
 
 def has_subsets(videos: Mapping[str, Entry]) -> bool:
@@ -116,14 +204,20 @@ def has_subsets(videos: Mapping[str, Entry]) -> bool:
 
 
 def read_entries(
-    path: str | PathLike[str], report: ReportDefect, *, durations: bool = False
+    path: str | PathLike[str],
+    report: ReportDefect,
+    *,
+    rate: float | None = None,
+    durations: bool = False,
 ) -> Iterator[Entry]:
     """Yields the entries of a file or folder, in its order.
 
     Args:
-        path: a json or csv file, THUMOS14's folder of txt files, or a prepared data set's.
+        path: a json or csv file, a folder of txt files (THUMOS14's, or with a class a frame), a
+            prepared data set NAME/VERSION, or a folder with one such.
         report: called with each defect: entries and actions that are broken are left out, durations
             that are no positive number are taken as unknown.
+        rate: Hz, of files with a class a frame.
         durations: also read a json {id: seconds}.
 
     Raises:
@@ -131,17 +225,31 @@ def read_entries(
     """
     file = as_path(path)
     if file.is_dir():
-        prepared = (file / _INDEX).exists()
-        yield from _read_prepared(file) if prepared else _read_txt_folder(file, report)
-    elif file.suffix.lower() == ".csv":
+        prepared = [folder for depth in ("", "*/", "*/*/") for folder in file.glob(depth + _INDEX)]
+        prepared = [index for index in prepared if not _hidden(index, file)]
+        if len(prepared) > 1:
+            listed = "\n  ".join(str(index.parent) for index in sorted(prepared))
+            raise InputError(
+                f"{path} holds {len(prepared)} data sets; name one of them:\n  {listed}"
+            )
+        if prepared:
+            yield from _read_prepared(prepared[0].parent)
+        else:
+            yield from _read_txt_folder(file, rate, report)
+    elif file.suffix.lower() in (".csv", ".tsv", ".txt"):
         yield from _read_csv(file, report)
     elif file.suffix.lower() == ".json":
         yield from _read_json(file, report, durations)
     else:
         raise InputError(
-            f"{path}: annotations are a .json or .csv file, the folder of THUMOS14's txt files, or "
-            "that of a prepared data set" + ("" if file.exists() else "; and there is no such file")
+            f"{path}: annotations are a .json or .csv file, a folder of txt files, or that of a "
+            "prepared data set" + ("" if file.exists() else "; and there is no such file")
         )
+
+
+def _hidden(path: Any, folder: Any) -> bool:
+    """Returns whether a writer may be at work there still."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def read_durations(path: str | PathLike[str]) -> dict[str, float]:
@@ -158,12 +266,14 @@ def read_durations(path: str | PathLike[str]) -> dict[str, float]:
         if kind == "bad_duration":
             raise InputError(
                 f"{where}: video {video!r}: duration {shown(value)} is no positive number of "
-                "seconds"
+                "seconds of the video"
             )
+        if kind == "durations_differ":
+            raise InputError(f"{path}: video {video!r} has several durations: {shown(value)}")
 
     seconds = {
-        match_id(entry.video): entry.duration
-        for entry in read_entries(path, report, durations=True)
+        key: entry.duration
+        for key, entry in read_videos([path], report, durations=True).items()
         if entry.duration is not None
     }
     if not seconds:
@@ -172,21 +282,6 @@ def read_durations(path: str | PathLike[str]) -> dict[str, float]:
             '{"id": seconds}'
         )
     return seconds
-
-
-def read_ids(path: str | PathLike[str]) -> list[str]:
-    """Reads a list of video ids: a json list, or one id a line.
-
-    Raises:
-        InputError: the file cannot be read or is json of another kind.
-    """
-    text = read_text(path)
-    if not text.lstrip().startswith(("[", "{")):
-        return [line.strip() for line in text.split("\n") if line.strip()]
-    ids = load_json(path)
-    if not (isinstance(ids, list) and all(isinstance(video, str) for video in ids)):
-        raise InputError(f"{path}: must be a json list of video ids, or one id a line")
-    return ids
 
 
 def _read_json(path: Any, report: ReportDefect, durations: bool) -> Iterator[Entry]:
@@ -228,10 +323,8 @@ def _is_bmn(fields: object) -> bool:
 
 def _json_entry(name: str, fields: dict[str, Any], where: str, report: ReportDefect) -> Entry:
     entry = Entry(name, where)
-    subset = fields.get("subset")
-    entry.name_subset(None if subset is None else str(subset))
     seconds = fields["duration_second"] if _is_bmn(fields) else fields.get("duration")
-    entry.duration = _duration(seconds, name, where, report)
+    _describe(entry, fields.get("subset"), seconds, report)
     entry.covered = _covered(
         entry.duration, fields.get("duration_frame"), fields.get("feature_frame")
     )
@@ -250,64 +343,168 @@ def _json_entry(name: str, fields: dict[str, Any], where: str, report: ReportDef
 
 
 def _read_csv(path: Any, report: ReportDefect) -> Iterator[Entry]:
-    lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    whole = read_text(path)
+    text = whole.lstrip("\n")
+    header, above = text.partition("\n")[0], len(whole) - len(text)
+    separator = max(",;\t", key=lambda mark: len(_columns(header.split(mark)) & _COLUMNS))
+    lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        names = [_column(name) for name in lines.fieldnames or ()]
-        if "label" not in names:  # THUMOS14 writes `type`
-            names = ["label" if name == "type" else name for name in names]
-        lines.fieldnames, columns = names, set(names)
-        rows = [(lines.line_num, row) for row in lines]
+        lines.fieldnames = [_column(name) for name in lines.fieldnames or ()]
+        columns = _columns(lines.fieldnames)
+        if "label" not in columns:  # THUMOS14 writes `type`
+            lines.fieldnames = ["label" if name == "type" else name for name in lines.fieldnames]
+            columns = _columns(lines.fieldnames)
+        rows = [(lines.line_num + above, row) for row in lines if any(map(_cell, row.values()))]
     except csv.Error as error:
-        raise InputError(f"{path}, line {lines.line_num}: not csv: {error}") from error
-    if "video" not in columns or not (
-        columns >= {"start", "end", "label"} or columns & {"duration", "seconds", "subset"}
+        raise InputError(f"{path}, line {lines.line_num + above}: not csv: {error}") from error
+    if twice := sorted(c for c in columns & _COLUMNS if lines.fieldnames.count(c) > 1):
+        raise InputError(f"{path}: names the column {twice[0]!r} twice; rename one of them")
+    charades = columns >= {"id", "actions", "length"}
+    if not charades and (
+        "video" not in columns
+        or not (columns >= {"start", "end", "label"} or columns & {"duration", "seconds", "subset"})
     ):
         raise InputError(
             f"{path}: the first line must name the columns video,start,end,label (or type for "
             "label, as THUMOS14 does) and may name subset,duration; or video with duration, "
-            f"seconds or subset alone. It has: {', '.join(sorted(columns)) or 'nothing'}"
+            f"seconds or subset alone. It is: {shown(header.strip()) or 'empty'}"
         )
+    if separator != ",":
+        name = "';'" if separator == ";" else "tabs"
+        report(NOTE, "", f"{path.name}: its columns are separated by {name}", "")
     for number, row in rows:
-        yield _row_entry(row, f"{path}, line {number}", report)
+        where = f"{path}, line {number}"
+        cells = {name: text for name, cell in row.items() if (text := _cell(cell))}
+        if any(map(str.strip, row.get(None) or [])):
+            value = f"{len(columns) + len(row[None])} cells in {len(columns)} columns"
+            report("bad_action", cells.get("video", cells.get("id", "")), value, where)
+            continue
+        for name in cells.keys() & {"start", "end", "duration", "seconds"}:
+            # Where commas separate the columns, 1,234 may be a thousand and more.
+            if (comma := _DECIMAL.fullmatch(cells[name])) and (
+                separator != "," or comma[3] is None
+            ):
+                cells[name] = f"{comma[1]}.{comma[2]}"
+                report(NOTE, "", f"{path.name}: decimal commas are read as points", "")
+        yield from (
+            _read_charades(cells, where, report)
+            if charades
+            else [_row_entry(row.keys(), cells, where, report)]
+        )
+
+
+_COLUMNS = {"video", "start", "end", "label", "type", "subset", "duration", "seconds", "actions"}
+
+
+def _columns(names: Sequence[str]) -> set[str]:
+    return set(map(_column, names))
 
 
 def _column(name: str) -> str:
     """Returns the name used here; some files of THUMOS14 write `video-name`."""
-    return name.strip().removesuffix("-name").removeprefix("video-") or name
+    name = name.strip().strip('"')
+    lower = name.lower()
+    return lower.removesuffix("-name").removeprefix("video-") if lower else name
 
 
-def _read_txt_folder(path: Any, report: ReportDefect) -> Iterator[Entry]:
-    files = sorted(path.glob("*_*.txt"))
+def _cell(cell: object) -> str:
+    """Returns the text of a cell; csv.DictReader has None for a missing one, a list of others."""
+    return cell.strip() if isinstance(cell, str) else ""
+
+
+def _read_charades(cells: Mapping[str, str], where: str, report: ReportDefect) -> Iterator[Entry]:
+    """Yields the entry of a line whose cell `actions` holds `class start end;class start end`."""
+    entry = Entry(cells.get("id", ""), where)
+    _describe(entry, None, cells.get("length"), report)
+    for action in filter(None, cells.get("actions", "").split(";")):
+        parts = action.split()
+        if len(parts) == 3:
+            _add(entry, parts[1:], parts[0], where, report)
+        else:
+            report("bad_action", entry.video, action, where)
+    yield entry
+
+
+def _read_txt_folder(path: Any, rate: float | None, report: ReportDefect) -> Iterator[Entry]:
+    files = sorted(file for file in path.glob("*.txt") if file.name != _MAPPING)
     if not files:
         raise InputError(
-            f"{path}: has no file CLASS_val.txt or CLASS_test.txt, as THUMOS14, and no {_INDEX}, "
-            "as the folder NAME/VERSION of a prepared data set"
+            f"{path}: has no txt file, as CLASS_val.txt and CLASS_test.txt of THUMOS14 or one a "
+            f"video with a class a frame, and no {_INDEX}, as a prepared data set NAME/VERSION"
         )
-    for file in files:
+    thumos14 = [file for file in files if file.stem.endswith(("_val", "_test"))]
+    if not any(map(_ends_in_a_number, thumos14)):
+        yield from _read_frames(path, files, rate, report)
+        return
+    for file in thumos14:
         label, _, subset = file.stem.rpartition("_")
         subset = "validation" if subset == "val" else subset
         for number, line in enumerate(read_text(file).splitlines(), start=1):
             where, parts = f"{file}, line {number}", line.split()
             if len(parts) == 3:
-                row = dict(zip(("video", "start", "end"), parts, strict=True))
-                yield _row_entry(row | {"label": label, "subset": subset}, where, report)
+                cells = dict(zip(("video", "start", "end"), parts, strict=True))
+                cells |= {"label": label, "subset": subset}
+                yield _row_entry(cells.keys(), cells, where, report)
             elif parts:
                 report("bad_action", parts[0], line, where)
 
 
-def _row_entry(row: Mapping[str, Any], where: str, report: ReportDefect) -> Entry:
+def _ends_in_a_number(file: Any) -> bool:
+    """Returns whether the first line of a file does, as THUMOS14's `video start end`."""
+    parts = read_text(file).lstrip().partition("\n")[0].split()
+    return len(parts) > 1 and _number(parts[-1]) is not None
+
+
+_MAPPING = "mapping.txt"  # lines `number class`, beside files with a class a frame or their folder
+
+
+def _read_frames(
+    path: Any, files: Sequence[Any], rate: float | None, report: ReportDefect
+) -> Iterator[Entry]:
+    """Yields an entry a file of lines with a frame's class; equal neighbours are one action."""
+    if rate is None:
+        raise InputError(
+            f"{path}: txt files with a class a frame need the frames a second, as --rate=15 "
+            "(THUMOS14's are called CLASS_val.txt and CLASS_test.txt)"
+        )
+    places = [place for place in (path / _MAPPING, path.parent / _MAPPING) if place.exists()]
+    pairs = [line.split(None, 1) for line in read_text(places[0]).splitlines()] if places else []
+    names = {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+    for file in files:
+        entry = Entry(file.stem, str(file))
+        lines = [line.strip() for line in read_text(file).rstrip().splitlines()]
+        entry.durations = {len(lines) / rate: str(file)} if lines else {}
+        start = 0
+        for label, frames in groupby(lines):
+            end = start + sum(1 for _ in frames)
+            place = f"{file}, line {start + 1}"
+            _add(entry, [start / rate, end / rate], names.get(label, label), place, report)
+            start = end
+        yield entry
+
+
+def _row_entry(
+    columns: Set[str], cells: Mapping[str, str], where: str, report: ReportDefect
+) -> Entry:
     """Returns the entry of a line with at most one action."""
-    # csv.DictReader gives None for a cell that is missing, and a list of those in excess.
-    cells = {k: cell.strip() for k, cell in row.items() if isinstance(cell, str) and cell.strip()}
     entry = Entry(cells.get("video", ""), where)
-    entry.name_subset(cells.get("subset"))
     seconds = cells.get("duration", cells.get("seconds"))
-    entry.duration = _duration(seconds, entry.video, where, report)
-    entry.covered = _covered(entry.duration, cells.get("numFrame"), cells.get("featureFrame"))
+    _describe(entry, cells.get("subset"), seconds, report)
+    entry.covered = _covered(entry.duration, cells.get("numframe"), cells.get("featureframe"))
     # A line that names a video and no action stands for a video without actions.
-    if row.keys() >= {"start", "end", "label"} and cells.keys() & {"start", "end", "label"}:
+    if columns >= {"start", "end", "label"} and cells.keys() & {"start", "end", "label"}:
         _add(entry, [cells.get("start"), cells.get("end")], cells.get("label"), where, report)
     return entry
+
+
+def _describe(entry: Entry, subset: object, seconds: object, report: ReportDefect) -> None:
+    """Sets what an entry says of its whole video."""
+    entry.words = {} if subset is None else {str(subset): entry.where}
+    duration = _number(seconds)
+    if duration is not None and duration > 0:
+        entry.durations = {duration: entry.where}
+    elif seconds is not None:
+        report("bad_duration", entry.video, seconds, entry.where)
 
 
 def _read_prepared(path: Any) -> Iterator[Entry]:
@@ -317,36 +514,53 @@ def _read_prepared(path: Any) -> Iterator[Entry]:
     content = load_json(index)
     try:
         for row in content["recordings"]:
-            where = f"{index}, video {row['video']}"
-            entry = Entry(row["video"], where, duration=row["duration"])
-            entry.name_subset(row["split"])
+            video, split = row["video"], row["split"]
+            if not (isinstance(video, str) and isinstance(split, str)):
+                raise ValueError(f"video {video!r}, split {split!r}")
+            where = f"{index}, video {video}"
+            entry = Entry(video, where, {split: where})
+            entry.durations = {_finite(row["duration"]): where}
             for (start, end), label in zip(row["segments"], row["labels"], strict=True):
-                entry.actions.append(Action(start, end, classes[label], where))
+                action = Action(_finite(start), _finite(end), classes[max(label, 0)], where)
+                entry.actions.append(action)
+                if not action.label:
+                    raise ValueError(f"label {label}")
             yield entry
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{index}: not the index that prepare wrote ({error!r}); prepare the data set again"
         ) from error
 
 
+def _finite(value: object) -> float:
+    if (number := _number(value)) is None:
+        raise ValueError(f"{shown(value)} is no finite number")
+    return number
+
+
 def _add(entry: Entry, segment: list[Any], label: object, where: str, report: ReportDefect) -> None:
     """Adds an action, if its two times are numbers and its label is a name."""
-    name = str(label).strip() if isinstance(label, str | int) else ""
-    start, end = map(_number, segment)
+    text = str(label).strip() if isinstance(label, str | int) else ""
+    name = clean_label(text)
+    start, end = map(_seconds, segment)
     if not name or isinstance(label, bool):
         report("bad_action", entry.video, f"label {shown(label)}", where)
     elif start is None or end is None:
         report("bad_time", entry.video, f"[{', '.join(map(shown, segment))}] {name}", where)
     else:
+        if name != unicodedata.normalize("NFC", text):
+            report("label_changed", entry.video, f"{text!a} is {name!r}", where)
+        elif name != text:
+            report(NOTE, "", f"label {text!a} is read in Unicode form NFC: {name!r}", "")
         entry.actions.append(Action(start, end, name, where))
 
 
-def _duration(value: object, video: str, where: str, report: ReportDefect) -> float | None:
-    seconds = _number(value)
-    if value is not None and (seconds is None or seconds <= 0):
-        report("bad_duration", video, value, where)
-        return None
-    return seconds
+def _seconds(value: object) -> float | None:
+    """Returns the seconds of a number or of a clock's HH:MM:SS.xx, or None."""
+    if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
+        hours, minutes, seconds = clock.groups()
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds.replace(",", "."))
+    return _number(value)
 
 
 def _covered(duration: float | None, frames: object, used: object) -> float | None:

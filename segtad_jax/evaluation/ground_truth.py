@@ -7,14 +7,14 @@ from os import PathLike
 
 from segtad_jax.evaluation.annotations import (
     AMBIGUOUS,
+    NOTE,
     Entry,
     canonical_subset,
     has_subsets,
-    join,
-    match_id,
-    read_entries,
+    read_videos,
     shown,
 )
+from segtad_jax.evaluation.ids import clean_label, ending_note, match_id, matching
 from segtad_jax.evaluation.instances import Predictions
 from segtad_jax.evaluation.json_files import InputError
 
@@ -25,8 +25,13 @@ _EXPECTED = {  # by kind of finding
     "reversed": "must end after it starts",
     "bad_video": "must be an object with 'subset', 'duration' and a list of 'annotations'",
     "repeated_video": "must occur once; remove one",
-    "bad_duration": "is no positive number of seconds: the duration counts as unknown",
+    "bad_duration": "is no duration of the video in seconds: it counts as unknown",
+    "durations_differ": "are durations of one video: it counts as unknown",
+    "subsets_differ": "are subsets of one video; name one",
+    "label_changed": "on one line",
+    "ignored": "left out by --ignored",
 }
+_LET_PASS = ("bad_duration", "durations_differ", "label_changed", "ignored")
 
 _ALWAYS_REFUSED = ("bad_video", "repeated_video")  # in whatever subset, and with --lenient
 
@@ -53,6 +58,8 @@ def read_ground_truth(
     *,
     blocked: Collection[str] = (),
     lenient: bool = False,
+    rate: float | None = None,
+    ignored: Collection[str] = (),
 ) -> Subset:
     """Reads the actions of a subset.
 
@@ -64,20 +71,25 @@ def read_ground_truth(
             "validation". Where no video has a subset, all are scored.
         blocked: ids of videos to leave out.
         lenient: leave out broken actions and videos without a subset.
+        rate: Hz, of files with a class a frame.
+        ignored: classes that are none, such as a background.
 
     Raises:
         InputError: names the file, the place and the value.
     """
     findings: list[Finding] = []
-    entries = join(
-        entry
-        for part in (path.split(",") if isinstance(path, str) else [path])
-        for entry in read_entries(part, lambda *finding: findings.append(finding))
+    entries = read_videos(
+        path.split(",") if isinstance(path, str) else [path],
+        lambda *finding: findings.append(finding),
+        rate=rate,
+        ignored=ignored,
     )
-    notes: list[str] = []
+    notes = list(dict.fromkeys(str(value) for kind, _, value, _ in findings if kind == NOTE))
+    findings = [finding for finding in findings if finding[0] != NOTE]
     selected = _selected(entries, subset, str(path), notes, lenient)
-    left_out = frozenset(map(match_id, blocked))
-    if absent := left_out - entries.keys():
+    found = matching(map(match_id, blocked), entries)
+    left_out = frozenset(found.values())
+    if absent := set(map(match_id, blocked)) - found.keys():
         notes.append(f"blocked ids that are not in {path}: {_first(absent)}")
     scored = {key: entry for key, entry in selected.items() if key not in left_out}
     for entry in scored.values():
@@ -135,7 +147,7 @@ def _refuse_or_note_findings(findings: list[Finding], notes: list[str], lenient:
         problem += f", and {number - 1} more" if number > 1 else ""
         if kind in _ALWAYS_REFUSED:
             raise InputError(problem)
-        if kind == "bad_duration":
+        if kind in _LET_PASS:
             notes.append(problem)
         else:
             _refuse_or_note(problem, notes, lenient)
@@ -161,8 +173,10 @@ def predictions_in_scope(
     notes: list[str] = []
     blocked, unknown_videos = [], {}
     inside: dict[str, list[tuple]] = {}
+    matched = matching(map(match_id, predictions), subset.videos)
+    notes += ending_note(matched, "ids of predictions")
     for video, rows in predictions.items():
-        key = match_id(video)
+        key = matched.get(match_id(video), "")
         if key in subset.blocked:
             blocked.append(video)
         elif key not in subset.videos:
@@ -176,6 +190,13 @@ def predictions_in_scope(
         _refuse_or_note(f"{problem}: {_first(unknown_videos)}", notes, lenient)
 
     labels = Counter(row[2] for rows in inside.values() for row in rows if row[2] is not None)
+    cleaned = {label: clean_label(str(label)) for label in labels.keys() - subset.labels}
+    if same := {label: name for label, name in cleaned.items() if name in subset.labels}:
+        inside = {
+            video: [(*row[:2], same.get(row[2], row[2]), *row[3:]) for row in rows]
+            for video, rows in inside.items()
+        }
+        labels = Counter(same.get(label, label) for label in labels.elements())
     unknown_labels = {label: n for label, n in labels.items() if label not in subset.labels}
     if unknown_labels:
         problem = f"{len(unknown_labels)} of {len(labels)} labels are not in {subset.path}"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from os import PathLike
@@ -34,7 +35,13 @@ def read_text(path: str | PathLike[str]) -> str:
         try:
             return text.read()
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+            utf16 = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+            encoding = "UTF-16" if utf16 else "CP1252"
+            raise InputError(
+                f"{path}: not UTF-8 text (byte {error.start}). Save it again as UTF-8, in a "
+                f"spreadsheet as 'CSV UTF-8'; if it is {encoding}: "
+                f"iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > NEW"
+            ) from error
 
 
 def load_json(

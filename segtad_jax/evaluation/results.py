@@ -1,12 +1,12 @@
 """Reads result files: detections or proposals in ActivityNet's form."""
 
-import math
 import sys
 from os import PathLike
 from typing import Any
 
 from segtad_jax.evaluation.json_files import InputError, load_json, require_object
 
+_LARGEST = sys.float_info.max
 _KEYS = ("version", "results", "external_data")
 
 
@@ -80,7 +80,8 @@ def _detection(record: dict) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return (type(value) is float or type(value) is int) and math.isfinite(value)
+    # An int may be too large for a float; NaN is within no limits.
+    return (type(value) is float or type(value) is int) and -_LARGEST <= value <= _LARGEST
 
 
 def _problem(row: Any) -> str:

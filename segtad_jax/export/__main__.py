@@ -31,11 +31,10 @@ def _run(checkpoint: str, output: str, platforms: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m segtad_jax.export",
         description="Write a trained model for use without this package.",
         epilog="Exit status: 0 done, 1 refused, 2 wrong command line. See docs/checkpoints.md.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="RUN[/STEP]", help="a run of segtad_jax.main")

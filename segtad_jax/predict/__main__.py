@@ -32,12 +32,11 @@ def _run(flags: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m segtad_jax.predict",
         description="Detect actions in features, raw signals or a prepared data set.",
         epilog="Exit status: 0 done, 1 refused, 2 wrong command line, 3 done but some videos "
         "failed, 4 this share is done, that of another process is not. See docs/data.md.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="RUN[/STEP]", help="a run of segtad_jax.main")

@@ -13,11 +13,13 @@ from rich.progress import MofNCompleteColumn, Progress
 from segtad_jax.data.dataset import find, find_all, open_dataset
 from segtad_jax.data.defects import KINDS
 from segtad_jax.data.features import open_source
-from segtad_jax.evaluation.annotations import match_id, read_durations
-from segtad_jax.postprocess import official_results
+from segtad_jax.evaluation.annotations import read_durations
+from segtad_jax.evaluation.ids import match_id
+from segtad_jax.postprocess import official_file, official_results
 from segtad_jax.predict.trained import Input, Trained, load
 from segtad_jax.runtime import files, startup
 from segtad_jax.runtime.command import DONE
+from segtad_jax.runtime.console import open_console
 
 SOME_FAILED, UNFINISHED = 3, 4  # exit statuses, besides those of runtime.command
 CHUNK = 16  # videos whose results are written together
@@ -43,7 +45,7 @@ def run(flags: argparse.Namespace) -> int:
         durations = read_durations(flags.durations) if flags.durations else {}
         videos = FeatureFiles(model, flags.features, flags.layout, flags.rate, durations)
     identity = {name: getattr(flags, name) for name in IDENTITY} | {"step": model.step}
-    output, console = Output(epath.Path(flags.output), identity), Console()
+    output, console = Output(epath.Path(flags.output), identity), open_console()
     if (results := output.finished()) is None:
         share = videos.ids[flags.process_id :: flags.num_processes]
         _detect(videos, share, output, console)
@@ -239,15 +241,8 @@ class Output:
         """Writes the one file, in the official form, and removes the parts."""
         failures = _failures(results)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        content = {
-            "version": "VERSION 1.3",
-            "results": {video: results[video] for video in sorted(results.keys() - failures)},
-            "external_data": {
-                "command": self._identity,
-                "failures": failures,
-                "notes": self.notes,
-            },
-        }
+        done = {video: results[video] for video in sorted(results.keys() - failures)}
+        content = official_file(done, command=self._identity, failures=failures, notes=self.notes)
         _write(self._path, content)
         self._folder.rmtree(missing_ok=True)
 

@@ -1,9 +1,8 @@
 """Annotations as preparation needs them: every video has a subset, and every defect is named."""
 
 import dataclasses
-import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from etils import epath
 
@@ -11,20 +10,19 @@ from segtad_jax.data.defects import Defect
 from segtad_jax.data.records import DURATION_TOLERANCE
 from segtad_jax.evaluation.annotations import (
     AMBIGUOUS,
+    NOTE,
     SUBSETS,
     Action,
     Entry,
     ReportDefect,
     has_subsets,
-    join,
-    match_id,
-    read_entries,
+    read_videos,
     shown,
 )
+from segtad_jax.evaluation.ids import is_bad_id, look_alikes
 from segtad_jax.evaluation.json_files import InputError
 
 VALIDATION_PART = 5  # where a file names no subsets, one video in so many validates
-_MAX_ID = 255  # bytes; longer ones are no file names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,27 +50,40 @@ class Annotations:
         return tuple(sorted({a.label for video in self.videos.values() for a in video.actions}))
 
 
-def read_annotations(paths: Sequence[epath.PathLike]) -> Annotations:
+def read_annotations(
+    paths: Sequence[epath.PathLike], *, rate: float | None = None, ignored: Collection[str] = ()
+) -> Annotations:
     """Reads one file or folder, or several that complete each other, as BMN's json and csv do.
+
+    Args:
+        paths: of the files.
+        rate: Hz, of files with a class a frame.
+        ignored: classes that are none, such as a background.
 
     Raises:
         InputError: a file cannot be read, has another form, or there is no video in any.
     """
     defects: list[Defect] = []
+    notes: list[str] = []
 
     def report(kind: str, video: str, value: object, where: str) -> None:
-        defects.append(Defect(kind, video, shown(value), where))
+        if kind == NOTE:
+            notes.append(str(value))
+        else:
+            defects.append(Defect(kind, video, shown(value), where))
 
-    entries = join(
-        _without_ambiguous(entry, report)
-        for path in paths
-        for entry in read_entries(epath.Path(path), report)
-        if not _is_bad(entry, report)
-    )
+    entries = read_videos([epath.Path(path) for path in paths], report, rate=rate, ignored=ignored)
+    for key, entry in list(entries.items()):
+        _drop_ambiguous(entry, report)
+        if is_bad_id(entry.video):
+            report("bad_id", entry.video, entry.video, entry.where)
+            del entries[key]
     listed = ", ".join(str(path) for path in paths)
     if not entries:
-        raise InputError(f"{listed}: there is no video in it")
-    notes = () if has_subsets(entries) else (_choose_subsets(entries),)
+        first = f"; the first: {defects[0].value} ({defects[0].where})" if defects else ""
+        raise InputError(f"{listed}: there is no video in it that could be used{first}")
+    if not has_subsets(entries):
+        notes.append(_choose_subsets(entries))
     videos = {}
     for key, entry in entries.items():
         subset, actions = str(entry.subset), tuple(entry.actions)
@@ -85,15 +96,19 @@ def read_annotations(paths: Sequence[epath.PathLike]) -> Annotations:
             f"{listed}: no video has a subset that is training, validation or testing, but "
             f"{defects[-1].value}"
         )
-    return Annotations(dict(sorted(videos.items())), tuple(defects), notes)
+    annotations = Annotations(dict(sorted(videos.items())), tuple(defects), ())
+    notes += [
+        f"labels that differ in case or blanks are several classes: {', '.join(map(repr, group))}"
+        for group in look_alikes(annotations.classes)
+    ]
+    return dataclasses.replace(annotations, notes=tuple(dict.fromkeys(notes)))
 
 
-def _without_ambiguous(entry: Entry, report: ReportDefect) -> Entry:
+def _drop_ambiguous(entry: Entry, report: ReportDefect) -> None:
     for action in entry.actions:
         if action.label == AMBIGUOUS:
             report("ambiguous", entry.video, f"[{action.start}, {action.end}]", action.where)
     entry.actions = [action for action in entry.actions if action.label != AMBIGUOUS]
-    return entry
 
 
 def _choose_subsets(entries: dict[str, Entry]) -> str:
@@ -120,7 +135,7 @@ def checked_actions(video: Video, duration: float) -> tuple[tuple[Action, ...], 
         if cut is not None:
             inside.append(cut)
             same.add(action.label)
-        value = f"[{action.start:g}, {action.end:g}] {action.label}, duration {duration:g}"
+        value = f"[{action.start:.10g}, {action.end:.10g}] {action.label}, duration {duration:g}"
         defects += [Defect(kind, video.video, value, action.where) for kind in kinds]
     return tuple(inside), tuple(defects)
 
@@ -144,17 +159,3 @@ def _checked(action: Action, duration: float, same: set[str]) -> tuple[list[str]
     end = duration if end > limit else end
     start = min(max(start, 0.0), end)
     return kinds, dataclasses.replace(action, start=start, end=end)
-
-
-def _is_bad(entry: Entry, report: ReportDefect) -> bool:
-    """Returns and reports whether no file can have the name of the video."""
-    video = entry.video
-    bad = (
-        not video.strip()
-        or match_id(video) in ("", ".", "..")
-        or len(video.encode(errors="replace")) > _MAX_ID
-        or any(c in "/\\" or unicodedata.category(c) in ("Cc", "Cs") for c in video)
-    )
-    if bad:
-        report("bad_id", video, video, entry.where)
-    return bad

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,13 +19,15 @@ from segtad_jax.data.features import Source, open_source, with_channels
 from segtad_jax.data.pipeline import map_ahead
 from segtad_jax.data.preparation import FILE, Preparation, SignalTransform
 from segtad_jax.data.writer import ShardWriter
-from segtad_jax.evaluation.annotations import read_durations, read_ids
+from segtad_jax.evaluation.annotations import read_durations
+from segtad_jax.evaluation.ids import read_ids
 from segtad_jax.prepare.annotations import Annotations, read_annotations
 from segtad_jax.prepare.intake import Intake, Outcome, open_intake
 from segtad_jax.prepare.recipes import RECIPES
 from segtad_jax.prepare.report import print_report, write_page
 from segtad_jax.prepare.simulation import simulated
 from segtad_jax.prepare.summary import Summary
+from segtad_jax.runtime.console import open_console
 
 WRITTEN, FLAWED, STOPPED = 0, 3, 4  # exit statuses
 
@@ -35,7 +38,7 @@ class StrictError(ValueError):
 
 def run(flags: argparse.Namespace) -> int:
     """Does what the flags of `prepare` ask for and returns the exit status."""
-    console = Console()
+    console = open_console()
     started = time.monotonic()
     try:
         durations = read_durations(flags.durations) if flags.durations else {}
@@ -49,28 +52,46 @@ def run(flags: argparse.Namespace) -> int:
         )
         if flags.strict:
             _stop_at(intake.defects)
-        summary = Summary(annotations, intake.defects)
+        summary = Summary(intake.annotations, intake.defects)
         preparation = _preparation(flags, intake, console)
         if flags.check:
             _collect(flags, _read(flags, intake, preparation, console), summary)
             preparation = summary.complete(preparation)
             print_report(summary.report(preparation), console)
-            console.print("Checked only: nothing is written.")
-            return FLAWED if summary.flawed else WRITTEN
+            useless = summary.why_useless()
+            console.print(
+                "Checked only: nothing is written"
+                + (f", nor would it be without --check: {useless}." if useless else "."),
+                markup=False,
+                soft_wrap=True,
+            )
+            return FLAWED if summary.flawed or useless else WRITTEN
         target = _write(flags, intake, preparation, summary, console)
     except StrictError as error:
         print(f"stopped by --strict: {error}", file=sys.stderr)
         return STOPPED
-    data = flags.output if find_all(flags.output) == [target] else target
     console.print(
         f"{len(summary.all_records):,} recordings in {time.monotonic() - started:.1f} s: {target}\n"
-        f"The report with pictures: {target / 'report.html'}\n"
-        f"Train: python -m segtad_jax.main --config=custom --config.data.dir={data} "
-        "--workdir RUN",
+        f"The report with pictures: {target / 'report.html'}\n{_what_next(flags, target, summary)}",
         soft_wrap=True,
         highlight=False,
+        markup=False,
     )
     return WRITTEN
+
+
+def _what_next(flags: argparse.Namespace, target: epath.Path, summary: Summary) -> str:
+    """Returns the command that trains on the data set, or why none can."""
+    data = flags.output if find_all(flags.output) == [target] else target
+    try:
+        split = summary.training_flags()
+    except ValueError as error:
+        return f"It cannot be trained on: {error}."
+    lacking = "There is no annotated validation recording; a column or field `subset` names some.\n"
+    return (
+        f"{lacking if split else ''}Train: python -m segtad_jax.main --config=custom "
+        f"--config.data.dir={shlex.quote(str(data))}{split} --workdir RUN"
+    )
 
 
 def _inputs(
@@ -79,7 +100,7 @@ def _inputs(
     if flags.recipe:
         annotations, source = RECIPES[flags.recipe].open_recordings(flags.source)
         return annotations, [source]
-    annotations = read_annotations(flags.annotations)
+    annotations = read_annotations(flags.annotations, rate=flags.rate, ignored=flags.ignored)
     if flags.simulate:
         source = simulated(
             annotations,
@@ -122,7 +143,9 @@ def _write(
     """Reads and writes one video after the other, and puts the data set in its place."""
     classes = intake.annotations.classes
     if not classes:
-        raise ValueError("there is no annotation that could be used, so there are no classes")
+        lost = [defect for defect in summary.defects if defect.treatment == LEFT_OUT]
+        shown = f"; the first: {lost[0].line}" if lost else ""
+        raise ValueError(f"there is no annotation that could be used, so no classes{shown}")
     with ShardWriter(
         flags.output,
         preparation.name,
@@ -141,7 +164,9 @@ def _write(
         _collect(flags, outcomes, summary)
         if not summary.all_records:
             first = next(d for d in summary.defects if d.treatment == LEFT_OUT)
-            raise ValueError(f"not one video could be used; the first: {_one_line(first)}")
+            raise ValueError(f"not one video could be used; the first: {first.line}")
+        if useless := summary.why_useless():
+            raise ValueError(f"nothing is written: {useless}")
         preparation = summary.complete(preparation)
         report = summary.report(preparation)
         print_report(report, console, "report.json")
@@ -193,11 +218,7 @@ def _stop_at(defects: Sequence[Defect]) -> None:
         if defect.treatment in (LEFT_OUT, CHANGED):
             count = sum(other.kind == defect.kind for other in defects)
             more = f" (and {count - 1} more of this kind)" if count > 1 else ""
-            raise StrictError(_one_line(defect) + more)
-
-
-def _one_line(defect: Defect) -> str:
-    return f"{defect.where}: video {defect.video!r}: {defect.kind}: {defect.value}"
+            raise StrictError(defect.line + more)
 
 
 def _description(flags: argparse.Namespace, preparation: Preparation) -> str:

@@ -8,6 +8,7 @@ from segtad_jax.config.defaults import ENCODER_STRIDE
 from segtad_jax.data.feature_flags import add_feature_flags, comma_separated, positive
 from segtad_jax.data.features import RESIZERS
 from segtad_jax.prepare.recipes import RECIPES
+from segtad_jax.runtime import command
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -42,7 +43,7 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
         (missing, f"missing: {missing}"),
         (
             flags.name and not re.fullmatch(r"[a-z][a-z0-9_]*", flags.name),
-            f"--name={flags.name} must be lower-case letters, digits and _",
+            f"--name={flags.name} must begin with a letter; it has lower-case ones, digits and _",
         ),
         (
             flags.simulate and (flags.features or flags.signals),
@@ -60,17 +61,17 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m segtad_jax.prepare",
         description="Turn features, or raw signals, and annotations into a TFRecord data set.",
         epilog="Exit status: 0 written, 1 refused, 2 wrong command line, 3 --check found something "
         "that would be left out or changed, 4 --strict stopped at such a thing. See docs/data.md.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--name", default="", help="of the data set: lower-case letters, digits and _")
     add_feature_flags(parser, "folder or file; several: A,B", default=[])
-    add("--annotations", type=comma_separated, default=[], help="json, csv or folder of txt; A,B")
+    add("--annotations", type=comma_separated, default=[], help="json, csv, folder of txt; A,B")
+    add("--ignored", type=comma_separated, default=[], help="classes that are none: background")
     add("--output", help="folder of data sets: OUTPUT/NAME/VERSION is written")
     add("--num_frames", type=_frames, metavar="T", help="resize every recording to T frames")
     add("--resize", choices=list(RESIZERS), default="linear", help="how (default: linear)")

@@ -12,7 +12,7 @@ from segtad_jax.data.features import FeatureError, Form, Source, cast
 from segtad_jax.data.preparation import LENGTH_TOLERANCE, Preparation
 from segtad_jax.data.records import Record
 from segtad_jax.data.value_range import ValueRange
-from segtad_jax.evaluation.annotations import match_id
+from segtad_jax.evaluation.ids import ending_note, match_id, matching
 from segtad_jax.prepare.annotations import Annotations, Video, checked_actions
 
 SPLITS = ("training", "validation", "testing")
@@ -142,7 +142,15 @@ def open_intake(
             of them is time.
     """
     defects = [*annotations.defects, *(d for source in sources for d in source.defects)]
-    left_out = {match_id(video) for video in blocked}
+    notes = list(annotations.notes)
+    sources = [_renamed(source, annotations.videos, notes) for source in sources]
+    found = matching(annotations.videos, durations)
+    durations = {key: durations[other] for key, other in found.items()}
+    found = matching(map(match_id, blocked), annotations.videos)
+    left_out = set(found.values())
+    if absent := [repr(video) for video in blocked if match_id(video) not in found]:
+        more = ", ..." if len(absent) > 5 else ""
+        notes.append(f"blocked ids that no annotation names: {', '.join(absent[:5])}{more}")
     keys = []
     for key, video in annotations.videos.items():
         without = [source for source in sources if key not in source.places]
@@ -169,4 +177,17 @@ def open_intake(
     for source, form in zip(sources, forms, strict=True):
         for name, values in form.times.items():
             defects.append(Defect("time_column", name, f"{name!r}: {values}", str(source.path)))
+    annotations = dataclasses.replace(annotations, notes=tuple(notes))
     return Intake(annotations, tuple(sources), forms, durations, tuple(keys), tuple(defects))
+
+
+def _renamed(source: Source, wanted: Collection[str], notes: list[str]) -> Source:
+    """Returns the source with the annotations' ids, where only a file's ending differs."""
+    found = matching(wanted, source.places)
+    if not (note := ending_note(found, "annotated ids")):
+        return source
+    notes += note
+    keys = {other: key for key, other in found.items()}
+    places = {keys.get(key, key): place for key, place in source.places.items()}
+    names = {keys.get(key, key): name for key, name in source.names.items()}
+    return dataclasses.replace(source, places=places, names=names)

@@ -23,6 +23,7 @@ WINDOW_MULTIPLE = 16  # every stride up to 16 divides it
 STRIDES = (2, 4, 8, 16)  # frames, of the grids of proposals whose ceilings are computed
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 OVERLAP = 0.5  # of windows in inference
+OVERRUN = 1.05  # of the duration: features may end a little before their video
 
 
 class Summary:
@@ -136,14 +137,57 @@ class Summary:
     def _frames_for_seconds(self) -> list[str]:
         """Returns a note if most annotations leave their videos: the unit must be another."""
         total = sum(len(video.actions) for video in self.annotations.videos.values())
-        beyond = sum(defect.kind in ("beyond_end", "outside") for defect in self.defects)
-        if beyond <= total / 2:
+        beyond = [defect for defect in self.defects if defect.kind in ("beyond_end", "outside")]
+        if len(beyond) <= total / 2:
             return []
         note = (
-            f"{beyond} of {total} annotations reach beyond the end of their video. Are their times "
-            "frames or milliseconds? Expected are seconds."
+            f"{len(beyond)} of {total} annotations reach beyond the end of their video, the first: "
+            f"{beyond[0].value} ({beyond[0].where}). Are their times frames or milliseconds? "
+            "Expected are seconds."
         )
         return [note]
+
+    def why_useless(self) -> str | None:
+        """Returns why nothing can be done with what is left of the annotations, or None."""
+        videos = self.annotations.videos.values()
+        durations = {record.video: record.duration for record in self.all_records}
+        there = [(v.video, action) for v in videos if v.video in durations for action in v.actions]
+        if there and all(action.end > OVERRUN * durations[video] for video, action in there):
+            video, a = there[0]
+            return (
+                f"every annotation ends after its video, the first: video {video!r}, "
+                f"[{a.start:.10g}, {a.end:.10g}] of {durations[video]:g} s ({a.where}). Times must "
+                "be seconds, not frames or microseconds"
+            )
+        annotated = any(video.actions for video in videos if video.subset == "training")
+        if annotated and not any(record.labels for record in self.records["training"]):
+            first = next(defect for defect in self.defects if defect.treatment == LEFT_OUT)
+            return f"no annotation of the training videos is left; the first: {first.line}"
+        return None
+
+    def training_flags(self) -> str:
+        """Returns the flags of `segtad_jax.main` that the splits ask for, such as an eval_split.
+
+        Raises:
+            ValueError: it cannot be trained on; says why and what to do.
+        """
+        lengths = {
+            split: [float(length) for r in records for length in np.diff(r.segments)[:, 0]]
+            for split, records in self.records.items()
+        }
+        if not lengths["training"]:
+            raise ValueError(
+                "no training recording has an annotation: a column or field `subset` must say "
+                "training"
+            )
+        if not any(lengths["training"]):
+            raise ValueError(
+                "every training annotation is a moment, of which nothing can be learned: give each "
+                "a width, such as a second before and after"
+            )
+        if lengths["validation"]:
+            return ""
+        return f" --config.data.eval_split={'testing' if lengths['testing'] else 'training'}"
 
     def _classes(self) -> dict[str, dict[str, int]]:
         counts = {

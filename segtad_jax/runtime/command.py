@@ -3,9 +3,14 @@
 Imports the standard library alone, so that every command answers `--help` at once.
 """
 
+import argparse
+import contextlib
+import difflib
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 DONE = 0
 FAILED = 1  # wrong use, or an error
@@ -20,6 +25,54 @@ ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 # Wrong use as this package, JAX and the file systems raise it: one line tells all there is to know.
 ERRORS = (ValueError, OSError, FloatingPointError, ModuleNotFoundError)
+
+# What steers a terminal, or the order in which it shows text; and lone surrogates, which no
+# encoding has.
+_STEERING = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Returns text that a terminal shows and does not obey: an escape character as its code."""
+    return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+class PrintableStream:
+    """A text stream through which ids, labels and messages reach the terminal as `printable`."""
+
+    def __init__(self, stream: Any) -> None:
+        """Writes to `stream`, which is that of the process."""
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes text; what the stream's encoding lacks is escaped."""
+        encoding = self.stream.encoding or "utf-8"
+        shown = printable(text).encode(encoding, "backslashreplace").decode(encoding)
+        return self.stream.write(shown)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of flags that are written in full, and that names the nearest one for a typo."""
+
+    def __init__(self, **how: Any) -> None:
+        """Takes the arguments of argparse's."""
+        super().__init__(allow_abbrev=False, **how)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
+        """Returns the flags; exits with USAGE and a message if they are wrong."""
+        for word in sys.argv[1:] if args is None else args:
+            name = word.partition("=")[0]
+            if re.match("--.", name) and name not in self._option_string_actions:
+                near = difflib.get_close_matches(name, self._option_string_actions, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                self.error(f"unrecognized arguments: {printable(word)}{hint}")
+        return super().parse_args(args, namespace)
 
 
 def run(
@@ -38,18 +91,22 @@ def run(
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    try:
-        status = act() or DONE
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        print("stopped (Ctrl-C); run the same command to go on", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
-        return UNREAD
-    except ERRORS as error:
-        if debug:
-            raise
-        print(f"error: {error}{advice(error)}", file=sys.stderr)
-        return FAILED
+    with (
+        contextlib.redirect_stdout(PrintableStream(sys.stdout)),
+        contextlib.redirect_stderr(PrintableStream(sys.stderr)),
+    ):
+        try:
+            status = act() or DONE
+            sys.stdout.flush()
+            return status
+        except KeyboardInterrupt:
+            print("stopped (Ctrl-C); run the same command to go on", file=sys.stderr)
+            return INTERRUPTED
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
+            return UNREAD
+        except ERRORS as error:
+            if debug:
+                raise
+            print(f"error: {error}{advice(error)}", file=sys.stderr)
+            return FAILED

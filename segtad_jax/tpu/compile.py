@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
 from rich.table import Table
 
 from segtad_jax.config.check import check, check_data
@@ -25,6 +24,7 @@ from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from segtad_jax.runtime import command, parallel
+from segtad_jax.runtime.console import open_console
 from segtad_jax.step import create_state, parallel_step
 from segtad_jax.tpu import topology
 from segtad_jax.tpu.topology import GIB, Slice
@@ -105,7 +105,7 @@ def _check_slice(config: ConfigDict, wanted: Slice, devices: Sequence[jax.Device
         ),
     }
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    console = Console(width=100, highlight=False)
+    console = open_console(width=100, highlight=False)
     console.print(f"{wanted.name}: {chips} chips, {parameters:,} parameters, figures per chip")
     console.print(table(wanted, {step: n // chips for step, n in batches.items()}, figures))
     for line in advice(wanted, batches, figures):
