@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from segtad_jax.data.defects import KINDS
 from segtad_jax.evaluation.annotations import Action, read_durations
-from segtad_jax.evaluation.ids import match_id
+from segtad_jax.evaluation.ground_truth import predictions_in_scope, read_ground_truth
+from segtad_jax.evaluation.ids import match_id, matching
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.prepare.annotations import Video, checked_actions, read_annotations
 
@@ -172,6 +173,211 @@ class TestForms:
     )
     def test_durations(self, tmp_path, name, content):
         assert read_durations(written(tmp_path, content, name)) == {"a": 3.5, "b": 4.0}
+
+
+TABLE = "video,start,end,label\na,5,20.5,run\nb,5,20.5,jump\n"
+
+
+class TestTables:
+    """Tables as spreadsheets write them."""
+
+    def read(self, folder, text, name="mine.csv"):
+        annotations = read_annotations([written(folder, text, name)])
+        read = {video.video: actions_of(video) for video in annotations.videos.values()}
+        return read, annotations
+
+    @pytest.mark.parametrize(
+        ("text", "note"),
+        [
+            (TABLE, None),
+            (
+                TABLE.replace(",", ";").replace(".", ","),
+                "mine.csv: its columns are separated by ';'",
+            ),
+            (TABLE.replace(",", "\t"), "mine.csv: its columns are separated by tabs"),
+            (TABLE.replace("20.5", '"20,5"'), "mine.csv: decimal commas are read as points"),
+            (TABLE.replace("video,start,end,label", "Video, Start ,END,Label"), None),
+            (TABLE.replace(",", ", "), None),
+            ("\n" + TABLE.replace("\n", "\n\n,,,\n"), None),
+            (TABLE.replace("20.5", "00:00:20.5"), None),
+            (TABLE.replace("5,20.5", "0:00:05,0:00:20.50"), None),
+        ],
+    )
+    def test_dialects(self, tmp_path, text, note):
+        read, annotations = self.read(tmp_path, text)
+        assert read == {"a": [(5, 20.5, "run")], "b": [(5, 20.5, "jump")]}
+        assert annotations.defects == ()
+        assert note is None or note in annotations.notes
+
+    def test_a_comma_that_may_divide_thousands_is_shown_with_its_line(self, tmp_path):
+        _, annotations = self.read(tmp_path, TABLE.replace("20.5", '"1,200"'))
+        assert [d.value for d in annotations.defects] == ["[5, 1,200] run", "[5, 1,200] jump"]
+        assert annotations.defects[1].where.endswith("mine.csv, line 3")
+
+    def test_a_line_of_more_cells_than_columns_is_left_out(self, tmp_path):
+        read, annotations = self.read(tmp_path, TABLE + "c,5,0,20,5,run\n")
+        assert "c" not in read
+        assert found(annotations) == [("bad_action", "c", "6 cells in 4 columns")]
+
+    def test_a_column_named_twice_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"mine\.csv: names the column 'label' twice"):
+            self.read(tmp_path, "video,start,end,label,Label\na,1,2,run,jump\n")
+
+    @pytest.mark.parametrize(
+        ("encoding", "remedy"),
+        [("utf-16", "iconv -f UTF-16 -t UTF-8"), ("cp1252", "iconv -f CP1252 -t UTF-8")],
+    )
+    def test_another_encoding_is_refused_with_the_way_out(self, tmp_path, encoding, remedy):
+        path = tmp_path / "a.csv"
+        path.write_bytes(TABLE.replace("jump", "Bügeln").encode(encoding))
+        with pytest.raises(InputError, match=r"a\.csv: not UTF-8 text") as caught:
+            read_annotations([path])
+        assert remedy in str(caught.value)
+
+    def test_charades_cell_of_actions(self, tmp_path):
+        text = "id,actions,length\na,c006 0.00 3.60;c008 1.00 5.00,6.5\nb,,4.0\nc,c006 1,4\n"
+        read, annotations = self.read(tmp_path, text)
+        assert read == {"a": [(0, 3.6, "c006"), (1, 5, "c008")], "b": [], "c": []}
+        assert annotations.videos["a"].duration == 6.5
+        assert found(annotations) == [("bad_action", "c", "c006 1")]
+
+
+class TestFrames:
+    """A folder of files with the class of each frame."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        folder = tmp_path / "groundTruth"
+        folder.mkdir()
+        written(folder, "bg\nbg\ntake cup\ntake cup\ntake cup\nbg\n", "s1_test.txt")
+        written(folder, "1\n1\n0\n", "s2.txt")
+        written(tmp_path, "0 bg\n1 put\n", "mapping.txt")
+        return folder
+
+    def test_equal_neighbours_are_an_action(self, folder):
+        annotations = read_annotations([folder], rate=2.0)
+        first, second = annotations.videos["s1_test"], annotations.videos["s2"]
+        assert actions_of(first) == [(0, 1, "bg"), (1, 2.5, "take cup"), (2.5, 3, "bg")]
+        assert actions_of(second) == [(0, 1, "put"), (1, 1.5, "bg")]
+        assert (first.duration, second.duration) == (3, 1.5)
+        assert any("'bg'" in note and "--ignored=bg" in note for note in annotations.notes)
+
+    def test_a_background_is_left_out_by_name(self, folder):
+        annotations = read_annotations([folder], rate=2.0, ignored=["bg"])
+        assert annotations.classes == ("put", "take cup")
+        assert [d.kind for d in annotations.defects] == ["ignored"] * 3
+        truth = read_ground_truth(folder, "validation", rate=2.0, ignored=["bg"]).ground_truth
+        assert truth == {"s1_test": [(1, 2.5, "take cup")], "s2": [(0, 1, "put")]}
+
+    def test_they_need_a_rate(self, folder):
+        with pytest.raises(InputError, match=r"groundTruth: .* --rate=15"):
+            read_annotations([folder])
+
+
+class TestLinesThatDisagree:
+    """What the lines of one video contradict each other in is named, and none of it is used."""
+
+    HEAD = "video,start,end,label,subset,duration\n"
+
+    def test_subsets(self, tmp_path):
+        text = self.HEAD + "a,5,20,run,train,60\na,30,40,run,val,60\na,50,55,run,Training,60\n"
+        path = written(tmp_path, text + "b,5,20,run,val,60\nc,5,20,run,train,60\n", "a.csv")
+        annotations = read_annotations([path])
+        assert sorted(annotations.videos) == ["b", "c"]
+        (defect,) = annotations.defects
+        assert (defect.kind, defect.video) == ("subsets_differ", "a")
+        assert defect.value == "train (line 2), val (line 3), Training (line 4)"
+        with pytest.raises(InputError, match=r"a\.csv, line 2: train \(line 2\), val \(line 3\)"):
+            read_ground_truth(path, "validation")
+        assert list(read_ground_truth(path, "validation", lenient=True).ground_truth) == ["b"]
+
+    def test_durations(self, tmp_path):
+        text = self.HEAD + "a,5,20,run,train,60\na,30,40,run,train,90\nb,5,20,run,val,60.04\n"
+        path = written(tmp_path, text + "b,30,40,run,val,60\n", "a.csv")
+        annotations = read_annotations([path])
+        assert annotations.videos["a"].duration is None
+        assert annotations.videos["b"].duration == 60.04  # the same, rounded
+        assert found(annotations) == [("durations_differ", "a", "60 s (line 2), 90 s (line 3)")]
+        with pytest.raises(InputError, match=r"a\.csv: video 'a' has several durations: 60 s"):
+            read_durations(path)
+        assert read_ground_truth(path, "training").durations == {}
+
+    def test_lengths_of_actions_are_no_durations(self, tmp_path):
+        text = self.HEAD + "a,5,12,run,,7\na,20,50,run,,30\nb,40,60,run,,20\nc,0,9,run,,9\n"
+        annotations = read_annotations([written(tmp_path, text, "a.csv")])
+        durations = {video.video: video.duration for video in annotations.videos.values()}
+        assert durations == {"a": None, "b": None, "c": 9}
+        assert found(annotations) == [
+            (
+                "durations_differ",
+                "a",
+                "7 s (line 2), 30 s (line 3): lengths of actions, end - start",
+            ),
+            ("bad_duration", "b", "20 s (line 4): lengths of actions, end - start"),
+        ]
+
+    def test_a_given_subset_is_not_overruled_by_the_look_of_an_id(self, tmp_path):
+        rows = [("video_test_0000001", "training"), ("video_validation_0000001", "validation")]
+        text = self.HEAD + "".join(f"{video},1,2,run,{subset},9\n" for video, subset in rows)
+        annotations = read_annotations([written(tmp_path, text, "a.csv")])
+        assert [(v.video, v.subset) for v in annotations.videos.values()] == rows
+        assert annotations.notes == ()
+        text = text.replace("training", "test")  # as THUMOS14 has it
+        annotations = read_annotations([written(tmp_path, text, "a.csv")])
+        assert [v.subset for v in annotations.videos.values()] == ["testing", "training"]
+        assert any("THUMOS14" in note for note in annotations.notes)
+
+
+class TestLabels:
+    """Names of classes stay one line of plain text, and those that look alike are named."""
+
+    @pytest.mark.parametrize(
+        "label",
+        ["cut\nfish", "cut\r\nfish", "cut\x85fish", "cut\u2028 fish", "cut \u202efish\u200b"],
+    )
+    def test_line_breaks_are_blanks_with_a_word(self, tmp_path, label):
+        content = database(x=entry((1, 2, label), (3, 4, "wash")), y=entry((1, 2, "fry")))
+        annotations = read_annotations([written(tmp_path, content)])
+        assert len(annotations.classes) == 3
+        assert "".join(annotations.classes[0].split()) == "cutfish"
+        assert annotations.classes[0].isprintable()
+        (defect,) = annotations.defects
+        assert (defect.kind, defect.video, defect.treatment) == ("label_changed", "x", "changed")
+        assert defect.where.endswith("annotations.json, video x, annotation 0")
+
+    def test_a_lone_surrogate_names_the_file(self, tmp_path):
+        content = database(x=entry((1, 2, "a\ud800"), (3, 4, "wash")))
+        annotations = read_annotations([written(tmp_path, content)])
+        assert annotations.classes == ("wash",)
+        assert found(annotations) == [("bad_action", "x", "label a\\ud800")]
+        assert annotations.defects[0].where.startswith(str(tmp_path))
+
+    def test_unicode_forms_are_one_class_and_look_alikes_are_named(self, tmp_path):
+        labels = ["Bügeln", "Bu\u0308geln", "Take cup", "take  cup", "Take\u200dcup"]
+        content = database(x=entry(*((i, i + 1, label) for i, label in enumerate(labels))))
+        annotations = read_annotations([written(tmp_path, content)])
+        assert annotations.classes == ("Bügeln", "Take cup", "Take\u200dcup", "take  cup")
+        form, alike = annotations.notes
+        assert "'Bu\\u0308geln'" in form
+        assert "'Bügeln'" in form
+        assert all(repr(label) in alike for label in labels[2:])
+
+    def test_predictions_match_in_either_form(self, tmp_path):
+        path = written(tmp_path, database(x=entry((1, 2, "Bügeln"), subset="val")))
+        rows = [(1.0, 2.0, "Bu\u0308geln", 0.5)]
+        inside, scope = predictions_in_scope(read_ground_truth(path, "val"), {"x.mp4": rows})
+        assert inside == {"x": [(1.0, 2.0, "Bügeln", 0.5)]}
+        assert any("'x.mp4' as 'x'" in note for note in scope["notes"])
+
+
+def test_ids_match_without_an_ending_where_that_leaves_no_choice():
+    there = ["a", "b.wav", "c.mp4.npy", "d.npy", "d.csv", "e"]
+    wanted = ["a", "b", "c", "d", "e.MP4", "e.avi", "f.mp4"]
+    assert matching(wanted, there) == {"a": "a", "b": "b.wav", "c": "c.mp4.npy"}
+    assert matching(["e.MP4", "clip_1.5_2.5.wav"], ["e", "clip_1.5_2.5"]) == {
+        "e.MP4": "e",
+        "clip_1.5_2.5.wav": "clip_1.5_2.5",
+    }
 
 
 class TestDefects:

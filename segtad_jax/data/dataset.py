@@ -17,6 +17,7 @@ from etils import epath
 from jaxtyping import Float, Int
 
 from segtad_jax.data.tfrecord import read_record, read_records
+from segtad_jax.evaluation.annotations import canonical_subset
 
 INFO = "dataset_info.json"
 INDEX = "recordings.json"
@@ -59,16 +60,18 @@ class Dataset:
         return self.read(recording).astype(self.dtype, copy=False)
 
     def recordings(self, split: str) -> tuple[Recording, ...]:
-        """Returns the recordings of a split.
+        """Returns the recordings of a split, which may have another usual name: test, val.
 
         Raises:
             ValueError: there is no such split; says which there are.
         """
-        if split not in self.splits:
+        name = split if split in self.splits else canonical_subset(split)
+        if name not in self.splits:
             raise ValueError(
-                f"no split '{split}' in {self.directory}; it has {', '.join(sorted(self.splits))}"
+                f"no split '{split}' in {self.directory}; it has {', '.join(sorted(self.splits))}: "
+                "name one of these, by --config.data.eval_split=... or predict's --subset=..."
             )
-        return self.splits[split]
+        return self.splits[name]
 
 
 def open_dataset(directory: epath.PathLike) -> Dataset:

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import math
 import re
+import shlex
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from itertools import groupby
@@ -142,8 +143,8 @@ def read_videos(
         entry.actions = [action for action in entry.actions if action.label not in ignored]
     labels = {action.label for entry in videos.values() for action in entry.actions}
     for label in sorted(label for label in labels if label.lower() in _BACKGROUND):
-        text = f"{label!r} is a class like any other here; --ignored={label} leaves it out"
-        report(NOTE, "", text, "")
+        flag = f"--ignored={shlex.quote(label)}"
+        report(NOTE, "", f"{label!r} is a class like any other here; {flag} leaves it out", "")
     return videos
 
 
@@ -500,7 +501,7 @@ def _row_entry(
 def _describe(entry: Entry, subset: object, seconds: object, report: ReportDefect) -> None:
     """Sets what an entry says of its whole video."""
     entry.words = {} if subset is None else {str(subset): entry.where}
-    duration = _number(seconds)
+    duration = _seconds(seconds)
     if duration is not None and duration > 0:
         entry.durations = {duration: entry.where}
     elif seconds is not None:

@@ -112,7 +112,7 @@ def read_ground_truth(
         raise InputError(f"{path}: the subset {subset!r} has no annotated action to score against")
     return Subset(
         path=str(path),
-        name=subset,
+        name=canonical_subset(subset),
         ground_truth=ground_truth,
         durations={e.video: e.duration for e in scored.values() if e.duration is not None},
         videos={key: entry.video for key, entry in entries.items()},

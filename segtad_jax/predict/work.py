@@ -14,7 +14,7 @@ from segtad_jax.data.dataset import find, find_all, open_dataset
 from segtad_jax.data.defects import KINDS
 from segtad_jax.data.features import open_source
 from segtad_jax.evaluation.annotations import read_durations
-from segtad_jax.evaluation.ids import match_id
+from segtad_jax.evaluation.ids import matching
 from segtad_jax.postprocess import official_file, official_results
 from segtad_jax.predict.trained import Input, Trained, load
 from segtad_jax.runtime import files, startup
@@ -124,7 +124,7 @@ class FeatureFiles:
         Raises:
             ValueError: the sources are not those that the model takes.
         """
-        self._model, self._rate, self._durations = model, rate, durations
+        self._model, self._rate = model, rate
         self._sources = [open_source(path) for path in paths]
         widths = model.preparation.widths
         if len(widths) != len(self._sources):
@@ -135,6 +135,7 @@ class FeatureFiles:
         # {id as the first source that has the video writes it: key of `Source.places`}
         self._keys = {next(s.names[k] for s in self._sources if k in s.names): k for k in keys}
         self.ids = list(self._keys)
+        self._durations = {key: durations[k] for key, k in matching(keys, durations).items()}
         columns = model.preparation.columns or ((),) * len(widths)
         self._forms = [
             source.form(source.places, layout, width, names)
@@ -165,7 +166,7 @@ class FeatureFiles:
             frames, told = source.frames(key, form)
             arrays.append(frames)
             notes += [f"{KINDS[kind].meaning}: {text}" for kind, text in told]
-        duration = self._durations.get(match_id(video))
+        duration = self._durations.get(key)
         made = self._model.prepare(video, arrays, self._rate, duration)
         if notes := [*notes, *made.notes]:
             self.notes[video] = "; ".join(notes)

@@ -143,9 +143,9 @@ def _write(
     """Reads and writes one video after the other, and puts the data set in its place."""
     classes = intake.annotations.classes
     if not classes:
-        lost = [defect for defect in summary.defects if defect.treatment == LEFT_OUT]
-        shown = f"; the first: {lost[0].line}" if lost else ""
-        raise ValueError(f"there is no annotation that could be used, so no classes{shown}")
+        raise ValueError(
+            f"there is no annotation that could be used, so no class{summary.first_lost()}"
+        )
     with ShardWriter(
         flags.output,
         preparation.name,
@@ -163,8 +163,7 @@ def _write(
             outcomes = beam.run(intake, preparation, writer, flags.beam)
         _collect(flags, outcomes, summary)
         if not summary.all_records:
-            first = next(d for d in summary.defects if d.treatment == LEFT_OUT)
-            raise ValueError(f"not one video could be used; the first: {first.line}")
+            raise ValueError(f"not one video could be used{summary.first_lost()}")
         if useless := summary.why_useless():
             raise ValueError(f"nothing is written: {useless}")
         preparation = summary.complete(preparation)

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, SupportsFloat
 
@@ -161,9 +162,13 @@ class Summary:
             )
         annotated = any(video.actions for video in videos if video.subset == "training")
         if annotated and not any(record.labels for record in self.records["training"]):
-            first = next(defect for defect in self.defects if defect.treatment == LEFT_OUT)
-            return f"no annotation of the training videos is left; the first: {first.line}"
+            return f"no annotation of the training videos is left{self.first_lost()}"
         return None
+
+    def first_lost(self) -> str:
+        """Returns the end of a sentence that names the first thing left out, if there is any."""
+        lost = (defect for defect in self.defects if defect.treatment == LEFT_OUT)
+        return "".join(f"; the first: {defect.line}" for defect in itertools.islice(lost, 1))
 
     def training_flags(self) -> str:
         """Returns the flags of `segtad_jax.main` that the splits ask for, such as an eval_split.
