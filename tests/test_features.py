@@ -5,6 +5,9 @@ import os
 import pickle
 import re
 import sys
+import tracemalloc
+import types
+import zipfile
 
 import h5py
 import numpy as np
@@ -13,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from segtad_jax.data import feature_files
 from segtad_jax.data.feature_files import FeatureError
 from segtad_jax.data.features import (
     as_frames,
@@ -186,6 +190,107 @@ def test_a_header_that_asks_for_more_memory_than_there_is(tmp_path):
     assert larger != content
     (tmp_path / "x.npy").write_bytes(larger)
     with pytest.raises(FeatureError, match=r"x\.npy: "):
+        open_source(tmp_path).read("x")
+
+
+def rezipped(path, change, **options):
+    """Writes the one array of an npz anew, as something that np.savez does not write."""
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("feats.npy")
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        archive.writestr("feats.npy", change(content))
+
+
+def encrypted(path):
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (encrypted, "encrypted"),
+        (lambda path: rezipped(path, bytes, compression=zipfile.ZIP_LZMA), "savez_compressed"),
+        (
+            lambda path: rezipped(
+                path, lambda c: c[:128] + bytes(1 << 22), compression=zipfile.ZIP_DEFLATED
+            ),
+            "claim to unpack to 4,194,432",
+        ),
+        (lambda path: rezipped(path, lambda c: c[:-4]), r"damaged: shape \(7, 3\).* 84 .* 80"),
+    ],
+)
+def test_npz_files_that_are_refused(tmp_path, change, message, monkeypatch):
+    monkeypatch.setattr(feature_files, "MOST_UNPACKED", 1 << 20)
+    write(tmp_path, "npz", {"x": features()})
+    path = tmp_path / "x.npz"
+    change(path)
+    tracemalloc.start()
+    with pytest.raises(FeatureError, match=rf"x\.npz: .*{message}"):
+        open_source(tmp_path).read("x")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_an_h5_reads_no_other_file(tmp_path):
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(features().tobytes())
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["x"] = features()
+    layout = h5py.VirtualLayout((7, 3), np.float32)
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (7, 3))
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file["fine"] = features()
+        file["link"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+        file["soft"] = h5py.SoftLink("/link")
+        file["inner/link"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+        file.create_dataset("storage", (7, 3), np.float32, external=[(str(secret), 0, 84)])
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("unwritten", (1 << 40, 3), np.float32, chunks=(1 << 10, 3))
+        file.create_dataset("partly", (4000, 3), np.float32, chunks=(1000, 3))[:1000] = 1
+        file.create_dataset("packed", data=features(), chunks=(4, 2), compression="gzip")
+    source = open_source(tmp_path / "all.h5")
+    for video in ("fine", "packed"):
+        np.testing.assert_array_equal(source.read(video).array, features())
+    for video, message in {
+        "link": "'link' is a link", "soft": "'soft' is a link", "inner": "'link' is a link",
+        "storage": "in other files", "virtual": "in other files",
+        "unwritten": r"damaged: 0 of 1,073,741,824 parts", "partly": "1 of 4 parts",
+    }.items():  # fmt: skip
+        with pytest.raises(FeatureError, match=rf"all\.h5, {video}: .*{message}") as caught:
+            source.read(video)
+        assert caught.value.kind == "unreadable"
+
+
+def test_files_among_the_features_that_are_none(tmp_path):
+    write(tmp_path, "npy", {"x": features()})
+    write(tmp_path, "csv", {"y": features(frames=9)})
+    (tmp_path / "._x.npy").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")
+    (tmp_path / "labels.csv").write_text("video,start,end,label\nx,1,2,walk\n")
+    (tmp_path / "marks.csv").write_text("Start;End;what\n1;2;walk\n")
+    (tmp_path / "within").mkdir()
+    (tmp_path / "within" / "circle").symlink_to(tmp_path)
+    (tmp_path / "itself.npy").symlink_to(tmp_path / "itself.npy")
+    os.mkfifo(tmp_path / "pipe.npy")
+    os.mkfifo(tmp_path / "pipe.csv")
+    source = open_source(tmp_path)
+    skipped = {d.video for d in source.defects if d.kind == "not_features"}
+    assert skipped == {"._x.npy", "labels.csv", "marks.csv"}
+    assert sorted(source.places) == ["itself", "pipe", "x", "y"]
+    for video, message in {"pipe": r"pipe\.\w+: not a regular file", "itself": "itself"}.items():
+        with pytest.raises(FeatureError, match=message) as caught:
+            source.read(video)
+        assert caught.value.kind == "unreadable"
+    with pytest.raises(FeatureError, match="not a regular file"):
+        open_source(tmp_path / "pipe.npy").read("pipe")
+
+
+def test_an_old_pytorch_is_not_asked(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(__version__="2.5.1+cu121"))
+    (tmp_path / "x.pt").write_bytes(b"any")
+    with pytest.raises(FeatureError, match=r"PyTorch 2\.5\.1.* may run code.*torch>=2\.6"):
         open_source(tmp_path).read("x")
 
 

@@ -1,5 +1,6 @@
 """`predict` and `load`: what the run's own evaluation found, from raw files, resumed, shared."""
 
+import dataclasses
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import segtad_jax
 from segtad_jax import train
 from segtad_jax.config.defaults import default
 from segtad_jax.data.dataset import open_dataset
+from segtad_jax.data.feature_files import FeatureError
 from segtad_jax.data.preparation import FILE
 from segtad_jax.evaluation.ids import match_id
 from segtad_jax.predict import __main__ as predict
@@ -182,6 +184,40 @@ def test_videos_that_fail_are_named_and_the_others_are_found(trained, flags, tmp
     assert f"wide: {failures['wide']}" in capsys.readouterr().out
 
 
+def test_odd_recordings_are_named(trained, flags, tmp_path, capsys):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    x = np.load(trained / "raw" / "s0.npy")
+    for name, value in (("fill", -9999), ("far", 5e4), ("odd", 60)):
+        changed = x.copy()
+        changed[40, 1] = value
+        np.save(folder / f"{name}.npy", changed)
+    np.savez(folder / "times.npz", feats=x, timestamps=np.arange(len(x)))
+    np.save(folder / "still.npy", np.ones_like(x))
+    np.save(folder / "brief.npy", x[:10])
+    (folder / "._odd.npy").write_bytes(b"Mac OS X")
+    (folder / "labels.csv").write_text("video,start,end,label\nodd,1,2,loud\n")
+    durations = tmp_path / "durations.csv"
+    durations.write_text(f"video,duration\nodd,{len(x) / RATE}\ntimes,9\n")
+    assert detect(flags | {"features": folder, "durations": durations}) == 3
+    found = result_of(flags)
+    failures, notes = found["external_data"]["failures"], found["external_data"]["notes"]
+    assert sorted(failures) == ["far", "fill", "times"]
+    assert "fill.npy: -9999 at frame 40, channel 1" in failures["fill"]
+    assert re.match(r"50000 at frame 40, channel 1, which was -.* in training", failures["far"])
+    assert re.search(rf"{len(x)} frames / 50 Hz = .* but the duration is 9 s", failures["times"])
+    assert sorted(notes) == ["._odd.npy", "brief", "labels.csv", "odd", "still", "times"]
+    assert notes["odd"].startswith("60 at frame 40, channel 1, which was")
+    assert "'timestamps'" in notes["times"]
+    assert "1 frame, and the shortest proposal has 4" in notes["brief"]
+    assert found["results"]["brief"] == []
+    assert found["results"]["odd"]
+    printed = capsys.readouterr().out
+    assert f"note: odd: {notes['odd']}" in printed
+    assert detect(flags | {"features": folder, "durations": durations}) == 3  # is finished
+    assert f"note: odd: {notes['odd']}" in capsys.readouterr().out
+
+
 def test_a_killed_process_goes_on_and_does_no_video_twice(flags, monkeypatch):
     assert detect(flags) == 0
     expected = result_of(flags)
@@ -308,6 +344,69 @@ def test_features_that_prepare_did_not_make(embedded, trained):
     other = open_dataset(trained / "data" / "mine" / "1.0.0")
     with pytest.raises(ValueError, match=r" 81 channels.* 16"):
         embedded.require_same(other)
+
+
+def test_what_python_passes_as_features(embedded):
+    x = np.random.default_rng(0).normal(size=(90, 16)).astype(np.float32)
+    expected = embedded.detect(x, rate=5.0)
+    assert embedded.detect(x.tolist(), rate=5.0) == expected
+    assert embedded.detect([x], rate=5.0) == expected
+    for wrong, message in (
+        (x.T, r"90 channels, expected 16; its shape is \(16, 90\).*\(frames, 16\).* by frames\?"),
+        (x.astype(object), "holds object, expected numbers"),
+        (x.astype(str), "holds <U32, expected numbers"),
+        (x[:0], r"shape \(0, 16\): nothing"),
+        ([[1.0, 2.0], [3.0]], "inhomogeneous.*expected frames by channels"),
+        ([], "expected frames by channels"),
+        (x[None, None, :, :, None].repeat(2, 0), "expected frames by channels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            embedded.detect(wrong, rate=5.0)
+    with pytest.warns(UserWarning, match="all 90 frames are the same"):
+        embedded.detect(np.ones((90, 16)), rate=5.0)
+    with pytest.warns(UserWarning, match="2 frames, and the shortest proposal has 4"):
+        assert embedded.detect(x[:2], rate=5.0) == []
+
+
+def test_what_the_network_makes_nan_of_is_never_nothing(embedded):
+    x = np.random.default_rng(0).normal(size=(90, 16)).astype(np.float32)
+    huge = 1e30 * np.abs(x)
+    huge[41, 7] = 1e35
+    with pytest.raises(FeatureError, match=r"NaN or infinity.*1e\+35 at frame 41, channel 7"):
+        embedded.detect(huge, rate=5.0)
+    inputs = [embedded.prepare(name, [a], 5.0, None) for name, a in (("x", x), ("huge", huge))]
+    found, failures = embedded.detect_all(inputs)
+    assert found == {"x": embedded.detect(x, rate=5.0)}
+    assert list(failures) == ["huge"]
+
+
+@pytest.mark.parametrize(
+    ("rates", "rate", "duration", "seconds"),
+    [
+        ((2.0, 2.0), None, None, 45.0),
+        ((2.0, 2.0), 2.01, None, 90 / 2.01),
+        ((2.0, 2.0), None, 44.0, 44.0),
+        ((2.0, 3.0), None, 33.0, 33.0),
+        ((2.0, 3.0), None, None, "rate=.*duration="),
+        ((2.0, 2.0), 20.0, None, r"the rate is 20 Hz.* trained at 2 Hz: resample"),
+        ((2.0, 2.0), 0.2, None, r"the rate is 0\.2 Hz.* trained at 2 Hz"),
+        ((2.0, 3.0), None, 9.0, r"the rate is 10 Hz.* trained at 2 to 3 Hz"),
+        ((2.0, 2.0), 2.0, 20.0, r"90 frames / 2 Hz = 45\.00 s, but the duration is 20 s"),
+        (None, 20.0, None, 4.5),
+    ],
+)
+def test_the_rates_of_training_hold_without_a_rate(embedded, rates, rate, duration, seconds):
+    """As of a data set that was prepared by durations."""
+    known = dataclasses.replace(embedded.preparation, rates=rates)
+    model = dataclasses.replace(embedded, preparation=known)
+    x = [np.ones((90, 16), np.float32)]
+    if isinstance(seconds, str):
+        with pytest.raises(ValueError, match=seconds):
+            model.prepare("x", x, rate, duration)
+    else:
+        made = model.prepare("x", x, rate, duration).recording
+        assert made.duration == pytest.approx(seconds)
+        assert made.rate == pytest.approx(90 / seconds)
 
 
 def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):

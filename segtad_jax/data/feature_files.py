@@ -222,6 +222,8 @@ def _read_torch(path: epath.Path) -> Stored:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("compressed, as torch.save makes no file")
+            if bad := archive.testzip():  # PyTorch itself compares no checksum
+                raise ValueError(f"damaged: the checksum of {bad} is wrong")
     try:
         value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle's, zip's and its own errors

@@ -67,6 +67,8 @@ def outlier(frames: Float[np.ndarray, "F C"]) -> str | None:
 
 def _suspected(frames: Float[np.ndarray, "F C"]) -> np.ndarray:
     """Returns the channels with a value large enough to look at all of them."""
+    if frames.max() < SMALLEST and -frames.min() < SMALLEST:
+        return np.zeros(0, int)  # as nearly always, and much faster
     return np.flatnonzero(np.maximum(frames.max(axis=0), -frames.min(axis=0)) >= SMALLEST)
 
 
