@@ -83,8 +83,11 @@ def test_folders_within_folders_and_other_files(tmp_path):
     write(tmp_path / "val", "npy", {"a": features(0)})
     write(tmp_path / "test", "csv", {"b.c": features(1)})
     (tmp_path / "README.txt").write_text("not features")
+    np.save(tmp_path / "c", features())
+    (tmp_path / "c.npy").rename(tmp_path / "C.NPY")
     source = open_source(tmp_path)
-    assert sorted(source.places) == ["a", "b.c"]
+    assert sorted(source.places) == ["C", "a", "b.c"]
+    np.testing.assert_array_equal(source.read("C").array, features())
 
 
 def test_a_second_file_of_a_video_is_named(tmp_path):
@@ -269,7 +272,9 @@ def test_files_among_the_features_that_are_none(tmp_path):
     write(tmp_path, "csv", {"y": features(frames=9)})
     (tmp_path / "._x.npy").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")
     (tmp_path / "labels.csv").write_text("video,start,end,label\nx,1,2,walk\n")
-    (tmp_path / "marks.csv").write_text("Start;End;what\n1;2;walk\n")
+    (tmp_path / "marks.csv").write_text("t-start;t-end;what\n1;2;walk\n")
+    (tmp_path / "Annotations.csv").write_text("x,1,2,walk\n")
+    (tmp_path / "scores.csv").write_text("action,start,end\n0.1,0.2,0.3\n")  # of frames, as BSN's
     (tmp_path / "within").mkdir()
     (tmp_path / "within" / "circle").symlink_to(tmp_path)
     (tmp_path / "itself.npy").symlink_to(tmp_path / "itself.npy")
@@ -277,8 +282,8 @@ def test_files_among_the_features_that_are_none(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     source = open_source(tmp_path)
     skipped = {d.video for d in source.defects if d.kind == "not_features"}
-    assert skipped == {"._x.npy", "labels.csv", "marks.csv"}
-    assert sorted(source.places) == ["itself", "pipe", "x", "y"]
+    assert skipped == {"._x.npy", "labels.csv", "marks.csv", "Annotations.csv"}
+    assert sorted(source.places) == ["itself", "pipe", "scores", "x", "y"]
     for video, message in {"pipe": r"pipe\.\w+: not a regular file", "itself": "itself"}.items():
         with pytest.raises(FeatureError, match=message) as caught:
             source.read(video)

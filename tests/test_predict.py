@@ -362,6 +362,9 @@ def test_what_python_passes_as_features(embedded):
     ):
         with pytest.raises(ValueError, match=message):
             embedded.detect(wrong, rate=5.0)
+    for given in ({"rate": 0}, {"rate": -1.0}, {"duration": float("nan")}):
+        with pytest.raises(ValueError, match=r"\w+=\S+ must be a number above 0"):
+            embedded.detect(x, **given)
     with pytest.warns(UserWarning, match="all 90 frames are the same"):
         embedded.detect(np.ones((90, 16)), rate=5.0)
     with pytest.warns(UserWarning, match="2 frames, and the shortest proposal has 4"):

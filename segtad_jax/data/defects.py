@@ -82,6 +82,6 @@ KINDS = {
     "not_read": Kind(KEPT, "an array beside the features in their file: not read"),
     "outlier": Kind(KEPT, "a value absurdly far from all others of its channel"),
     "constant": Kind(KEPT, "features that are the same in every frame"),
-    "dead_channels": Kind(KEPT, "channels that never move, in no recording"),
+    "dead_channels": Kind(KEPT, "channels that are constant within every recording"),
     "length_differs": Kind(KEPT, "frames / rate is more than 10 % off the duration"),
 }

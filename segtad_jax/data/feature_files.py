@@ -21,7 +21,10 @@ KEY = "feats"  # the name of the array in a file that holds several
 # Packed data that are unpacked to more than both of these are taken for a bomb.
 MOST_UNPACKED = 1 << 28  # bytes
 MOST_RATIO = 100  # unpacked / packed
-VIDEO_COLUMNS = {"video", "video_id", "video_name", "video-id"}  # of a table of annotations
+# What tables of annotations are called, and their columns.
+TABLES = {"labels", "annotations", "ground_truth", "groundtruth", "durations", "classes", "splits"}
+VIDEO_COLUMNS = {"video", "video_id", "video_name", "video-id"}
+STARTS, ENDS = ("start", "begin", "onset", "t-start"), ("end", "stop", "offset", "t-end")
 SAFE_TORCH = (2, 6)  # before it, weights_only=True could still run code (CVE-2025-32434)
 
 
@@ -46,7 +49,7 @@ def list_arrays(path: epath.Path) -> list[str]:
     try:
         _require_file(path)
         with path.open("rb") as file:
-            if path.suffix == ".npz":
+            if path.suffix.lower() == ".npz":
                 with zipfile.ZipFile(file) as archive:
                     return _members(archive)
             import h5py
@@ -64,9 +67,10 @@ def read_array(path: epath.Path, name: str | None = None) -> Stored:
         FeatureError: kind 'pickle', 'bad_type' or 'unreadable'.
     """
     where = str(path) if name is None else f"{path}, {name}"
+    suffix = path.suffix.lower()
     try:
         _require_file(path)
-        return READERS[path.suffix](path) if name is None else CONTAINERS[path.suffix](path, name)
+        return READERS[suffix](path) if name is None else CONTAINERS[suffix](path, name)
     except FeatureError:
         raise
     except Exception as error:  # at damaged files, decoders raise errors of any type
@@ -162,15 +166,19 @@ def _read_csv(path: epath.Path) -> Stored:
 
 
 def is_table_of_annotations(path: epath.Path) -> bool:
-    """Returns whether a csv file's header names videos, or starts and ends: it has no features."""
+    """Returns whether a csv has annotations or durations of videos, by its name or its header."""
+    if path.stem.casefold() in TABLES:
+        return True
     try:
         _require_file(path)
         with path.open("rb") as file:
-            first = file.read(4096).decode("utf-8-sig", "replace").splitlines()[:1]
+            text = file.read(1 << 16).decode("utf-8-sig", "replace")
     except (OSError, ValueError):
         return False  # fails by name when it is read
-    names = {name.strip().casefold() for name in re.split('[,;\t"]', "".join(first))}
-    return not names.isdisjoint(VIDEO_COLUMNS) or {"start", "end"} <= names
+    lines = [*text.casefold().splitlines(), "", ""]
+    head, row = ([cell.strip() for cell in re.split('[,;\t"]', line)] for line in lines[:2])
+    ends = [any(cell.startswith(words) for cell in head) for words in (STARTS, ENDS)]
+    return not VIDEO_COLUMNS.isdisjoint(head) or (all(ends) and not all(map(_is_number, row)))
 
 
 def _is_header(cells: Sequence[str]) -> bool:

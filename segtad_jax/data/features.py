@@ -188,14 +188,14 @@ def _entries(path: epath.Path) -> tuple[list[tuple[str, Place]], list[Defect]]:
         return entries, defects
     if not path.exists():
         raise FileNotFoundError(f"no features at {path}: there is no such file or folder")
-    if path.suffix in CONTAINERS:
+    if path.suffix.lower() in CONTAINERS:
         names = list_arrays(path)
         if not names:
             raise FeatureError("empty", f"{path}: has no array in it")
         if KEY in names or names == ["arr_0"]:  # numpy's name for a nameless one
             return [(path.stem, (path, None))], []
         return [(name, (path, name)) for name in names], []
-    if path.suffix in READERS:
+    if path.suffix.lower() in READERS:
         return [(path.stem, (path, None))], []
     raise FeatureError(
         "unreadable",
@@ -308,7 +308,7 @@ def _files(folder: epath.Path, above: frozenset[str] = frozenset()) -> Iterator[
     if real in above:
         return
     for path in sorted(folder.iterdir()):
-        if path.suffix in READERS:
+        if path.suffix.lower() in READERS:
             yield path
         elif path.is_dir():
             yield from _files(path, above | {real})

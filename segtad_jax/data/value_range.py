@@ -10,7 +10,7 @@ from jaxtyping import Float
 from segtad_jax.data.feature_files import FeatureError
 
 # What instruments and file formats write for a gap; NetCDF's 9.97e36 and others are above HUGE.
-FILLS = (-999, -9999, 9999, -99999, 99999, -32768, -2147483648)
+FILLS = (-999, -9999, 9999, -99999, 99999, -32768, -2147483648, -10000, 10000)  # 9999 in float16
 HUGE = 1e15
 FILL_DISTANCE = 10  # a fill value lies further from the channel's median than this times the others
 # Any other value is an outlier at this distance; at the second, if it is there more than once.

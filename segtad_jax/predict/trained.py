@@ -66,8 +66,7 @@ class Trained:
                 is no number; says what was expected.
         """
         arrays = [as_frames(array, "tc", "features") for array in _as_arrays(features)]
-        seconds = None if duration is None else float(duration)
-        hertz = None if rate is None else float(rate)
+        hertz, seconds = _positive("rate", rate), _positive("duration", duration)
         prepared = self.prepare("recording", arrays, hertz, seconds)
         for note in prepared.notes:
             warnings.warn(note, stacklevel=2)
@@ -227,6 +226,12 @@ class Trained:
     def _on_devices(self) -> tuple[Detector, Mapping[str, Any]]:
         """Returns the detector and the variables on the devices, made once for all calls."""
         return Detector(self.config, self.classes), parallel.replicate(self.variables)
+
+
+def _positive(name: str, value: SupportsFloat | None) -> float | None:
+    if value is not None and not 0 < float(value) < float("inf"):
+        raise ValueError(f"{name}={value} must be a number above 0")
+    return None if value is None else float(value)
 
 
 def _as_arrays(features: Any) -> list[np.ndarray]:
