@@ -66,7 +66,6 @@ def read_array(path: epath.Path, name: str | None = None) -> Stored:
     Raises:
         FeatureError: kind 'pickle', 'bad_type' or 'unreadable'.
     """
-    where = str(path) if name is None else f"{path}, {name}"
     suffix = path.suffix.lower()
     try:
         _require_file(path)
@@ -74,7 +73,12 @@ def read_array(path: epath.Path, name: str | None = None) -> Stored:
     except FeatureError:
         raise
     except Exception as error:  # at damaged files, decoders raise errors of any type
-        raise FeatureError("unreadable", f"{where}: {_reason(error)}") from error
+        raise FeatureError("unreadable", f"{place_name(path, name)}: {_reason(error)}") from error
+
+
+def place_name(path: epath.Path, name: str | None) -> str:
+    """Returns what messages call a file, or an array in it."""
+    return str(path) if name is None else f"{path}, {name}"
 
 
 def _require_file(path: epath.Path) -> None:

@@ -23,6 +23,7 @@ from segtad_jax.data.feature_files import (
     Stored,
     is_table_of_annotations,
     list_arrays,
+    place_name,
     read_array,
 )
 from segtad_jax.data.value_range import outlier, require_no_fill
@@ -111,7 +112,7 @@ class Source:
         Raises:
             FeatureError: it cannot be read, or not be used; names the file.
         """
-        where = str(self.places[video][0])
+        where = place_name(*self.places[video])
         stored, notes = self.read(video), []
         array = stored.array
         if stored.columns and form.columns:
@@ -176,10 +177,8 @@ def _entries(path: epath.Path) -> tuple[list[tuple[str, Place]], list[Defect]]:
         entries: list[tuple[str, Place]] = []
         defects = []
         for file in _files(path):
-            # macOS puts ._x.npy beside x.npy.
-            if file.name.startswith(".") or (
-                file.suffix == ".csv" and is_table_of_annotations(file)
-            ):
+            table = file.suffix.lower() == ".csv" and is_table_of_annotations(file)
+            if table or file.name.startswith("."):  # macOS puts ._x.npy beside x.npy
                 defects.append(Defect("not_features", file.name, "skipped", str(file)))
             else:
                 entries.append((file.stem, (file, None)))
