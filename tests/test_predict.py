@@ -193,19 +193,20 @@ def test_odd_recordings_are_named(trained, flags, tmp_path, capsys):
         changed[40, 1] = value
         np.save(folder / f"{name}.npy", changed)
     np.savez(folder / "times.npz", feats=x, timestamps=np.arange(len(x)))
+    np.save(folder / "long.npy", x)
     np.save(folder / "still.npy", np.ones_like(x))
     np.save(folder / "brief.npy", x[:10])
     (folder / "._odd.npy").write_bytes(b"Mac OS X")
     (folder / "labels.csv").write_text("video,start,end,label\nodd,1,2,loud\n")
     durations = tmp_path / "durations.csv"
-    durations.write_text(f"video,duration\nodd,{len(x) / RATE}\ntimes,9\n")
+    durations.write_text(f"video,duration\nodd,{len(x) / RATE}\nlong,9\n")
     assert detect(flags | {"features": folder, "durations": durations}) == 3
     found = result_of(flags)
     failures, notes = found["external_data"]["failures"], found["external_data"]["notes"]
-    assert sorted(failures) == ["far", "fill", "times"]
+    assert sorted(failures) == ["far", "fill", "long"]
     assert "fill.npy: -9999 at frame 40, channel 1" in failures["fill"]
     assert re.match(r"50000 at frame 40, channel 1, which was -.* in training", failures["far"])
-    assert re.search(rf"{len(x)} frames / 50 Hz = .* but the duration is 9 s", failures["times"])
+    assert re.search(rf"{len(x)} frames / 50 Hz = .* but the duration is 9 s", failures["long"])
     assert sorted(notes) == ["._odd.npy", "brief", "labels.csv", "odd", "still", "times"]
     assert notes["odd"].startswith("60 at frame 40, channel 1, which was")
     assert "'timestamps'" in notes["times"]
@@ -356,7 +357,7 @@ def test_what_python_passes_as_features(embedded):
         (x.astype(object), "holds object, expected numbers"),
         (x.astype(str), "holds <U32, expected numbers"),
         (x[:0], r"shape \(0, 16\): nothing"),
-        ([[1.0, 2.0], [3.0]], "inhomogeneous.*expected frames by channels"),
+        ([[1.0, 2.0], [3.0]], "expected frames by channels: .*inhomogeneous"),
         ([], "expected frames by channels"),
         (x[None, None, :, :, None].repeat(2, 0), "expected frames by channels"),
     ):

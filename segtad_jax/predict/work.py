@@ -141,7 +141,8 @@ class FeatureFiles:
             source.form(source.places, layout, width, names)
             for source, width, names in zip(self._sources, widths, columns, strict=True)
         ]
-        self.notes = {d.video: f"{d.kind}: {d.value}" for s in self._sources for d in s.defects}
+        defects = [defect for source in self._sources for defect in source.defects]
+        self.notes = {d.video: f"{KINDS[d.kind].meaning}: {d.value}" for d in defects}
         for form in self._forms:
             for name, values in form.times.items():
                 self.notes[f"column {name!r}"] = f"{KINDS['time_column'].meaning} ({values})"
