@@ -236,8 +236,9 @@ def _positive(name: str, value: SupportsFloat | None) -> float | None:
 
 def _as_arrays(features: Any) -> list[np.ndarray]:
     """Returns an array for each source; lists of numbers and whatever NumPy takes become one."""
-    several = isinstance(features, list | tuple) and all(hasattr(f, "shape") for f in features)
-    sources = list(features) if several and all(len(f.shape) > 1 for f in features) else [features]
+    listed = features if isinstance(features, list | tuple) else ()
+    several = listed and all(getattr(item, "ndim", 0) > 1 for item in listed)
+    sources = listed if several else [features]
     try:
         return [np.asarray(source) for source in sources]
     except ValueError as error:
