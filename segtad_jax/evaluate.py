@@ -24,7 +24,7 @@ from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
 from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.postprocess import Detection, write_detections
 from segtad_jax.runtime import metric_log, parallel, startup
-from segtad_jax.runtime.files import read_json, write_json
+from segtad_jax.runtime.files import read_json, write_sealed
 from segtad_jax.runtime.metric_log import MetricLog
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def write_results(
     if logger:
         logger.write(step, brief(metrics["map"]))
     _write_report(config, workdir, split, detections, probabilities, metrics)
-    write_json(workdir / "metrics.json", metrics)  # last: it says that the run is finished
+    write_sealed(workdir / "metrics.json", metrics)  # last: it says that the run is finished
     show(workdir, metrics)
     return metrics
 

@@ -21,6 +21,7 @@ from segtad_jax import evaluate, train
 from segtad_jax.checkpoint.store import Checkpoints
 from segtad_jax.runtime import lease, preemption
 from segtad_jax.runtime.command import STOPPED
+from segtad_jax.runtime.files import read_json
 from tests.tiny_runs import ROOT, TINY, assert_equal_runs, logged, saved, short
 
 STEPS = 60
@@ -297,6 +298,24 @@ def test_damaged_results_of_a_finished_run_are_named_with_what_to_do(
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(ValueError, match=rf"{tmp_path}/metrics\.json .*\. Delete it"):
         train.train(short(data_dir), tmp_path)
+
+
+def test_a_flipped_bit_in_the_results_is_named(
+    unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
+) -> None:
+    shutil.copy(unbroken / "config.json", tmp_path)
+    whole = (unbroken / "metrics.json").read_bytes()
+    expected = read_json(unbroken / "metrics.json", "")
+    for number in np.random.default_rng(0).integers(8 * len(whole), size=60):
+        damaged = bytearray(whole)
+        damaged[number // 8] ^= 1 << number % 8
+        (tmp_path / "metrics.json").write_bytes(damaged)
+        try:
+            found = read_json(tmp_path / "metrics.json", "Delete it.")
+        except ValueError as error:
+            assert f"{tmp_path}/metrics.json does not read" in str(error)  # noqa: PT017
+        else:
+            assert {name: found[name] for name in expected} == expected
 
 
 def test_no_checkpoint_that_reads_is_an_error(

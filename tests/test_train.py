@@ -18,6 +18,7 @@ from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from segtad_jax.runtime import parallel
+from segtad_jax.runtime.files import read_json
 from segtad_jax.runtime.metric_log import NonFiniteLossError
 from segtad_jax.step import create_state, parallel_step
 from segtad_jax.tpu import compile as shapes
@@ -37,7 +38,7 @@ def test_tiny_learns_and_leaves_its_results(data_dir: str, tmp_path: pathlib.Pat
         "classes": 3,
         "predictions": 0,
     }
-    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert read_json(tmp_path / "metrics.json", "") == metrics
     results = json.loads((tmp_path / "detections.json").read_text())
     assert results["version"] == "VERSION 1.3"
     assert results["external_data"] == {}
@@ -71,7 +72,7 @@ def test_a_finished_run_does_no_work(
     monkeypatch.setattr(evaluate, "open_or_build", None)  # no data are read, nothing is compiled
     caplog.set_level("INFO", "segtad_jax")
     metrics = train.train(short(data_dir), unbroken)
-    assert metrics == json.loads((unbroken / "metrics.json").read_text())
+    assert metrics == read_json(unbroken / "metrics.json", "")
     assert "is finished: 12 steps are trained and evaluated" in caplog.text
 
 
@@ -81,7 +82,7 @@ def test_evaluation_of_checkpoints(
     config = short(data_dir)
     config.eval.batch_size = 4  # another division of the work
     last = evaluate.evaluate_checkpoint(config, tmp_path / "a", str(unbroken))
-    assert last == json.loads((unbroken / "metrics.json").read_text())
+    assert last == read_json(unbroken / "metrics.json", "")
     earlier = evaluate.evaluate_checkpoint(config, tmp_path / "b", f"{unbroken}/4")
     assert earlier["step"] == 4
     evaluated = {k: v for k, v in logged(unbroken)[2].items() if k.startswith("eval/")}

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 from etils import epath
 
 PARTS = ".parts"  # beside a log on an object store: lines that are not in it yet
+CHECKSUM = "checksum"  # a field of the JSON of `write_sealed`
 MOST_PARTS = 100  # before they are joined
 
 
@@ -75,14 +77,14 @@ def remove_leftovers(folder: epath.PathLike) -> None:
 
 
 def read_json(path: epath.PathLike, remedy: str) -> dict[str, Any]:
-    """Reads a JSON object.
+    """Reads a JSON object, and compares the checksum of one that was sealed.
 
     Args:
         path: of a file that is there.
         remedy: what to do where it does not read; ends the message.
 
     Raises:
-        ValueError: it is empty, cut off, or something else.
+        ValueError: it is empty, cut off, damaged, or something else.
     """
     path = epath.Path(path)
     content = path.read_bytes()
@@ -90,10 +92,22 @@ def read_json(path: epath.PathLike, remedy: str) -> dict[str, Any]:
         found = json.loads(content)
         if not isinstance(found, dict):
             raise ValueError(f"a JSON object was expected, not {type(found).__name__}")
+        if found.pop(CHECKSUM, checksum := _checksum(found)) != checksum:
+            raise ValueError("its content is not what was written")
     except (ValueError, RecursionError) as error:
         fault = f"does not read: {error}" if content.strip() else "is empty"
         raise ValueError(f"{path} {fault}. {remedy}") from error
     return found
+
+
+def write_sealed(path: epath.PathLike, content: dict[str, Any]) -> None:
+    """Writes a JSON object with its checksum, for `read_json`, as `write_json`."""
+    write_json(path, content | {CHECKSUM: _checksum(content)})
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_json(path: epath.PathLike, content: object) -> None:
