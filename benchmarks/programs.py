@@ -147,7 +147,7 @@ class Inference(Program):
         if video_scores:  # in place of a file of them
             scores = dict(zip(classes, np.random.default_rng(0).random(len(classes)), strict=True))
             self.detector.video_scores = lambda _: {r.video: scores for r in self.recordings}
-        self.step = self.detector.predict_step
+        self.step = self.detector.whole_step
         model = SegTAD(self.config, len(classes))
         self.state = parallel.replicate(create_variables(self.config, model, channels))
         self.inputs = {  # as the detector hands them to its step

@@ -61,10 +61,8 @@ class Detector:
             return batch["window"], results, logits, _finite(outputs)
 
         # A recording that is one window is finished on the device; else its windows are pooled.
-        self.predict_step = parallel.divide_step(functools.partial(predict, finish=True), devices)
-        self._predict_windows = parallel.divide_step(
-            functools.partial(predict, finish=False), devices
-        )
+        self.whole_step = parallel.divide_step(functools.partial(predict, finish=True), devices)
+        self.window_step = parallel.divide_step(functools.partial(predict, finish=False), devices)
         self._select = jax.jit(functools.partial(postprocess.select, settings=settings))
 
     def detect(
@@ -107,9 +105,9 @@ class Detector:
         parts: dict[int, dict[int, Candidates]] = collections.defaultdict(dict)
         broken: set[str] = set()  # recordings with outputs that are no numbers
         segmentation = _Segmentation(recordings[:segmented], len(self._classes) + 1)
-        whole = len(windows) == len(recordings)  # each recording is one window
+        sizes = collections.Counter(w.recording for w in windows)
         for index, result, logits, finite in self._predicted(
-            windows, whole, variables, dataset, recordings, segmented
+            windows, sizes, variables, dataset, recordings, segmented
         ):
             window = windows[index]
             number = window.recording
@@ -119,7 +117,7 @@ class Detector:
             if logits is not None:
                 segmentation.add(window, logits)
             selected = result
-            if not whole:  # they are candidates, to be pooled with the recording's last window
+            if sizes[number] > 1:  # candidates, to be pooled with the recording's last window
                 parts[number][index] = result
                 if waiting[number]:
                     continue
@@ -158,7 +156,7 @@ class Detector:
     def _predicted(
         self,
         windows: Sequence[pipeline.Window],
-        whole: bool,
+        sizes: Mapping[int, int],
         variables: Any,
         dataset: Dataset,
         recordings: Sequence[Recording],
@@ -166,7 +164,6 @@ class Detector:
     ) -> Iterator[tuple[int, Any, np.ndarray | None, bool]]:
         """Yields index, result, frame logits if segmented, and whether all outputs are finite."""
         frames = self._config.data.num_frames
-        predict = self.predict_step if whole else self._predict_windows
         variables = parallel.replicate(variables)
         cut = np.array(
             [
@@ -175,31 +172,34 @@ class Detector:
             ]
             + [(False, False)]  # window -1: padding of the batch
         )
-        for batch in pipeline.inference_batches(
-            dataset,
-            recordings,
-            windows,
-            window=frames,
-            batch_size=self._config.eval.batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        ):
-            self._check()
-            inputs = {k: batch[k] for k in ("features", "num_frames", "window")}
-            inputs["cut"] = cut[batch["window"]]
-            index, results, logits, finite = predict(variables, parallel.shard_batch(inputs))
-            # Logits are much larger than results, and stay on the devices where nobody draws them.
-            drawn = [i >= 0 and windows[i].recording < segmented for i in batch["window"]]
-            index, results, finite = parallel.local_part((index, results, finite))
-            frame_logits = parallel.local_part(logits) if any(drawn) else None
-            for row in np.flatnonzero(index >= 0):
-                result = jax.tree.map(operator.itemgetter(row), results)
-                yield (
-                    int(index[row]),
-                    result,
-                    frame_logits[row] if frame_logits is not None and drawn[row] else None,
-                    bool(finite[row]),
-                )
+        # Which step a recording goes through depends on nothing but its own length.
+        for step, single in ((self.whole_step, True), (self.window_step, False)):
+            chosen = [i for i, w in enumerate(windows) if (sizes[w.recording] == 1) == single]
+            for batch in pipeline.inference_batches(
+                dataset,
+                recordings,
+                [windows[i] for i in chosen],
+                window=frames,
+                batch_size=self._config.eval.batch_size,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            ):
+                self._check()
+                batch["window"] = np.array([*chosen, -1], np.int32)[batch["window"]]
+                inputs = {k: batch[k] for k in ("features", "num_frames", "window")}
+                inputs["cut"] = cut[batch["window"]]
+                index, results, logits, finite = step(variables, parallel.shard_batch(inputs))
+                # Logits are much larger than results: they stay where nobody draws them.
+                drawn = [i >= 0 and windows[i].recording < segmented for i in batch["window"]]
+                index, results, finite = parallel.local_part((index, results, finite))
+                frame_logits = parallel.local_part(logits) if any(drawn) else None
+                for row in np.flatnonzero(index >= 0):
+                    yield (
+                        int(index[row]),
+                        jax.tree.map(operator.itemgetter(row), results),
+                        frame_logits[row] if frame_logits is not None and drawn[row] else None,
+                        bool(finite[row]),
+                    )
 
 
 class NotFiniteError(FloatingPointError):

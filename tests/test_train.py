@@ -216,7 +216,7 @@ def test_runlocal_of_every_config_trains_and_predicts_by_its_shapes(path: pathli
         lambda x: (x.shape, x.dtype), state
     )
     assert metrics["loss/total"].shape == ()
-    predict = Detector(config, ["a", "b", "c"]).predict_step
+    predict = Detector(config, ["a", "b", "c"]).whole_step
     found = jax.eval_shape(predict, state.variables, shapes.window_shapes(config, 4, 1))
     assert {x.shape[:2] for x in jax.tree.leaves(found)} == {(4, 1)}
 

@@ -99,7 +99,7 @@ def _check_slice(config: ConfigDict, wanted: Slice, devices: Sequence[jax.Device
             batch_shapes(config, chips, batches["train"] // chips),
         ),
         "predict": compile_step(
-            detector.predict_step,
+            detector.whole_step,
             state.variables,
             window_shapes(config, chips, batches["predict"] // chips),
         ),
