@@ -10,7 +10,7 @@ from etils import epath
 
 from segtad_jax import train
 from segtad_jax.evaluation.report.curves import read_series
-from segtad_jax.predict.work import Output
+from segtad_jax.predict.output import Output, Prediction
 from segtad_jax.runtime import files
 from segtad_jax.runtime.metric_log import MetricLog
 from tests.object_store import bucket_in
@@ -87,11 +87,13 @@ def test_a_resumed_log_on_an_object_store_drops_what_was_not_saved(bucket) -> No
 
 
 def test_predictions_on_an_object_store(bucket) -> None:
-    output = Output(epath.Path("gs://bucket/found.json"), {"step": 3})
-    output.add({"a": [], "b": "is empty"})
-    output.add({"c": []})
-    assert set(output.parts()) == {"a", "b", "c"}
-    output.finish(output.parts())
+    wanted = dict.fromkeys("abc", "first")
+    output = Output(epath.Path("gs://bucket/found.json"), {"step": 3}, wanted, print)
+    with output.held(0):
+        output.add({"a": Prediction("first", []), "b": Prediction("first", "is empty")})
+        output.add({"c": Prediction("first", [])})
+        assert set(output.done()) == {"a", "b", "c"}
+        output.finish(output.done(), {})
     assert {p.name for p in bucket.iterdir()} == {"found.json"}
     assert set(json.loads((bucket / "found.json").read_text())["results"]) == {"a", "c"}
 

@@ -23,6 +23,7 @@ from segtad_jax.evaluation.ids import match_id
 from segtad_jax.predict import __main__ as predict
 from segtad_jax.predict import work
 from segtad_jax.prepare.__main__ import main as prepare
+from segtad_jax.runtime import command
 from tests.tiny_runs import random_run
 
 RATE = 50.0
@@ -221,7 +222,7 @@ def test_odd_recordings_are_named(trained, flags, tmp_path, capsys):
 
 def test_a_killed_process_goes_on_and_does_no_video_twice(flags, monkeypatch):
     assert detect(flags) == 0
-    expected = result_of(flags)
+    expected = flags["output"].read_bytes()
     flags["output"].unlink()
     monkeypatch.setattr(work, "CHUNK", 2)
     seen = []
@@ -234,8 +235,7 @@ def test_a_killed_process_goes_on_and_does_no_video_twice(flags, monkeypatch):
         return original(self, videos)
 
     monkeypatch.setattr(work.FeatureFiles, "detect", killed)
-    with pytest.raises(KeyboardInterrupt):
-        detect(flags)
+    assert detect(flags) == command.INTERRUPTED
     assert not flags["output"].exists()
 
     def goes_on(self, videos):
@@ -245,20 +245,19 @@ def test_a_killed_process_goes_on_and_does_no_video_twice(flags, monkeypatch):
     monkeypatch.setattr(work.FeatureFiles, "detect", goes_on)
     assert detect(flags) == 0
     assert sorted(seen) == [f"s{index}" for index in range(8)]
-    found = result_of(flags)
-    assert found["results"].keys() == expected["results"].keys()
-    for video, detections in expected["results"].items():
-        assert_same(found["results"][video], detections)
+    assert flags["output"].read_bytes() == expected
     assert detect(flags) == 0  # is finished
     assert len(seen) == 8
 
 
 def test_two_processes_share_the_work(flags, capsys):
+    assert detect(flags | {"output": flags["output"].with_name("alone.json")}) == 0
     assert detect(flags | {"num_processes": 2, "process_id": 1}) == 4
     assert "4 videos are left to the other processes" in capsys.readouterr().out
     assert not flags["output"].exists()
     assert detect(flags | {"num_processes": 2, "process_id": 0}) == 0
-    assert len(result_of(flags)["results"]) == 8
+    alone = flags["output"].with_name("alone.json").read_bytes()
+    assert flags["output"].read_bytes() == alone
 
 
 def test_class_scores(trained, flags, tmp_path):
@@ -276,12 +275,12 @@ def test_class_scores(trained, flags, tmp_path):
     [
         ({"checkpoint": "nowhere"}, "'nowhere'"),
         ({"features": "nowhere"}, "features.* nowhere"),
-        ({"features": "{raw},{raw}"}, "--features.* 2 .* 1"),
+        ({"features": "{raw},{raw}"}, "2 sources.* 1.*--features=A,B"),
         ({"features": "{data}"}, "'testing'.*training, validation"),
         ({"features": "{two}"}, " 2 data sets.*\n  --features=.*/a/1.0.0\n  --features="),
         ({"rate": 25}, "rate.* 25 Hz.* 50 Hz.*resample"),
         ({"durations": "nowhere.csv"}, "nowhere.csv"),
-        ({"output": "{truth}"}, "truth.json.* remove it.*--output"),
+        ({"output": "{truth}"}, "truth.json .*Move it away.*--output"),
     ],
 )
 def test_what_is_refused(trained, flags, tmp_path, change, message, capsys):
@@ -294,12 +293,68 @@ def test_what_is_refused(trained, flags, tmp_path, change, message, capsys):
     assert re.search(f"error: .*{message}", capsys.readouterr().err)
 
 
-def test_parts_of_another_command_are_refused(flags, monkeypatch, capsys):
-    parts = flags["output"].with_name("found.json.parts")
-    parts.mkdir()
-    (parts / "a.json").write_text(json.dumps({"command": {}, "results": {}}))
-    assert detect(flags) == 1
-    assert re.search(f"{parts}.*another command.*remove it.*--output", capsys.readouterr().err)
+def test_other_files_and_another_model_under_the_same_names(trained, flags, tmp_path, capsys):
+    """What changed is done anew, and is what a start without a past gives, to the byte."""
+    folder, run = tmp_path / "raw", tmp_path / "run"
+    shutil.copytree(trained / "run", run)
+    shutil.copytree(trained / "raw", folder)
+    flags = flags | {"features": folder, "checkpoint": run}
+
+    def told() -> str:
+        assert detect(flags) == 0
+        return capsys.readouterr().out
+
+    told()
+    first = result_of(flags)["results"]
+    for name, other in (("s0", "s3"), ("s9", "s7")):  # another file of this name, and a new one
+        shutil.copy(trained / "raw" / f"{other}.npy", folder / f"{name}.npy")
+    time = (trained / "raw" / "s1.npy").stat().st_mtime_ns
+    np.save(folder / "s1.npy", 2 * np.load(folder / "s1.npy"))
+    os.utime(folder / "s1.npy", ns=(time, time))  # as archives give many files one time
+    (folder / "s2.npy").unlink()
+    assert "5 kept, 2 changed, 1 new, 1 removed" in told()
+    found = result_of(flags)["results"]
+    fresh = flags | {"output": tmp_path / "fresh.json"}
+    assert detect(fresh) == 0
+    assert flags["output"].read_bytes() == fresh["output"].read_bytes()
+    assert found["s0"] == first["s3"] != first["s0"]
+    assert found["s1"] != first["s1"]
+    assert found["s9"] == first["s7"]
+    assert "s2" not in found
+    steps = run / "checkpoints"
+    shutil.rmtree(steps / "30")
+    shutil.copytree(steps / "10", steps / "30")  # as trained anew, under the same path and step
+    assert re.search(r"another model.*checkpoint: '\w+' here, '\w+' there", told())
+    assert result_of(flags)["results"]["s3"] != first["s3"]
+    scores = tmp_path / "scores.json"
+    flags["class_scores"] = scores
+    for label in ("loud", "fast"):
+        row = [{"label": label, "score": 1.0}]
+        scores.write_text(json.dumps({"results": {p.stem: row for p in folder.iterdir()}}))
+        assert "class_scores: '" in told()
+        assert {d["label"] for d in result_of(flags)["results"]["s3"]} == {label}
+    assert len(list(tmp_path.glob("found.before-*.json"))) == 3
+
+
+def test_a_recording_does_not_depend_on_its_neighbours(embedded):
+    """To the bit: alone, in any order, beside recordings of one window and of several."""
+    random = np.random.default_rng(0)
+    inputs = {
+        f"x{i}": embedded.prepare(f"x{i}", [random.normal(size=(n, 16)).astype("f")], 5.0, None)
+        for i, n in enumerate((40, 90, 64, 9, 200, 33, 64, 150, 17, 40, 64))
+    }
+    together, _ = embedded.detect_all(list(inputs.values()))
+    assert sum(map(len, together.values())) > 100
+    for start, step in ((0, 2), (1, 2), (None, -1), (0, 1), (3, 4)):
+        chosen = list(inputs)[start::step]
+        found, _ = embedded.detect_all([inputs[video] for video in chosen])
+        assert found == {video: together[video] for video in chosen}
+    detector = embedded._on_devices[0]
+    whole, rows = detector.whole_step, []
+    detector.whole_step = lambda *given: rows.append(given) or whole(*given)
+    embedded.detect_all([inputs["x1"], inputs["x0"]])
+    detector.whole_step = whole
+    assert [np.asarray(batch["window"]).max() for _, batch in rows] == [2]  # x0's, after x1's two
 
 
 def test_a_run_of_another_version(trained, flags, tmp_path, capsys):
@@ -477,13 +532,13 @@ def test_kill_at_five_moments(trained, flags, tmp_path):
         np.save(many / f"x{index}.npy", np.load(trained / "raw" / f"s{index % 8}.npy"))
     flags = flags | {"features": many}
     code = "import sys; from segtad_jax.predict.__main__ import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, *(f"--{k}={v}" for k, v in flags.items())]
+    started = [sys.executable, "-c", code, *(f"--{k}={v}" for k, v in flags.items())]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     parts = flags["output"].with_name("found.json.parts")
     before, stages = 0, set()
     for number in range(5):
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            started, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         # After one more part than before, or in its middle.
         while process.poll() is None and len(list(parts.glob("*.json"))) <= before:

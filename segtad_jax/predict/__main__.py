@@ -1,8 +1,9 @@
 """Detect actions in features without annotations: python -m segtad_jax.predict --checkpoint=RUN ...
 
 Results are kept in OUTPUT.parts/ while it runs, so that after an interruption the same command goes
-on; several processes share the work if each has its --process_id. Every video is in the result, or
-named among the failures in its `external_data`.
+on; once it is done, the same command does what has changed since. Several processes share the work
+if each has its --process_id. Every video is in the result, or named among the failures in its
+`external_data`.
 
 Exit status: 0 done; 1 refused; 2 wrong command line; 3 done, but some videos failed; 4 this
 process's share is done, that of another is not.

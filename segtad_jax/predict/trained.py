@@ -84,10 +84,7 @@ class Trained:
     ) -> Input:
         """Makes a recording and its features as those of training were made; see `detect`."""
         preparation = self.preparation
-        if len(arrays) != len(preparation.widths):
-            raise ValueError(
-                f"{len(arrays)} sources of features, the model takes {len(preparation.widths)}"
-            )
+        self.require_sources(len(arrays))
         features = preparation.features(arrays)
         far = preparation.range and preparation.range.compare(arrays)
         resized = preparation.resized(features)
@@ -141,6 +138,14 @@ class Trained:
                 f"{duration:g} s: one of the three is wrong",
             )
         return covered
+
+    def require_sources(self, number: int) -> None:
+        """Raises ValueError unless the model was trained on so many sources of features."""
+        if number != (trained := len(self.preparation.widths)):
+            raise ValueError(
+                f"{number} sources of features, the model takes {trained}: give an array (or a "
+                "part of --features=A,B) for each"
+            )
 
     def require_rate(
         self, rate: float | None, tolerance: float = RATE_TOLERANCE, what: str = "the rate"

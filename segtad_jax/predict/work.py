@@ -1,8 +1,12 @@
 """Detects in all videos that a command names; resumes, and shares them with other processes."""
 
 import argparse
+import functools
+import hashlib
 import json
-import uuid
+import pathlib
+import stat
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +14,17 @@ from etils import epath
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from segtad_jax import __version__
+from segtad_jax.checkpoint.store import locate, step_identity
+from segtad_jax.config.defaults import flatten
 from segtad_jax.data.dataset import find, find_all, open_dataset
 from segtad_jax.data.defects import KINDS
 from segtad_jax.data.features import open_source
+from segtad_jax.data.pipeline import map_ahead
 from segtad_jax.evaluation.annotations import read_durations
 from segtad_jax.evaluation.ids import matching
-from segtad_jax.postprocess import official_file, official_results
+from segtad_jax.postprocess import official_results
+from segtad_jax.predict.output import Output, Prediction
 from segtad_jax.predict.trained import Input, Trained, load
 from segtad_jax.runtime import files, startup
 from segtad_jax.runtime.command import DONE
@@ -24,8 +33,8 @@ from segtad_jax.runtime.console import open_console
 SOME_FAILED, UNFINISHED = 3, 4  # exit statuses, besides those of runtime.command
 CHUNK = 16  # videos whose results are written together
 SHOWN = 10  # failures
-# The flags that decide what is in the results: those of another command are refused.
-IDENTITY = ("checkpoint", "features", "subset", "rate", "durations", "layout", "class_scores")
+SAMPLE = 1 << 16  # bytes at both ends of a file that are part of its identity
+READERS, AHEAD = 16, 64  # threads that look at files, files that they are ahead
 
 # By video: its detections in the official form, or why there are none.
 Results = dict[str, list[dict[str, Any]] | str]
@@ -35,8 +44,11 @@ def run(flags: argparse.Namespace) -> int:
     """Does what the flags of `predict` ask for and returns the exit status."""
     startup.keep_freed_memory()
     startup.keep_compiled_programs()
+    console = open_console()
+    tell = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
     settings = {"class_scores": flags.class_scores} if flags.class_scores else {}
-    model = load(flags.checkpoint, **settings)
+    folder, step = locate(flags.checkpoint)
+    model = load(f"{folder}/{step}", **settings)
     model.require_rate(flags.rate)
     videos: FeatureFiles | PreparedSplit
     if find_all(flags.features[0]):
@@ -44,46 +56,71 @@ def run(flags: argparse.Namespace) -> int:
     else:
         durations = read_durations(flags.durations) if flags.durations else {}
         videos = FeatureFiles(model, flags.features, flags.layout, flags.rate, durations)
-    identity = {name: getattr(flags, name) for name in IDENTITY} | {"step": model.step}
-    output, console = Output(epath.Path(flags.output), identity), open_console()
-    if (results := output.finished()) is None:
-        share = videos.ids[flags.process_id :: flags.num_processes]
-        _detect(videos, share, output, console)
-        results = output.finished() or output.parts()
-        if others := [video for video in videos.ids if video not in results]:
-            console.print(f"{len(others):,} videos are left to the other processes.")
+    made_by = _identity(model) | {"checkpoint": step_identity(folder, step)} | videos.settings
+    sources = videos.sources()
+    output = Output(epath.Path(flags.output), made_by, sources, tell)
+    with output.held(flags.process_id) as kept:
+        share = list(sources)[flags.process_id :: flags.num_processes]
+        missing = [video for video in share if video not in kept or kept[video].failed]
+        if missing:
+            _detect(videos, missing, sources, output, console)
+        done = output.done() if missing else kept
+        if others := [video for video in sources if video not in done]:
+            tell(f"{len(others):,} videos are left to the other processes.")
             return UNFINISHED
-        output.finish(results)
-    failures = _failures(results)
-    console.print(f"{len(results) - len(failures):,} videos: {flags.output}", highlight=False)
+        notes = output.finish(done, videos.notes)
+    failures = {video: prediction.result for video, prediction in done.items() if prediction.failed}
+    tell(f"{len(done) - len(failures):,} videos: {flags.output}")
     for video, reason in list(failures.items())[:SHOWN]:
-        console.print(f"failed: {video}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        tell(f"failed: {video}: {reason}")
     if len(failures) > SHOWN:
-        console.print(f"... {len(failures) - SHOWN:,} more failed; all are in external_data.")
-    for video, note in list(output.notes.items())[:SHOWN]:
-        console.print(f"note: {video}: {note}", markup=False, highlight=False, soft_wrap=True)
-    if len(output.notes) > SHOWN:
-        console.print(f"... {len(output.notes) - SHOWN:,} more notes; all are in external_data.")
+        tell(f"... {len(failures) - SHOWN:,} more failed; all are in external_data.")
+    for name, note in list(notes.items())[:SHOWN]:
+        tell(f"note: {name}: {note}")
+    if len(notes) > SHOWN:
+        tell(f"... {len(notes) - SHOWN:,} more notes; all are in external_data.")
     return SOME_FAILED if failures else DONE
 
 
+def _identity(model: Trained) -> dict[str, Any]:
+    """Returns what else than weights decides what a model detects; JSON."""
+    config, scores = flatten(model.config), model.config.eval.class_scores
+    deciding = {
+        name: value
+        for name, value in config.items()
+        if name.startswith(("model.", "eval.", "data.num_frames"))
+        and name not in ("eval.batch_size", "eval.class_scores")
+    }
+    classes, preparation = list(model.classes), model.preparation.to_json()
+    content = json.dumps([deciding, classes, preparation], sort_keys=True)
+    return {
+        "segtad_jax": __version__,
+        "step": model.step,
+        "config": _digest(content.encode()),
+        "class_scores": _digest(epath.Path(scores).read_bytes()) if scores else None,
+    }
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
 def _detect(
-    videos: "FeatureFiles | PreparedSplit", share: Sequence[str], output: "Output", console: Console
+    videos: "FeatureFiles | PreparedSplit",
+    missing: Sequence[str],
+    sources: Mapping[str, str],
+    output: Output,
+    console: Console,
 ) -> None:
-    done = output.parts()
-    missing = [video for video in share if video not in done]
+    output.add({})  # whoever comes with another model sees that there is work
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("videos", total=len(share), completed=len(share) - len(missing))
+        task = progress.add_task("videos", total=len(missing))
         for first in range(0, len(missing), CHUNK):
             chunk = missing[first : first + CHUNK]
-            output.add(videos.detect(chunk), videos.notes)
-            videos.notes.clear()
+            results, notes = videos.detect(chunk), videos.notes
+            output.add({v: Prediction(sources[v], results[v], notes.pop(v, "")) for v in chunk})
             progress.advance(task, len(chunk))
-
-
-def _failures(results: Results) -> dict[str, str]:
-    return {video: reason for video, reason in results.items() if isinstance(reason, str)}
 
 
 class PreparedSplit:
@@ -98,8 +135,14 @@ class PreparedSplit:
         self._model, self._dataset = model, open_dataset(find(directory, "--features"))
         model.require_same(self._dataset)
         self._recordings = {r.video: r for r in self._dataset.recordings(subset)}
-        self.ids = list(self._recordings)
+        self.settings: dict[str, Any] = {}
         self.notes: dict[str, str] = {}
+
+    def sources(self) -> dict[str, str]:
+        """Returns {video: identity of its features}."""
+        identity, folder = functools.cache(_file_identity), self._dataset.directory
+        rows = self._recordings.values()
+        return {r.video: f"{identity(folder / r.shard)} at byte {r.offset}" for r in rows}
 
     def detect(self, ids: Sequence[str]) -> Results:
         """Detects in these recordings."""
@@ -125,16 +168,12 @@ class FeatureFiles:
             ValueError: the sources are not those that the model takes.
         """
         self._model, self._rate = model, rate
+        model.require_sources(len(paths))
         self._sources = [open_source(path) for path in paths]
         widths = model.preparation.widths
-        if len(widths) != len(self._sources):
-            raise ValueError(
-                f"--features names {len(self._sources)} sources, the model takes {len(widths)}"
-            )
         keys = sorted({key for source in self._sources for key in source.places})
         # {id as the first source that has the video writes it: key of `Source.places`}
         self._keys = {next(s.names[k] for s in self._sources if k in s.names): k for k in keys}
-        self.ids = list(self._keys)
         self._durations = {key: durations[k] for key, k in matching(keys, durations).items()}
         columns = model.preparation.columns or ((),) * len(widths)
         self._forms = [
@@ -146,6 +185,22 @@ class FeatureFiles:
         for form in self._forms:
             for name, values in form.times.items():
                 self.notes[f"column {name!r}"] = f"{KINDS['time_column'].meaning} ({values})"
+        # What decides of all features alike.
+        forms = [[form.layout, list(form.columns), sorted(form.times)] for form in self._forms]
+        self.settings = {"rate": rate or model.preparation.rate, "forms": forms}
+
+    def sources(self) -> dict[str, str]:
+        """Returns {video: identity of its features}: sizes and times of files, and the duration."""
+        identity = functools.cache(_file_identity)  # a file may hold many videos
+
+        def of_video(video: str) -> str:
+            key = self._keys[video]
+            places = [source.places[key] for source in self._sources if key in source.places]
+            return json.dumps(
+                [[(identity(path), name) for path, name in places], self._durations.get(key)]
+            )
+
+        return dict(zip(self._keys, map_ahead(of_video, self._keys, READERS, AHEAD), strict=True))
 
     def detect(self, ids: Sequence[str]) -> Results:
         """Detects in these videos; one that cannot be read or used fails alone."""
@@ -174,80 +229,20 @@ class FeatureFiles:
         return made
 
 
-class Output:
-    """The result file, and the parts beside it from which it is made: a video in one is done.
-
-    Each part is a file of its own, written whole: object stores cannot append, and a process that
-    is killed leaves no half of one.
-    """
-
-    def __init__(self, path: epath.Path, identity: Mapping[str, Any]) -> None:
-        """Touches no file yet; results that are there must be of the same `identity`."""
-        self._path, self._identity = path, dict(identity)
-        self._folder = path.with_name(path.name + ".parts")
-        self.notes: dict[str, str] = {}  # what is odd about videos, and files that are none
-
-    def finished(self) -> Results | None:
-        """Returns the results if the file is there, else None; removes parts that were left.
-
-        Raises:
-            ValueError: it holds the results of another command, or of none.
-        """
-        if not self._path.exists():
-            return None
-        try:
-            content = json.loads(self._path.read_text())
-            same = content["external_data"]["command"] == self._identity
-        except (json.JSONDecodeError, KeyError, TypeError):
-            same = False
-        if not same:
-            raise ValueError(
-                f"{self._path} is there already, and not of this command; remove it, or give "
-                "another --output"
-            )
-        self._folder.rmtree(missing_ok=True)
-        self.notes = content["external_data"].get("notes", {})
-        return content["external_data"]["failures"] | content["results"]
-
-    def parts(self) -> Results:
-        """Returns all results that are done, by whichever process.
-
-        Raises:
-            ValueError: they are of another command.
-        """
-        results: Results = {}
-        for path in sorted(self._folder.iterdir()) if self._folder.exists() else ():
-            if path.suffix != ".json":  # on its way
-                continue
-            try:
-                part = json.loads(path.read_text())
-            except FileNotFoundError:  # another process has just put all of them together
-                return self.finished() or {}
-            if part["command"] != self._identity:
-                raise ValueError(
-                    f"{self._folder} holds parts of another command; remove it, or give another "
-                    "--output"
-                )
-            results |= part["results"]
-            self.notes |= part.get("notes", {})
-        return results
-
-    def add(self, results: Results, notes: Mapping[str, str]) -> None:
-        """Writes a part."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self.notes |= notes
-        part = {"command": self._identity, "results": results, "notes": dict(notes)}
-        _write(self._folder / f"{uuid.uuid4().hex}.json", part)
-
-    def finish(self, results: Results) -> None:
-        """Writes the one file, in the official form, and removes the parts."""
-        failures = _failures(results)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        done = {video: results[video] for video in sorted(results.keys() - failures)}
-        content = official_file(done, command=self._identity, failures=failures, notes=self.notes)
-        _write(self._path, content)
-        self._folder.rmtree(missing_ok=True)
-
-
-def _write(path: epath.Path, content: object) -> None:
-    files.write_whole(path, json.dumps(content, allow_nan=False) + "\n")
+def _file_identity(path: epath.Path) -> str:
+    """Returns size, time and the checksum of both ends: an archive may give all files one time."""
+    try:
+        if files.on_object_store(path):
+            size, time = (found := path.stat()).length, found.mtime
+        else:
+            local = pathlib.Path(path).stat()
+            if not stat.S_ISREG(local.st_mode):  # a pipe would be waited for without an end
+                return "no file"
+            size, time = local.st_size, local.st_mtime_ns
+        with path.open("rb") as file:
+            ends = file.read(SAMPLE)
+            file.seek(max(size - SAMPLE, 0))
+            ends += file.read(SAMPLE)
+    except OSError as error:  # fails when its turn comes
+        return f"unreadable: {error.strerror}"
+    return f"{size} {time} {zlib.crc32(ends):08x}"
