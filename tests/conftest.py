@@ -1,8 +1,10 @@
 """What every test stands on: CPU devices, checked annotations, real data, no quiet skips."""
 
+import fcntl
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
@@ -73,21 +75,45 @@ def shared_data() -> Path:
     return folder
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes a folder once for all workers: the first that asks fills it, the others wait for it.
+
+    Who uses it changes nothing in it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # whose own folder lies in that of all
+        root = root.parent
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = root / f"once-{name}", root / f"done-{name}"
+        with (root / f"lock-{name}").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data_dir(once: Once) -> str:
     """Where embedded data sets are written, once."""
-    return str(tmp_path_factory.mktemp("data"))
+    return str(once("data", Path.mkdir))
 
 
 @pytest.fixture(scope="session")
-def unbroken(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unbroken(once: Once, data_dir: str) -> Path:
     """A finished run of `tiny_runs.short`, to compare others with; copy it to change it."""
     from segtad_jax import train
     from tests.tiny_runs import short
 
-    folder = tmp_path_factory.mktemp("unbroken")
-    train.train(short(data_dir), folder)
-    return folder
+    return once("unbroken", lambda folder: train.train(short(data_dir), folder))
 
 
 class SkipList:

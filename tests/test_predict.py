@@ -54,11 +54,14 @@ def signals(number, channels=3, offset=0):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(once):
     """A run on features of raw signals, and where those are."""
-    folder = tmp_path_factory.mktemp("trained")
+    return once("trained", train_on_signals)
+
+
+def train_on_signals(folder):
     made, truth = signals(8)
-    (folder / "raw").mkdir()
+    (folder / "raw").mkdir(parents=True)
     for video, x in made.items():
         np.save(folder / "raw" / f"{video}.npy", x)
     (folder / "truth.json").write_text(json.dumps({"database": truth}))
@@ -69,7 +72,6 @@ def trained(tmp_path_factory):
     }  # fmt: skip
     assert prepare([f"--{name}={value}" for name, value in flags.items()]) == 0
     train.train(config(folder / "data" / "mine" / "1.0.0"), folder / "run")
-    return folder
 
 
 def config(directory):

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -43,11 +44,10 @@ def brief(data_dir: str, **fields: object):
 
 
 @pytest.fixture(scope="module")
-def source(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def source(once: Callable, data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A finished run with the checkpoints 2 and 4."""
-    folder = tmp_path_factory.mktemp("source")
-    train.train(brief(data_dir), folder)
-    return folder
+    made = once("source", lambda folder: train.train(brief(data_dir), folder))
+    return shutil.copytree(made, tmp_path_factory.mktemp("source") / "run")
 
 
 def first_state(config: Any, folder: pathlib.Path, checkpoint: str | None) -> TrainState:
@@ -242,7 +242,7 @@ def test_several_processes_start_from_a_checkpoint(
     train.train(config, one, f"{source}/2")
     flags = [f"--config.{name}={value}" for name, value in BRIEF.items()]
     flags += ["--config.train.steps=4", f"--checkpoint={source}/2"]
-    for status, output in finish(start(two, pathlib.Path(data_dir), 2, 2, *flags)):
+    for status, output in finish(start(two, data_dir, 2, 2, *flags)):
         assert status == 0, output
     assert json.loads((two / "config.json").read_text())["start"] == f"{source}/2"
     for a, b in zip(logged(one), logged(two), strict=True):

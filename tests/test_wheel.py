@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
+def elsewhere(once, tmp_path_factory):
     """A folder with the installed wheel in `site`."""
-    folder = tmp_path_factory.mktemp("elsewhere")
+    return shutil.copytree(once("wheel", install), tmp_path_factory.mktemp("elsewhere") / "here")
+
+
+def install(folder):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     build = [*pip, "wheel", str(ROOT), "--no-deps", "-w", str(folder)]
     built = subprocess.run(build, capture_output=True, text=True, check=False)
@@ -26,9 +30,8 @@ def elsewhere(tmp_path_factory):
         pytest.skip("no network to fetch hatchling from, which builds the wheel")
     assert built.returncode == 0, built.stderr
     (wheel,) = folder.glob("*.whl")
-    install = [*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)]
-    subprocess.run(install, check=True, capture_output=True)
-    return folder
+    place = ["--no-deps", "--target", str(folder / "site"), str(wheel)]
+    subprocess.run([*pip, "install", *place], check=True, capture_output=True)
 
 
 def python(folder, *arguments):
