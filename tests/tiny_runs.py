@@ -3,22 +3,58 @@
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from segtad_jax import evaluate, train
 from segtad_jax.checkpoint.store import Checkpoints
 from segtad_jax.config.defaults import flatten
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.data.embedded import open_or_build
+from segtad_jax.detector import Detector
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
+from segtad_jax.runtime.files import on_object_store
 from segtad_jax.step import TrainState, create_state
 from tests.test_config import load
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TINY = ROOT / "configs" / "tiny.py"
+
+
+# Half of what such a run costs is tracing its steps, a third drawing its report. So in a process
+# equal configs share their steps, and the first run of a config draws the report for all.
+_shared: dict[str, Any] = {}
+
+
+def _key(config: ConfigDict, *more: object) -> str:
+    return json.dumps([flatten(config), *map(str, more)], sort_keys=True)
+
+
+def _share_step(config, model, optimizer, make=train.parallel_step):
+    key = _key(config, "step", model.num_classes, model.boundary_bias)
+    if key not in _shared:
+        _shared[key] = make(config, model, optimizer)
+    return _shared[key]
+
+
+def _share_programs(self, config, classes, *others, make=Detector.__init__, **settings) -> None:
+    make(self, config, classes, *others, **settings)
+    programs = {name: value for name, value in vars(self).items() if hasattr(value, "lower")}
+    key = _key(config, "detector", classes, others[1:], settings)
+    vars(self).update(_shared.setdefault(key, programs))
+
+
+def _draw_once(config, workdir, *others, draw=evaluate._write_report) -> None:
+    if _shared.setdefault(_key(config, "report", on_object_store(workdir)), workdir) is workdir:
+        draw(config, workdir, *others)
+
+
+train.parallel_step, Detector.__init__ = _share_step, _share_programs
+evaluate._write_report = _draw_once
 
 
 def tiny(data_dir: str, **fields: object) -> ConfigDict:
