@@ -8,9 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 
 
 def nearest_neighbours(
-    features: Float[Array, "T C"],
-    k: int,
-    valid: Bool[Array, " T"] | None = None,
+    features: Float[Array, "T C"], k: int, valid: Bool[Array, " T"] | None = None
 ) -> Int32[Array, "T {k}"]:
     """Returns the `k` others with the least mean squared error to each node (section 3.2.2).
 

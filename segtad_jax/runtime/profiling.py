@@ -54,15 +54,9 @@ def parse(text: str, last_step: int) -> Span:
 def traced(
     step: Callable[..., Any], span: Span, steps_done: int, folder: epath.Path
 ) -> Iterator[Callable[..., Any]]:
-    """Yields a training step that traces the calls of a span into RUN/profile.
+    """Yields a training step that traces its calls of a span into the run's folder.
 
     A trace that is left before its end, as when the run is told to stop, is kept as far as it came.
-
-    Args:
-        step: `(state, batch) -> ...`.
-        span: which calls.
-        steps_done: before the first call.
-        folder: the run.
     """
     if span.first <= steps_done:
         log.warning("step %d is done already: nothing is traced", span.first)
