@@ -362,6 +362,7 @@ def test_a_recording_does_not_depend_on_its_neighbours(embedded):
 def test_a_run_of_another_version(trained, flags, tmp_path, capsys):
     shutil.copytree(trained / "run", tmp_path / "run")
     content = json.loads((tmp_path / "run" / "config.json").read_text()) | {"model.depth": 3}
+    del content["checksum"]
     (tmp_path / "run" / "config.json").write_text(json.dumps(content))
     assert detect(flags | {"checkpoint": tmp_path / "run"}) == 1
     assert re.search(r"model\.depth = 3.*Use the version that trained it", capsys.readouterr().err)
@@ -522,6 +523,7 @@ def test_without_the_data_set_the_run_itself_knows_the_transform(trained, flags,
     shutil.copytree(trained / "run", tmp_path / "run")
     content = json.loads((tmp_path / "run" / "config.json").read_text())
     content["data.dir"] = "gone"
+    del content["checksum"]
     (tmp_path / "run" / "config.json").write_text(json.dumps(content))
     assert detect(flags | {"checkpoint": tmp_path / "run"}) == 0
 

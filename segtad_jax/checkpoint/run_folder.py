@@ -17,7 +17,7 @@ from segtad_jax.runtime.files import (
     absolute,
     read_json,
     remove_leftovers,
-    write_json,
+    write_sealed,
     write_whole,
 )
 
@@ -133,7 +133,7 @@ def claim(
     if (preparation := dataset.directory / PREPARATION).exists():  # the data set may be gone later
         write_whole(workdir / PREPARATION, preparation.read_bytes())
     fields = flatten(config) | _data_identity(dataset) | ({"start": start} if start else {})
-    write_json(workdir / FILE, fields)
+    write_sealed(workdir / FILE, fields)
 
 
 def refuse_other(
