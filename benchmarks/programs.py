@@ -116,7 +116,7 @@ class Training(Program):
         """Those of the first steps."""
         steps = {"seed": 0, "first_step": 0, "last_step": number, "batch_size": self.size}
         recordings, window = dataset.recordings("training"), self.config.data.num_frames
-        return pipeline.training_batches(dataset, recordings, window=window, **steps)
+        return pipeline.training_batches(dataset, recordings, length=window, **steps)
 
     def call(self, batch: Any) -> Any:
         """The metrics of one more step."""

@@ -179,7 +179,7 @@ class Detector:
                 dataset,
                 recordings,
                 [windows[i] for i in chosen],
-                window=frames,
+                length=frames,
                 batch_size=self._config.eval.batch_size,
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),

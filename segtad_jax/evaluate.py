@@ -95,6 +95,7 @@ def evaluate_checkpoint(
     """
     source, step = locate(checkpoint or str(workdir))
     config, dataset = open_data(config)
+    run_folder.settle_classifier(config, source)
     run_folder.refuse_other(source, config, dataset, run_folder.MODEL_FIELDS)
     model = SegTAD(config, len(dataset.classes))
     like = jax.eval_shape(lambda: create_variables(config, model, dataset.num_channels))

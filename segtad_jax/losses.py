@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 
 class Term(NamedTuple):
@@ -28,15 +28,15 @@ def mean(term: Term) -> Float[Array, ""]:
 
 
 def cross_entropy(
-    logits: Float[Array, "T K"], classes: Int[Array, " T"], weights: Float[Array, " T"]
+    logits: Float[Array, "T K"], classes: Float[Array, "T K"], weights: Float[Array, " T"]
 ) -> Term:
     """Returns the segmentation loss (Eq. 4); `weights` are 0 on padded frames."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), classes)
+    losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), classes)
     return _weighted(losses, weights)
 
 
 def action_or_not(
-    logits: Float[Array, "T K"], classes: Int[Array, " T"], weights: Float[Array, " T"]
+    logits: Float[Array, "T K"], classes: Float[Array, "T K"], weights: Float[Array, " T"]
 ) -> Term:
     """Returns the binary loss of Table 4: is a frame inside any action?
 
@@ -44,7 +44,7 @@ def action_or_not(
     output, whose initial bias is 0 whatever the number of classes.
     """
     inside = jnp.mean(logits[:, 1:], axis=1) - logits[:, 0]
-    return binary_cross_entropy(inside, (classes > 0).astype(jnp.float32), weights, balanced=False)
+    return binary_cross_entropy(inside, 1.0 - classes[:, 0], weights, balanced=False)
 
 
 def binary_cross_entropy(

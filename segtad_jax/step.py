@@ -21,7 +21,7 @@ from segtad_jax.ops import sampling
 from segtad_jax.ops.boundaries import snap
 from segtad_jax.runtime import parallel
 
-Batch = Mapping[str, Any]  # of data.pipeline, on the device
+DeviceBatch = Mapping[str, Any]  # a batch of data.pipeline, on the devices
 Metrics = dict[str, Float[Array, ""]]
 
 
@@ -69,7 +69,7 @@ def boundary_bias(config: ConfigDict, recordings: Sequence[Recording]) -> float:
 
 
 def loss_terms(
-    config: ConfigDict, model: SegTAD, variables: dict[str, Any], batch: Batch, key: Array
+    config: ConfigDict, model: SegTAD, variables: dict[str, Any], batch: DeviceBatch, key: Array
 ) -> tuple[dict[str, losses.Term], Any]:
     """Returns the terms of Eq. 11, summed over a batch, and the new BatchNorm statistics.
 
@@ -87,6 +87,7 @@ def loss_terms(
         targets.video_targets,
         proposals=segments,
         num_frames=config.data.num_frames,
+        num_classes=model.num_classes,
         boundary_radius=config.loss.boundary_radius,
     )
     truth = jax.vmap(label)(batch["segments"], batch["labels"], batch["valid"])
@@ -129,20 +130,20 @@ def video_terms(
     Args:
         config: as checked.
         segments: the grid, frames.
-        outputs: of SegTAD, for n sampled proposals; `rows` says which of the grid.
+        outputs: of SegTAD, for n sampled proposals; `proposals` says which of the grid.
         truth: labels of frames and of all proposals.
         num_frames: real frames.
         weights: of the sampled proposals.
     """
-    settings, rows = config.loss, outputs["rows"]
+    settings, proposals = config.loss, outputs["proposals"]
     frames = (jnp.arange(config.data.num_frames) < num_frames).astype(jnp.float32)
-    weights = weights * (segments[rows, 1] <= num_frames)
-    tiou = truth.tiou[rows]
+    weights = weights * (segments[proposals, 1] <= num_frames)
+    tiou = truth.tiou[proposals]
     if settings.snap:
         # Inference moves boundaries before it ranks proposals, so that what PDN scores are the
         # moved ones: their tIoU replaces the grid's.
         boundary_logits = jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1)
-        moved = snap(segments[rows], boundary_logits, settings.snap, num_frames)
+        moved = snap(segments[proposals], boundary_logits, settings.snap, num_frames)
         moved = jax.lax.stop_gradient(moved)
         tiou = targets.proposal_tiou(moved, truth.actions, truth.counted)
     regress, classify = outputs["proposal_logits"].T
@@ -171,7 +172,7 @@ def video_terms(
 
 def train_step(
     state: TrainState,
-    batch: Batch,
+    batch: DeviceBatch,
     *,
     config: ConfigDict,
     model: SegTAD,
@@ -237,7 +238,7 @@ def parallel_step(
     model: SegTAD,
     optimizer: optax.GradientTransformation,
     devices: Sequence[jax.Device] | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, DeviceBatch], tuple[TrainState, Metrics]]:
     """Returns `train_step` compiled for `devices` (default: all); `model` has their axis name."""
     step = functools.partial(
         train_step, config=config, model=model, optimizer=optimizer, axis_name=parallel.AXIS

@@ -7,6 +7,7 @@ boundaries outside of the window are known to be there.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Real
 
@@ -19,7 +20,7 @@ FRAME_EPSILON = 1e-4
 class Targets(NamedTuple):
     """Labels of one video."""
 
-    frame_classes: Int[Array, " T"]  # 0 background, 1..D
+    frame_classes: Float[Array, "T classes"]  # shares of 0, the background, and 1..D
     starts: Float[Array, " T"]  # 0 or 1
     ends: Float[Array, " T"]  # 0 or 1
     tiou: Float[Array, " M"]  # h_reg of Eq. 10
@@ -33,6 +34,7 @@ def video_targets(
     valid: Bool[Array, " N"],
     proposals: Int[Array, "M 2"],
     num_frames: int,
+    num_classes: int,
     boundary_radius: int,
 ) -> Targets:
     """Returns all targets of one window of `num_frames` frames; `proposals` are in frames.
@@ -45,7 +47,7 @@ def video_targets(
     mostly_inside = (inside[:, 1] - inside[:, 0]) >= 0.5 * (segments[:, 1] - segments[:, 0])
     actions, counted = inside * num_frames, valid & mostly_inside
     return Targets(
-        frame_classes(segments, labels, valid, num_frames),
+        frame_classes(segments, labels, valid, num_frames, num_classes),
         starts,
         ends,
         proposal_tiou(proposals.astype(jnp.float32), actions, counted),
@@ -59,19 +61,19 @@ def frame_classes(
     labels: Int[Array, " N"],
     valid: Bool[Array, " N"],
     num_frames: int,
-) -> Int[Array, " T"]:
-    """Returns the class of every frame (section 3.2.3): 0 is background, 1..D an action.
+    num_classes: int,
+) -> Float[Array, "T classes"]:
+    """Returns the classes of every frame (section 3.2.3), 0 the background, as shares of 1.
 
-    Frame t covers [t, t + 1) / T. An action covers at least one frame; where actions overlap, the
-    later in file order wins.
+    Frame t covers [t, t + 1) / T. Where actions of several classes overlap, each has an equal share
+    (ours): the paper gives a frame one label, and whichever action that is takes it from another.
     """
     first, stop = _frames(segments, num_frames)
-    frame = jnp.arange(num_frames)
-    covered = (frame >= first[:, None]) & (frame < stop[:, None])  # [N, T]
-    covered &= valid[:, None]
-    order = 1 + jnp.arange(len(labels))[:, None]
-    winner = jnp.max(jnp.where(covered, order, 0), axis=0, initial=0)  # [T], 0: none
-    return jnp.concatenate([jnp.zeros(1, jnp.int32), labels.astype(jnp.int32)])[winner]
+    frame = jnp.arange(num_frames)[:, None]
+    covered = (frame >= first) & (frame < stop) & valid  # [T, N]
+    actions = jax.nn.one_hot(labels, 1 + num_classes)  # [N, D + 1]
+    present = (covered.astype(jnp.float32) @ actions > 0).at[:, 0].set(~covered.any(axis=1))
+    return present / jnp.sum(present, axis=1, keepdims=True)
 
 
 def boundary_labels(
@@ -82,20 +84,17 @@ def boundary_labels(
 ) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
     """Returns start and end labels (Eq. 5), 1 within `radius` frames of the first or last frame.
 
-    Boundaries outside the window, of actions that it cuts, have no label.
+    A first or last frame outside the window, of an action that it cuts, has no label.
     """
     first, stop = _frames(segments, num_frames)
-    lower = segments[:, 0] * num_frames + FRAME_EPSILON
-    upper = segments[:, 1] * num_frames + FRAME_EPSILON
     frame = jnp.arange(num_frames)
 
-    def near(centre: Int[Array, " N"], inside: Bool[Array, " N"]) -> Float[Array, " T"]:
-        hit = (jnp.abs(frame - centre[:, None]) <= radius) & (inside & valid)[:, None]  # [N, T]
+    def near(centre: Int[Array, " N"]) -> Float[Array, " T"]:
+        inside = valid & (centre >= 0) & (centre < num_frames)
+        hit = (jnp.abs(frame - centre[:, None]) <= radius) & inside[:, None]  # [N, T]
         return jnp.any(hit, axis=0).astype(jnp.float32)
 
-    starts = near(first, (lower >= 0) & (lower < num_frames))
-    ends = near(stop - 1, (upper > 0) & (jnp.floor(upper) <= num_frames))
-    return starts, ends
+    return near(first), near(stop - 1)
 
 
 def proposal_tiou(
@@ -114,8 +113,12 @@ def proposal_tiou(
 def _frames(
     segments: Float[Array, "N 2"], num_frames: int
 ) -> tuple[Int[Array, " N"], Int[Array, " N"]]:
-    """Returns the first frame of each segment and that after its last, at least one, inside."""
+    """Returns the first frame of each segment and that after its last, at least one frame.
+
+    They are those of the recording, whichever window cuts it: before 0 and from T on they are
+    outside. The frame in which a segment starts is one of its own, the one in which it ends is not:
+    a segment that ends within the frame after the window has its last frame in the window.
+    """
     edges = segments.astype(jnp.float32) * num_frames + FRAME_EPSILON
-    edges = jnp.floor(edges).astype(jnp.int32)
-    first = jnp.clip(edges[:, 0], 0, num_frames - 1)
-    return first, jnp.clip(edges[:, 1], first + 1, num_frames)
+    first, stop = jnp.floor(edges).astype(jnp.int32).T
+    return first, jnp.maximum(stop, first + 1)

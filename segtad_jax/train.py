@@ -28,6 +28,7 @@ from segtad_jax.checkpoint.store import Checkpoints, Saved, kept_steps
 from segtad_jax.checkpoint.transfer import start_from
 from segtad_jax.config.check import check_data, require_dividing
 from segtad_jax.config.defaults import flatten
+from segtad_jax.config.literal import remarks
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, split_holdout
 from segtad_jax.detector import Detector
@@ -44,7 +45,14 @@ from segtad_jax.runtime import parallel, profiling, startup
 from segtad_jax.runtime.lease import Lease
 from segtad_jax.runtime.metric_log import MetricLog, interval_average
 from segtad_jax.runtime.preemption import Stop, StoppedError
-from segtad_jax.step import Batch, Metrics, TrainState, boundary_bias, create_state, parallel_step
+from segtad_jax.step import (
+    DeviceBatch,
+    Metrics,
+    TrainState,
+    boundary_bias,
+    create_state,
+    parallel_step,
+)
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +113,7 @@ def _train(
     if (workdir / run_folder.FILE).exists():  # its batch cannot be changed any more
         require_dividing(run_folder.read(workdir).config.train.batch_size, jax.device_count())
     config, dataset = open_data(config)
+    run_folder.settle_classifier(config, workdir)
     if metrics := finished(workdir, config):  # fields that were open are known now
         return metrics
     last = config.train.steps
@@ -128,6 +137,8 @@ def _train(
             started(config, workdir, dataset, model, optimizer, start)
         )
         log.info("%s", startup.facts(config.train.batch_size))
+        for remark in remarks(config):
+            log.info("%s", remark)
         log.info(
             "%s: %s step %d of %d; %d recordings, %d classes, %s parameters",
             workdir,
@@ -169,7 +180,7 @@ def _train(
         batches = pipeline.training_batches(
             dataset,
             recordings,
-            window=config.data.num_frames,
+            length=config.data.num_frames,
             batch_size=config.train.batch_size,
             seed=config.seed,
             first_step=saved.step,
@@ -240,7 +251,7 @@ def run_steps(
     batches: Iterable[pipeline.Batch],
     *,
     config: ConfigDict,
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    step: Callable[[TrainState, DeviceBatch], tuple[TrainState, Metrics]],
     evaluations: Sequence[int],
     evaluate: Callable[[int, TrainState], float],
     logger: MetricLog,

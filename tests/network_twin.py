@@ -140,8 +140,12 @@ class Twin:
         for seed in seeds:
             first = similar(seed, everything)[: self.k]
             remaining = [m for m in everything if m not in {seed, *first}]
-            second = [similar(hop, remaining)[: self.k] for hop in first]
-            drawn.append(Counter([seed, *first, *(m for hop in second for m in hop)]))
+            second = []
+            for hop in first:
+                second += similar(hop, remaining)[: self.k]
+                if self.config.sampling.second_hop == "remaining":
+                    remaining = [m for m in remaining if m not in second]
+            drawn.append(Counter([seed, *first, *second]))
         logits = np.full((len(seeds), len(self.segments), 2), np.nan)
         copies = np.zeros((len(seeds), len(self.segments)))
         whole_list = self.config.sampling.edges == "list"
@@ -270,21 +274,25 @@ class Twin:
 def targets(config: ConfigDict, actions: Sequence[tuple[float, float, int]]) -> Tree:
     """Labels of one window: `actions` are (start, end, class), 0..1 being the window."""
     total, radius = config.data.num_frames, config.loss.boundary_radius
-    classes, starts, ends = np.zeros(total, int), np.zeros(total), np.zeros(total)
+    present, starts, ends = [set() for _ in range(total)], np.zeros(total), np.zeros(total)
     counted = []
     for start, end, label in actions:
         lower, upper = start * total, end * total
-        first = int(np.clip(np.floor(lower + 1e-4), 0, total - 1))
-        stop = int(np.clip(np.floor(upper + 1e-4), first + 1, total))
-        classes[first:stop] = label
+        first = int(np.floor(lower + 1e-4))
+        last = max(int(np.floor(upper + 1e-4)) - 1, first)
         for t in range(total):
-            if 0 <= lower < total and abs(t - first) <= radius:
+            if first <= t <= last:
+                present[t].add(label)
+            if 0 <= first < total and abs(t - first) <= radius:
                 starts[t] = 1
-            if 0 < upper <= total and abs(t - (stop - 1)) <= radius:
+            if 0 <= last < total and abs(t - last) <= radius:
                 ends[t] = 1
         inside = max(lower, 0), min(upper, total)
         if inside[1] - inside[0] >= 0.5 * (upper - lower):
             counted.append(inside)
+    classes = np.zeros((total, config.data.num_classes + 1))
+    for t, labels in enumerate(present):
+        classes[t, sorted(labels or {0})] = 1 / max(len(labels), 1)
     return {"classes": classes, "starts": starts, "ends": ends, "actions": counted}
 
 
@@ -318,7 +326,9 @@ def losses(
     }
     if not config.loss.segmentation_classes:  # Table 4
         inside = logits[..., 1:].mean(axis=-1) - logits[..., 0]
-        terms["segmentation"] = binary(inside[frames], (classes > 0)[frames], balanced=False)
+        terms["segmentation"] = binary(
+            inside[frames], (classes[..., 0] == 0)[frames], balanced=False
+        )
     if config.model.classifier:
         terms["classifier"] = np.mean(cross_entropy(out["class_logits"], classes)[frames])
 
@@ -366,7 +376,7 @@ def weighted_total(config: ConfigDict, terms: Mapping[str, float]) -> float:
 
 def cross_entropy(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
     chances = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    return -np.log(np.take_along_axis(chances, classes[..., None], axis=-1)[..., 0])
+    return -np.sum(classes * np.log(chances), axis=-1)
 
 
 def binary(logits: np.ndarray, labels: np.ndarray, balanced: bool) -> float:

@@ -1,19 +1,24 @@
 """Rows of Tables 3 to 8: what they set, that they can be run, and what they are in the model."""
 
+import json
 import re
 
 import jax
 import jax.numpy as jnp
 import pytest
+from etils import epath
 
+from segtad_jax.checkpoint import run_folder
 from segtad_jax.config.ablations import ABLATIONS
 from segtad_jax.config.check import check
 from segtad_jax.config.defaults import PLAIN, RUNLOCAL, default, flatten, with_arguments
+from segtad_jax.experiments import plan
 from segtad_jax.experiments.paper import MEASURES, TABLES
 from segtad_jax.models.segtad import SegTAD
 from tests.test_config import CONFIGS, ROOT_CONFIGS, load
 
 FILES = {path.stem: path for path in CONFIGS}
+IDENTITY = {"classes": ["a"], "channels": 3}
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
@@ -81,6 +86,35 @@ def test_a_row_takes_its_part_out_of_the_model(ablation: str, without: str) -> N
     assert gone
     assert all(re.search(without, name) for name in gone)
     assert own <= full
+
+
+@pytest.mark.parametrize("name", ["segmentation_loss", "no_segmentation_loss"])
+def test_no_classifier_is_trained_where_a_file_names_the_classes(name: str, tmp_path, caplog):
+    with_file = {"eval.class_scores": "scores.json"}
+    base = plan.base("watch.py", with_file, load(FILES["watch"], "plain"))
+    base.config.update_from_flattened_dict(with_file)
+    assert not plan.trial(base, name, 0).config.model.classifier
+    assert plan.trial(
+        base._replace(overrides={"eval.class_scores": ""}), name, 0
+    ).config.model.classifier
+
+    run = epath.Path(tmp_path)
+    config = load(FILES["watch"], f"plain,ablation={name}")
+    run_folder.settle_classifier(config, run)
+    assert config.model.classifier
+    (run / "config.json").write_text(json.dumps(flatten(config) | IDENTITY))
+    config.eval.class_scores = "scores.json"
+    run_folder.settle_classifier(config, run)  # a run that has one goes on with it
+    assert config.model.classifier
+    caplog.set_level("INFO", "segtad_jax")
+    run_folder.settle_classifier(config, run / "new")
+    assert not config.model.classifier
+    assert "model.classifier = False: scores.json names the classes" in caplog.text
+    (run / "config.json").write_text(json.dumps(flatten(config) | IDENTITY))
+    again = load(FILES["watch"], f"plain,ablation={name}")
+    again.eval.class_scores = "scores.json"
+    run_folder.settle_classifier(again, run)  # the same command resumes, and evaluates
+    assert flatten(again) == flatten(config)
 
 
 def test_an_ablation_goes_with_the_other_arguments_in_any_order() -> None:

@@ -4,10 +4,12 @@ import importlib.util
 import pathlib
 import re
 
+import jax
+import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from segtad_jax.config import files
+from segtad_jax.config import files, literal
 from segtad_jax.config.check import (
     CHOICES,
     OFF_AT_0,
@@ -19,6 +21,9 @@ from segtad_jax.config.check import (
 )
 from segtad_jax.config.defaults import PAPER, PLAIN, SWITCHES, default, flatten, with_arguments
 from segtad_jax.config.stored import ANY_DATA, OPENABLE
+from segtad_jax.models.grid import grid
+from segtad_jax.models.segtad import SegTAD, create_variables
+from segtad_jax.step import loss_terms
 
 ROOT_CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 CONFIGS = sorted(ROOT_CONFIGS.glob("*.py"))
@@ -58,10 +63,99 @@ def test_paper_is_plain_and_every_literal_reading() -> None:
     assert PLAIN.items() <= PAPER.items()
     paper = flatten(with_arguments(default(), "paper"))
     assert flatten(changed(paper | PAPER)) == paper
-    assert [paper[f"model.{name}"] for name in ("aggregate", "interpolation")] == ["sum", "linear"]
-    assert (paper["sampling.edges"], paper["loss.boundary_radius"]) == ("list", 0)
-    assert not paper["loss.balance_boundaries"]
-    assert not paper["model.global_convolution"]
+
+
+LETTER = {  # sections 3.2 to 4.3; R, context and interpolation are those of G-TAD, which it cites
+    "model": {
+        "branches": ["graph", "atrous", "global"],
+        "dilations": [1, 10, 20, 30],
+        "global_convolution": False,
+        "snippet_neighbours": 4,
+        "aggregate": "sum",
+        "decoder_stride": 1,
+        "input_highway": False,
+        "stride": 8,
+        "num_bins": 32,
+        "context": 0.5,
+        "interpolation": "linear",
+        "proposal_neighbours": 4,
+        "proposal_layers": 3,
+        "proposal_graph": True,
+        "classifier": False,
+        "similarity": "tiou",
+    },
+    "sampling": {"seeds": 50, "second_hop": "remaining", "edges": "list"},
+    "loss": {
+        "segmentation": 1.0,
+        "segmentation_classes": True,
+        "detection": 1.0,
+        "boundary": 1.0,
+        "positive_tiou": 0.5,
+        "boundary_radius": 0,
+        "balance_boundaries": False,
+        "snap": 0,
+        "balance_proposals": False,
+    },
+}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_paper_sets_every_field_of_the_method_in_every_config(path: pathlib.Path) -> None:
+    """A field that is added has the paper's value here and in PAPER, or a reason in `literal`."""
+    config = load(path, "paper")
+    fields = flatten(config)
+    for group, expected in LETTER.items():
+        found = {name: fields[f"{group}.{name}"] for name in config[group]}
+        left = {name for name in found if f"{group}.{name}" in literal.OPEN}
+        assert {name: value for name, value in found.items() if name not in left} == expected
+    assert set(literal.OPEN) <= set(fields)
+    assert set(literal.OPEN).isdisjoint(PAPER)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_paper_can_be_trained_with_every_config(path: pathlib.Path) -> None:
+    """Also where dilations reach beyond the window, and seeds are more than there are proposals."""
+    config = load(path, "paper")
+    config.data.num_frames = config.data.num_frames or 80
+    config.model.width = 8
+    config.train.batch_size = config.train.batch_size or 8
+    config.train.steps, config.eval.snap = config.train.steps or 10, 0
+    check(config)
+    length, channels = config.data.num_frames, 4
+
+    def terms(features: jax.Array) -> dict:
+        batch = {"features": features, "num_frames": jnp.full(1, length)}
+        batch |= {"segments": jnp.array([[[0.1, 0.5]]]), "labels": jnp.ones((1, 1), int)}
+        batch |= {"valid": jnp.ones((1, 1), bool), "position": jnp.zeros(1, int)}
+        model = SegTAD(config, 3)
+        variables = create_variables(config, model, channels)
+        return loss_terms(config, model, variables, batch, jax.random.key(0))[0]
+
+    found = jax.eval_shape(terms, jax.ShapeDtypeStruct((1, length, channels), jnp.float32))
+    assert {"segmentation", "classification"} < found.keys()
+    proposals = length // 8 * (length // 8 + 1) // 2
+    assert grid(config).members.shape == (proposals, 21)
+
+
+def test_paper_says_what_it_leaves_and_why() -> None:
+    said = "\n".join(literal.remarks(load(ROOT_CONFIGS / "watch.py", "paper")))
+    assert "not Table 1's or 2's protocol" in said
+    for field in ("model.width = 128", "optim.schedule = 'cosine'", "eval.sigma = 0.2"):
+        assert field in said
+    assert "eval.class_scores = ''" in said
+    activitynet = load(ROOT_CONFIGS / "activitynet.py", "paper")
+    assert "not Table 1's" in literal.remarks(activitynet)[0]
+    activitynet.eval.class_scores = "scores.json"
+    assert "not Table 1's" not in literal.remarks(activitynet)[0]
+    assert "class_scores" not in "\n".join(literal.remarks(activitynet))
+    assert (
+        "[10, 20, 30] reach beyond 8"
+        in literal.remarks(load(ROOT_CONFIGS / "tiny.py", "paper"))[-1]
+    )
+    row = load(ROOT_CONFIGS / "watch.py", "paper,ablation=no_graph")
+    assert literal.remarks(row) == literal.remarks(load(ROOT_CONFIGS / "watch.py", "paper"))
+    assert not literal.remarks(load(ROOT_CONFIGS / "watch.py", "plain"))
+    assert all(f"# {line}" in files.listing(row) for line in literal.remarks(row))
 
 
 def test_an_unknown_switch_is_answered_with_the_nearest_and_all() -> None:

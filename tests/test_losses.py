@@ -18,7 +18,12 @@ def test_cross_entropy_is_the_mean_over_real_frames(random) -> None:
     weights = np.array([1.0] * 6 + [0.0] * 3)
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     expected = -np.log(probabilities[np.arange(6), classes[:6]]).mean()
-    term = losses.cross_entropy(jnp.float32(logits), jnp.int32(classes), jnp.float32(weights))
+    shares = np.eye(4)[classes]
+    term = losses.cross_entropy(*map(jnp.float32, (logits, shares, weights)))
+    assert losses.mean(term) == pytest.approx(expected, rel=1e-6)
+    shares[0] = 0, 0.5, 0, 0.5  # two classes
+    expected += (np.log(probabilities[0, classes[0]]) - np.log(probabilities[0, [1, 3]]).mean()) / 6
+    term = losses.cross_entropy(*map(jnp.float32, (logits, shares, weights)))
     assert losses.mean(term) == pytest.approx(expected, rel=1e-6)
 
 
@@ -29,7 +34,7 @@ def test_action_or_not_is_binary_and_blind_to_the_class(random) -> None:
     each = -np.where(classes > 0, np.log(p), np.log(1 - p))
 
     def found(classes: np.ndarray) -> jnp.ndarray:
-        arrays = jnp.float32(logits), jnp.int32(classes), jnp.float32(weights)
+        arrays = map(jnp.float32, (logits, np.eye(5)[classes], weights))
         return losses.mean(losses.action_or_not(*arrays))
 
     assert found(classes) == pytest.approx((each * weights).sum() / weights.sum(), rel=1e-5)

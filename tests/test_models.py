@@ -66,7 +66,7 @@ def test_shapes_and_jit() -> None:
         "start_logits": (2, 64),
         "end_logits": (2, 64),
         "proposal_logits": (2, m, 2),
-        "rows": (2, m),
+        "proposals": (2, m),
     }
     plain = model.apply(variables, features, num_frames)
     for name, value in plain.items():
@@ -74,7 +74,7 @@ def test_shapes_and_jit() -> None:
     seeds, size = np.array([[0, 5, 100], [3, 3, 7]]), grid(config).members.shape[1]
     sampled = jax.eval_shape(model.apply, variables, features, num_frames, seeds)
     assert sampled["proposal_logits"].shape == (2, 3 * size, 2)
-    assert sampled["rows"].shape == (2, 3 * size)
+    assert sampled["proposals"].shape == (2, 3 * size)
 
 
 @pytest.mark.parametrize(("argument", "train"), [("", True), ("paper", False)])
@@ -142,7 +142,9 @@ def test_without_a_graph_every_proposal_stands_alone() -> None:
     seeds = np.array([[row, 3, 70], [90, row, 12]])  # in other company
     out = apply(model, variables, random_batch(64), np.full(2, 64), seeds)
     everything = apply(model, variables, random_batch(64), np.full(2, 64))["proposal_logits"]
-    drawn = np.take_along_axis(np.asarray(everything), np.asarray(out["rows"])[..., None], axis=1)
+    drawn = np.take_along_axis(
+        np.asarray(everything), np.asarray(out["proposals"])[..., None], axis=1
+    )
     np.testing.assert_allclose(out["proposal_logits"], drawn, atol=1e-5)
 
 
@@ -178,7 +180,7 @@ def test_gradients_reach_every_parameter_and_are_finite_on_a_zero_video() -> Non
             train=True,
             mutable="batch_stats",
         )
-        return sum(jnp.sum(v**2) for k, v in out.items() if k != "rows")
+        return sum(jnp.sum(v**2) for k, v in out.items() if k != "proposals")
 
     gradient_of_loss = jax.jit(jax.grad(loss))
     gradients = gradient_of_loss(variables["params"], random_batch(64))

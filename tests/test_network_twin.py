@@ -29,6 +29,7 @@ NUM_FRAMES = np.array([64, 40, 13], np.int32)  # a full window, whole snippets, 
 # Each names the fields that differ from SMALL: every value once, not their product.
 SMALL = {
     "data.num_frames": FRAMES,
+    "data.num_classes": CLASSES,
     "model.width": 4,
     "model.dilations": (1, 3),
     "model.num_bins": 8,
@@ -235,14 +236,14 @@ def test_network_and_losses_equal_their_twin(name: str, outputs: list[dict]) -> 
     (full, sampled), values, stats = both(variables(name), b)
 
     expected, _ = twin(b["features"], NUM_FRAMES)
-    assert set(full) == {*expected, "rows"}
+    assert set(full) == {*expected, "proposals"}
     for key, value in expected.items():
         close(full[key], value, config, key)
 
     truth = labels(config)
     seeds, weights = seeds_of_twin(config, truth)
     expected, expected_stats = twin(b["features"], NUM_FRAMES, seeds, train=True)
-    members = np.asarray(sampled["rows"]).reshape(*seeds.shape, -1)
+    members = np.asarray(sampled["proposals"]).reshape(*seeds.shape, -1)
     present = np.zeros(expected["copies"].shape, bool)
     np.put_along_axis(present, members, True, axis=2)
     np.testing.assert_array_equal(present, expected["copies"] > 0)

@@ -57,7 +57,7 @@ def training(dataset, recordings, first=0, last=6, window=64, batch_size=8, seed
     return pipeline.training_batches(
         dataset,
         recordings,
-        window=window,
+        length=window,
         batch_size=batch_size,
         seed=seed,
         first_step=first,
@@ -66,26 +66,31 @@ def training(dataset, recordings, first=0, last=6, window=64, batch_size=8, seed
     )
 
 
-def slow_window(index, start, window, num_actions):
-    """A window of recording `index` from its original record, action by action."""
+def slow_window(index, start, window):
+    """Features of a window of recording `index`, from its original record."""
     original = record(index)
     features = np.zeros((window, 3), np.float32)
     frames = min(window, LENGTHS[index] - start)
     for t in range(frames):
         features[t] = original.features[start + t]
-    segments, labels = [], []
-    for (begin, end), label in zip(original.segments, original.labels, strict=True):
-        first, stop = begin * RATE - start, end * RATE - start
-        if min(stop, frames) - max(first, 0.0) > 1e-4:
-            segments.append((first / window, stop / window))
+    return {"features": features, "num_frames": np.int32(frames)}
+
+
+def slow_actions(index, start, window, num_actions):
+    """The actions of a window, of which half a frame is in it or all that is recorded."""
+    original, segments, labels = record(index), [], []
+    frames, end = min(window, LENGTHS[index] - start), LENGTHS[index] - start
+    for (begin, stop), label in zip(original.segments, original.labels, strict=True):
+        first, last = begin * RATE - start, stop * RATE - start
+        inside = min(last, frames) - max(first, 0.0)
+        if inside >= 0.5 or (inside > 0 and inside == min(last, end) - first):
+            segments.append((first / window, last / window))
             labels.append({"a": 1, "b": 2}[label])
     missing = num_actions - len(labels)
     return {
-        "features": features,
         "segments": np.array(segments + [(0, 0)] * missing, np.float32).reshape(-1, 2),
         "labels": np.array(labels + [0] * missing, np.int32),
         "valid": np.array([True] * len(labels) + [False] * missing),
-        "num_frames": np.int32(frames),
     }
 
 
@@ -105,7 +110,7 @@ def assert_same(first, second):
 def test_a_batch_has_the_features_dtype(dataset, recordings, dtype):
     other = dataclasses.replace(dataset, dtype=np.dtype(dtype))
     assert other.features(recordings[0]).dtype == dtype
-    assert pipeline._blank(other, 2, 64, 0)["features"].dtype == dtype
+    assert pipeline._blank(other, 2, 64)["features"].dtype == dtype
 
 
 @pytest.mark.parametrize("window", [64, 200])
@@ -115,8 +120,9 @@ def test_training_batches_against_a_loop(dataset, recordings, window):
     for step, batch in enumerate(training(dataset, recordings, window=window)):
         chosen, starts = pipeline.draw_windows(3, step, 8, lengths, window)
         for row in range(8):
-            expected = slow_window(int(chosen[row]), int(starts[row]), window, num_actions=8)
-            assert_row(batch, row, expected)
+            index, start = int(chosen[row]), int(starts[row])
+            assert_row(batch, row, slow_window(index, start, window))
+            assert_row(batch, row, slow_actions(index, start, window, batch["labels"].shape[1]))
         np.testing.assert_array_equal(batch["position"], np.arange(8, dtype=np.int32))
         assert batch["position"].dtype == np.int32
         cut_somewhere |= bool((batch["segments"] < 0).any() and (batch["segments"] > 1).any())
@@ -218,18 +224,62 @@ def test_a_resumed_run_gets_what_an_unbroken_one_would(dataset, recordings):
     assert not np.array_equal(unbroken[0]["features"], unbroken[1]["features"])
 
 
-def recording_of(num_frames):
+def recording_of(num_frames, segments=()):
     return Recording(
         video="v",
         num_frames=num_frames,
         rate=1.0,
         duration=float(num_frames),
-        segments=np.zeros((0, 2)),
-        labels=np.zeros(0, np.int32),
+        segments=np.array(segments, float).reshape(-1, 2),
+        labels=np.ones(len(segments), np.int32),
         shard="",
         offset=0,
         size=0,
     )
+
+
+@pytest.mark.parametrize(
+    ("segment", "inside"),
+    [
+        ((5, 10.02), False),  # two hundredths of a frame reach into the window of frames 10 to 19
+        ((5, 10.6), True),
+        ((19.98, 25), False),
+        ((19.4, 25), True),
+        ((12.3, 12.32), True),  # all of it
+        ((5, 10), False),
+        ((15, 15), False),
+        ((20, 25), False),
+    ],
+)
+def test_the_hundredth_of_an_action_is_not_in_a_window(segment, inside):
+    found, labels = pipeline.actions_inside(recording_of(40, [segment]), 10, 10)
+    assert (len(found), len(labels)) == (inside, inside)
+    if inside:
+        np.testing.assert_allclose(found[0], np.array(segment) - 10)
+
+
+def test_the_end_of_a_recording_cuts_no_action():
+    for segment, counts in (((19.8, 20.3), True), ((20.1, 20.3), False)):
+        found, _ = pipeline.actions_inside(recording_of(20, [segment]), 10, 10)
+        assert len(found) == counts
+
+
+@given(
+    st.integers(1, 60),
+    st.integers(1, 30),
+    st.lists(st.tuples(st.floats(0, 60), st.floats(0, 20)), max_size=8),
+)
+def test_no_window_has_more_actions_than_are_made_room_for(frames, length, actions):
+    recording = recording_of(frames, [(start, start + more) for start, more in actions])
+    starts = range(max(frames - length, 0) + 1)
+    counts = [len(pipeline.actions_inside(recording, start, length)[1]) for start in starts]
+    assert max(counts) <= pipeline.most_actions(recording, length) <= len(actions)
+
+
+def test_room_is_made_for_the_actions_of_a_window_not_of_a_recording():
+    segments = [(10 * index, 10 * index + 5) for index in range(1000)]  # at most four in 32 frames
+    assert pipeline.most_actions(recording_of(10_000, segments), 32) == 4
+    assert pipeline.most_actions(recording_of(10_000, segments), 20_000) == 1000
 
 
 @given(
@@ -261,7 +311,7 @@ def test_inference_batches_hold_every_window_once(dataset, recordings, process_c
                 dataset,
                 recordings,
                 windows,
-                window=64,
+                length=64,
                 batch_size=4,
                 process_index=process,
                 process_count=process_count,
@@ -275,13 +325,13 @@ def test_inference_batches_hold_every_window_once(dataset, recordings, process_c
             for row, number in enumerate(batch["window"].tolist()):
                 if number >= 0:
                     window = windows[number]
-                    assert_row(batch, row, slow_window(window.recording, window.offset, 64, 8))
+                    assert_row(batch, row, slow_window(window.recording, window.offset, 64))
                     assert batch["num_frames"][row] == window.num_frames
                     seen.append(number)
                     readers.setdefault(window.recording, set()).add(process)
                 else:
-                    for key in ("features", "segments", "labels", "valid", "num_frames"):
-                        assert not batch[key][row].any()
+                    assert not batch["features"][row].any()
+                    assert not batch["num_frames"][row].any()
     assert sorted(seen) == list(range(len(windows)))
     assert readers == {number: {number % process_count} for number in range(len(recordings))}
     assert counts == {1: [3], 2: [4] * 2, 4: [6] * 4}[process_count]  # one reads 11, 7, 6
@@ -334,7 +384,7 @@ def test_wrong_use_is_answered_at_once_with_numbers(dataset, recordings):
         training(dataset, recordings, process_count=3)
     with pytest.raises(ValueError, match="batch of 5 windows does not divide among 2 processes"):
         pipeline.inference_batches(
-            dataset, recordings, [], window=64, batch_size=5, process_count=2
+            dataset, recordings, [], length=64, batch_size=5, process_count=2
         )
     with pytest.raises(ValueError, match="no recordings to train on"):
         training(dataset, [])

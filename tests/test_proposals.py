@@ -117,12 +117,13 @@ def test_table_names_what_does_not_fit():
         neighbour_table(segments, 0)
 
 
-def check_neighbourhood(segments, seed, members, copies, edges, k, similarity):
+def check_neighbourhood(segments, seed, members, copies, edges, k, similarity, second_hop="own"):
     members, edges = members.tolist(), edges.tolist()
     first = slow_order(segments, seed, similarity)[:k]
     sampled = [seed, *first]
     for hop in first:
-        others = [c for c in slow_order(segments, hop, similarity) if c not in (seed, *first)]
+        not_these = (seed, *first) if second_hop == "own" else tuple(sampled)
+        others = [c for c in slow_order(segments, hop, similarity) if c not in not_these]
         sampled += others[:k]
     distinct = list(dict.fromkeys(sampled))
     assert members[: len(distinct)] == distinct
@@ -137,12 +138,16 @@ def check_neighbourhood(segments, seed, members, copies, edges, k, similarity):
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("second_hop", ["own", "remaining"])
 @pytest.mark.parametrize(("num_cells", "k"), [(7, 4), (9, 4), (4, 2), (2, 1), (8, 3)])
-def test_neighbourhoods_of_every_seed(num_cells, k, similarity):
+def test_neighbourhoods_of_every_seed(num_cells, k, similarity, second_hop):
     segments = proposal_grid(num_cells * 8, 8)
     if len(segments) <= k * k + 2 * k:
         segments = proposal_grid((num_cells + 1) * 8, 8)
-    members, copies, edges = neighbourhoods(segments, k, similarity)
+    members, copies, edges = neighbourhoods(segments, k, similarity, second_hop)
+    if second_hop == "remaining":  # the paper's 1 + K + K x K proposals, all of them different
+        assert members.shape[1] == 1 + k + k * k
+        assert (copies == 1).all()
     assert copies.shape == members.shape
     assert edges.shape == (*members.shape, k)
     assert (copies > 0).all(axis=1).any()  # no column is of fillers alone
@@ -150,7 +155,7 @@ def test_neighbourhoods_of_every_seed(num_cells, k, similarity):
     assert copies.dtype == np.float32
     for seed in range(len(segments)):
         found = members[seed], copies[seed], edges[seed]
-        check_neighbourhood(segments, seed, *found, k, similarity)
+        check_neighbourhood(segments, seed, *found, k, similarity, second_hop)
 
 
 def test_neighbourhoods_of_the_papers_grid():

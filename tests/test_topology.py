@@ -111,7 +111,7 @@ def test_batches_have_the_shapes_of_the_pipeline(tmp_path: Path) -> None:
     dataset = open_or_build(config.data)
     recordings = dataset.recordings("training")
     config.data.num_channels = dataset.num_channels
-    settings = {"window": config.data.num_frames, "batch_size": 8}
+    settings = {"length": config.data.num_frames, "batch_size": 8}
     batch = next(
         pipeline.training_batches(
             dataset, recordings, **settings, seed=0, first_step=0, last_step=1

@@ -1,6 +1,7 @@
 """Guards the folder of a run: later starts must match the config.json that the first one wrote."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from segtad_jax.runtime.files import (
     write_sealed,
     write_whole,
 )
+
+log = logging.getLogger(__name__)
 
 FILE = "config.json"  # the flat config, and beside its fields:
 IDENTITY = ("classes", "channels", "start")
@@ -108,6 +111,17 @@ def starting_point(workdir: epath.Path, checkpoint: str | None) -> str | None:
             "Leave --checkpoint out to resume it, or use another --workdir."
         )
     return recorded
+
+
+def settle_classifier(config: ConfigDict, run: epath.Path) -> None:
+    """Replaces `model.classifier` by the run's, or off, where a file names the classes.
+
+    The rows of Tables 3 and 4 have a classifier, which then nobody would read.
+    """
+    if config.eval.class_scores and config.model.classifier:
+        config.model.classifier = (run / FILE).exists() and read(run).config.model.classifier
+        if not config.model.classifier:
+            log.info("model.classifier = False: %s names the classes", config.eval.class_scores)
 
 
 def claim(

@@ -18,6 +18,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "model.decoder_stride": (1, 4),
     "model.interpolation": ("constant", "linear"),
     "model.similarity": ("tiou", "center"),
+    "sampling.second_hop": ("own", "remaining"),
     "sampling.edges": ("tree", "list"),
     "optim.schedule": ("step", "cosine"),
     "eval.fusion": ("product", "sqrt"),

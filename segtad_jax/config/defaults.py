@@ -1,7 +1,7 @@
-"""Every default with its reason, and the argument grammar of config files.
+"""Every default with its reason, and the switches of config files.
 
-A config file calls `default()`, changes what its data set needs and hands the argument behind the
-colon to `with_arguments`:
+A config file calls `default()`, changes what its data set needs and hands what stands behind the
+colon, its switches, to `with_arguments`:
 
     def get_config(argument: str = "") -> ConfigDict:
         config = default()
@@ -80,6 +80,9 @@ def default() -> ConfigDict:
 
     sampling = config.sampling = ConfigDict()
     sampling.seeds = 50  # M0, half of them positive (section 3.3)
+    # Second hops of a seed: 'own', each neighbour's nearest, which repeat one another (ours), or
+    # 'remaining', the nearest that the seed has not drawn yet (section 3.3).
+    sampling.second_hop = "own"
     sampling.edges = "tree"  # neighbours within a seed's sample (ours), 'list': within all samples
 
     loss = config.loss = ConfigDict()
@@ -159,13 +162,31 @@ PLAIN = {  # the method without what we have added to it: every such field belon
     "eval.boundary_power": 0.0,
 }
 
-PAPER = PLAIN | {  # and the literal reading wherever there is one beside ours (docs/paper_notes.md)
+# To the letter, whatever the config says: all of model, sampling and loss but what
+# `config.literal` has with its reasons.
+PAPER = PLAIN | {
+    "model.branches": ("graph", "atrous", "global"),  # Eq. 2
+    "model.dilations": (1, 10, 20, 30),  # section 4.3
     "model.global_convolution": False,
-    "model.aggregate": "sum",
+    "model.snippet_neighbours": 4,
+    "model.aggregate": "sum",  # Eq. 1
     "model.decoder_stride": 1,
+    "model.stride": 8,  # section 3.3
+    "model.num_bins": 32,
+    "model.context": 0.5,
     "model.interpolation": "linear",
+    "model.proposal_neighbours": 4,  # section 3.3
+    "model.proposal_layers": 3,
+    "model.proposal_graph": True,
+    "model.similarity": "tiou",
+    "sampling.seeds": 50,  # section 3.3
+    "sampling.second_hop": "remaining",
     "sampling.edges": "list",
-    "loss.boundary_radius": 0,
+    "loss.segmentation": 1.0,  # Eq. 11
+    "loss.segmentation_classes": True,
+    "loss.detection": 1.0,
+    "loss.boundary": 1.0,
+    "loss.boundary_radius": 0,  # Eq. 5
     "loss.balance_boundaries": False,
     "loss.balance_proposals": False,
     "eval.fusion": "product",
@@ -219,8 +240,8 @@ def with_arguments(config: ConfigDict, argument: str) -> ConfigDict:
             guess = difflib.get_close_matches(part, SWITCHES, n=1)
             hint = f" Did you mean '{guess[0]}'?" if guess else ""
             raise ValueError(
-                f"unknown config argument '{part}' in ':{argument}'.{hint} "
-                f"Known arguments, separated by commas: {', '.join(SWITCHES)}."
+                f"unknown switch '{part}' in ':{argument}'.{hint} "
+                f"Known switches, separated by commas: {', '.join(SWITCHES)}."
             )
     ablations = [part for part in dict.fromkeys(chosen) if part.startswith("ablation=")]
     if len(ablations) > 1:

@@ -11,6 +11,7 @@ from types import ModuleType
 from ml_collections import ConfigDict
 
 from segtad_jax.config import defaults
+from segtad_jax.config.literal import remarks
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _WHEEL = _PACKAGE / "configs"  # is there only where a wheel was installed
@@ -80,4 +81,5 @@ def listing(config: ConfigDict) -> str:
             lines.append(f"{field} = {config[field]!r}{comment}")
         elif line.startswith("    # "):
             lines.append(line.strip())
+    lines += [f"# {remark}" for remark in remarks(config)]
     return "\n".join(lines)

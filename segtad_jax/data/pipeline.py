@@ -1,15 +1,22 @@
 """Makes batches of windows of recordings; a training batch depends on (seed, step) alone.
 
-A batch is a dict of arrays: B windows of T frames, N the largest number of actions of a recording.
+A window is a cut of T frames, or fewer, out of a recording. A batch is a dict of arrays of B
+windows, N being the most actions that any window of the recordings can have:
 
     features    [B, T, C]  float    zero beyond the recording; float16 where the shards have it
+    num_frames  [B]        int32    frames of the recording in the window, T or less
+
+and in training
+
     segments    [B, N, 2]  float32  from the window's start, in units of T frames: inside is 0..1;
                                     an action cut by the window keeps its true start < 0 or end > 1
     labels      [B, N]     int32    1..D, 0 where not valid
     valid       [B, N]     bool
-    num_frames  [B]        int32    frames of the recording in the window, T or less
-    position    [B]        int32    training: position in the global batch
-    window      [B]        int32    inference: index in the list of windows, -1 for padding
+    position    [B]        int32    position in the global batch
+
+or in inference
+
+    window      [B]        int32    index in the list of windows, -1 for padding
 """
 
 import collections
@@ -32,7 +39,9 @@ READERS = 2  # threads
 PREFETCH = 4  # batches made ahead
 CACHE_BYTES = 1 << 30  # recordings that take less than this altogether stay in memory
 NEARBY_RECORDINGS = 8  # in memory otherwise: a recording's windows follow one another in inference
-MIN_OVERLAP = 1e-4  # frames; an action that shares less with the window is not in it
+# Frames of an action that a window must have, or all of it: a frame that is mostly something else
+# is not labelled by the hundredth of an action that the cut left in it.
+MIN_OVERLAP = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +57,7 @@ def training_batches(
     dataset: Dataset,
     recordings: Sequence[Recording],
     *,
-    window: int,
+    length: int,
     batch_size: int,
     seed: int,
     first_step: int,
@@ -63,7 +72,7 @@ def training_batches(
     Args:
         dataset: the data set of the recordings.
         recordings: what to train on.
-        window: T, frames.
+        length: T, frames of a window.
         batch_size: windows of all processes together.
         seed: the run's.
         first_step: where to start; a resumed run gets what an unbroken one would.
@@ -78,30 +87,38 @@ def training_batches(
     if not recordings:
         raise ValueError("there are no recordings to train on")
     lengths = np.array([recording.num_frames for recording in recordings])
-    num_actions = _most_actions(recordings)
+    num_actions = max(most_actions(recording, length) for recording in recordings)
     read = _reader(dataset, recordings)
 
     def batch(step: int) -> Batch:
-        chosen, starts = draw_windows(seed, step, batch_size, lengths, window)
-        result = _blank(dataset, len(positions), window, num_actions)
-        result["position"] = positions.astype(np.int32)
+        chosen, starts = draw_windows(seed, step, batch_size, lengths, length)
+        result = _blank(dataset, len(positions), length) | {
+            "segments": np.zeros((len(positions), num_actions, 2), np.float32),
+            "labels": np.zeros((len(positions), num_actions), np.int32),
+            "valid": np.zeros((len(positions), num_actions), bool),
+            "position": positions.astype(np.int32),
+        }
         for row, position in enumerate(positions):
-            index = chosen[position]
-            _fill(result, row, recordings[index], read(index), int(starts[position]))
+            index, start = chosen[position], int(starts[position])
+            _fill(result, row, read(index)[start : start + length])
+            segments, labels = actions_inside(recordings[index], start, length)
+            result["segments"][row, : len(labels)] = segments / length
+            result["labels"][row, : len(labels)] = labels
+            result["valid"][row, : len(labels)] = True
         return result
 
     return map_ahead(batch, range(first_step, last_step), READERS, PREFETCH)
 
 
 def draw_windows(
-    seed: int, step: int, batch_size: int, num_frames: Int[np.ndarray, " n"], window: int
+    seed: int, step: int, batch_size: int, num_frames: Int[np.ndarray, " n"], length: int
 ) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
     """Draws the windows of a training step: (recordings, first frames) of the global batch.
 
     If every recording fits into one window, each epoch sees all of them once, in a random order.
     Otherwise recordings are drawn in proportion to max(F, T) - T/2 and cut at a random frame.
     """
-    if num_frames.max() <= window:
+    if num_frames.max() <= length:
         epochs, within = np.divmod(step * batch_size + np.arange(batch_size), len(num_frames))
         orders = {
             epoch: np.random.default_rng([seed, epoch]).permutation(len(num_frames))
@@ -110,32 +127,61 @@ def draw_windows(
         chosen = np.array([orders[e][i] for e, i in zip(epochs, within, strict=True)])
         return chosen, np.zeros(batch_size, int)
     first, second = np.random.default_rng([seed, step]).random((2, batch_size))
-    cumulative = np.cumsum(np.maximum(num_frames, window) - window / 2)
+    cumulative = np.cumsum(np.maximum(num_frames, length) - length / 2)
     chosen = np.searchsorted(cumulative, first * cumulative[-1], side="right")
-    starts = second * (np.maximum(num_frames[chosen] - window, 0) + 1)
+    starts = second * (np.maximum(num_frames[chosen] - length, 0) + 1)
     return chosen, starts.astype(int)
 
 
-def inference_step(window: int, overlap: float) -> int:
+def actions_inside(
+    recording: Recording, start: int, length: int
+) -> tuple[Float[np.ndarray, "n 2"], Int[np.ndarray, " n"]]:
+    """Returns the actions in a window that begins at frame `start`, and their labels.
+
+    They are in frames of the window and keep their true start and end. An action counts if at least
+    MIN_OVERLAP frames of it, or all that the recording has of it, lie inside.
+    """
+    segments = recording.segments * recording.rate - start
+    first, stop = segments.T
+    end = recording.num_frames - start  # of the recording
+    inside = np.minimum(stop, min(length, end)) - np.maximum(first, 0)
+    there = (inside > 0) & (inside >= np.minimum(np.minimum(stop, end) - first, MIN_OVERLAP))
+    return segments[there], recording.labels[there]
+
+
+def most_actions(recording: Recording, length: int) -> int:
+    """Returns how many actions a window of `length` frames has at most."""
+    start, stop = recording.segments.T * recording.rate
+    last = max(recording.num_frames - length, 0)
+    # The first and last frame at which a window can begin that has a part of the action; the most
+    # actions are in a window that begins at the first frame of one of them.
+    first_from = np.clip(np.floor(start - length) + 1, 0, last)
+    last_from = np.clip(np.ceil(stop) - 1, 0, last)
+    begun = np.searchsorted(np.sort(first_from), first_from, side="right")
+    ended = np.searchsorted(np.sort(last_from), first_from, side="left")
+    return int(np.max(begun - ended, initial=0))
+
+
+def inference_step(length: int, overlap: float) -> int:
     """Returns the number of frames from one window of `inference_windows` to the next."""
     if not 0 <= overlap < 1:
         raise ValueError(f"windows overlap by {overlap} of their length; it must be in [0, 1)")
-    return max(round(window * (1 - overlap)), 1)
+    return max(round(length * (1 - overlap)), 1)
 
 
-def inference_windows(recordings: Sequence[Recording], window: int, overlap: float) -> list[Window]:
-    """Returns windows at steps of `window` * (1 - overlap) frames that cover every recording.
+def inference_windows(recordings: Sequence[Recording], length: int, overlap: float) -> list[Window]:
+    """Returns windows at steps of `length` * (1 - overlap) frames that cover every recording.
 
     The last one of a recording ends with it and may have fewer frames.
 
     Raises:
         ValueError: an overlap outside of [0, 1).
     """
-    step = inference_step(window, overlap)
+    step = inference_step(length, overlap)
     return [
-        Window(index, offset, min(window, recording.num_frames - offset))
+        Window(index, offset, min(length, recording.num_frames - offset))
         for index, recording in enumerate(recordings)
-        for offset in range(0, max(recording.num_frames - window, 0) + step, step)
+        for offset in range(0, max(recording.num_frames - length, 0) + step, step)
     ]
 
 
@@ -149,7 +195,7 @@ def inference_batches(
     recordings: Sequence[Recording],
     windows: Sequence[Window],
     *,
-    window: int,
+    length: int,
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
@@ -162,7 +208,7 @@ def inference_batches(
         dataset: the data set of the recordings.
         recordings: what the windows refer to.
         windows: from `inference_windows`.
-        window: T, frames.
+        length: T, frames of a window.
         batch_size: windows of all processes together.
         process_index: which recordings this process reads; see `reads`.
         process_count: how many processes there are.
@@ -178,16 +224,15 @@ def inference_batches(
     num_batches = -(-max(map(len, shares)) // share)
     padded = np.full(num_batches * share, -1, np.int32)
     padded[: len(shares[process_index])] = shares[process_index]
-    num_actions = _most_actions(recordings)
     read = _reader(dataset, recordings)
 
     def batch(number: int) -> Batch:
         indices = padded[number * share : (number + 1) * share]
-        result = _blank(dataset, share, window, num_actions)
-        result["window"] = indices
+        result = _blank(dataset, share, length) | {"window": indices}
         for row in np.flatnonzero(indices >= 0):
-            cut = windows[indices[row]]
-            _fill(result, row, recordings[cut.recording], read(cut.recording), cut.offset)
+            window = windows[indices[row]]
+            stop = window.offset + window.num_frames
+            _fill(result, row, read(window.recording)[window.offset : stop])
         return result
 
     return map_ahead(batch, range(num_batches), READERS, PREFETCH)
@@ -226,10 +271,6 @@ def _share(batch_size: int, process_index: int, process_count: int) -> Int[np.nd
     return process_index * share + np.arange(share)
 
 
-def _most_actions(recordings: Sequence[Recording]) -> int:
-    return max((len(recording.labels) for recording in recordings), default=0)
-
-
 def _reader(
     dataset: Dataset, recordings: Sequence[Recording]
 ) -> Callable[[int], Float[np.ndarray, "F C"]]:
@@ -240,33 +281,15 @@ def _reader(
     return functools.lru_cache(maxsize)(lambda index: dataset.features(recordings[index]))
 
 
-def _blank(dataset: Dataset, size: int, window: int, num_actions: int) -> Batch:
+def _blank(dataset: Dataset, size: int, length: int) -> Batch:
     """Returns a batch of padding alone."""
     return {
-        "features": np.zeros((size, window, dataset.num_channels), dataset.dtype),
-        "segments": np.zeros((size, num_actions, 2), np.float32),
-        "labels": np.zeros((size, num_actions), np.int32),
-        "valid": np.zeros((size, num_actions), bool),
+        "features": np.zeros((size, length, dataset.num_channels), dataset.dtype),
         "num_frames": np.zeros(size, np.int32),
     }
 
 
-def _fill(
-    batch: Batch,
-    row: SupportsIndex,
-    recording: Recording,
-    features: Float[np.ndarray, "F C"],
-    start: int,
-) -> None:
-    """Writes the window of a recording that begins at frame `start` into a row of the batch."""
-    window = batch["features"].shape[1]
-    frames = features[start : start + window]
-    segments = recording.segments * recording.rate - start  # in frames of the window
-    inside = np.minimum(segments[:, 1], len(frames)) - np.maximum(segments[:, 0], 0)
-    visible = inside > MIN_OVERLAP
-    actions = np.count_nonzero(visible)
+def _fill(batch: Batch, row: SupportsIndex, frames: Float[np.ndarray, "n C"]) -> None:
+    """Writes the frames of a window into a row of the batch."""
     batch["features"][row, : len(frames)] = frames
-    batch["segments"][row, :actions] = segments[visible] / window
-    batch["labels"][row, :actions] = recording.labels[visible]
-    batch["valid"][row, :actions] = True
     batch["num_frames"][row] = len(frames)

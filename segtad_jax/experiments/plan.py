@@ -69,6 +69,7 @@ def trial(base: Base, ablation: str, seed: int) -> Trial:
     with_arguments(config, f"{PLAIN},ablation={ablation}")
     config.update_from_flattened_dict({**base.overrides, "seed": seed})
     check(config, partial=True)
+    config.model.classifier &= not config.eval.class_scores  # as a run of it does
     return Trial(ablation, seed, config)
 
 

@@ -32,16 +32,19 @@ def grid(config: ConfigDict) -> Grid:
         model.stride,
         model.proposal_neighbours,
         model.similarity,
+        config.sampling.second_hop,
         (model.num_bins, model.context, model.interpolation, model.decoder_stride),
     )
 
 
 @functools.lru_cache(maxsize=4)
-def _grid(num_frames: int, stride: int, k: int, similarity: str, of_lattice: tuple) -> Grid:
+def _grid(
+    num_frames: int, stride: int, k: int, similarity: str, second_hop: str, of_lattice: tuple
+) -> Grid:
     segments = proposals.proposal_grid(num_frames, stride)
     return Grid(
         segments,
         proposals.neighbour_table(segments, k, similarity),
-        *proposals.neighbourhoods(segments, k, similarity),
+        *proposals.neighbourhoods(segments, k, similarity, second_hop),
         align.lattice(num_frames, stride, *of_lattice),
     )

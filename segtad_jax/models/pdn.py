@@ -34,7 +34,7 @@ class PDN(nn.Module):
         decoded: Float[Array, "b nodes C"],
         num_nodes: Int[Array, " b"],
         lattice: Lattice,
-        rows: Int[Array, "b n"] | None,
+        proposals: Int[Array, "b n"] | None,
         neighbours: Int[Array, "*b n K"],
         valid: Bool[Array, "b n"],
     ) -> Float[Array, "b n 2"]:
@@ -44,8 +44,8 @@ class PDN(nn.Module):
             decoded: features of T / q nodes, q being `config.decoder_stride`.
             num_nodes: nodes of each video that are real.
             lattice: of the grid.
-            rows: proposals of the grid, or None for all of them.
-            neighbours: positions in `rows`, or [M, K] where all proposals are scored.
+            proposals: proposals of the grid, or None for all of them.
+            neighbours: positions in `proposals`, or [M, K] where all proposals are scored.
             valid: proposals within the video; others count as no neighbour (their entry of A is 0).
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
@@ -71,12 +71,12 @@ class PDN(nn.Module):
                 nodes: Array,
                 num_nodes: Array,
                 valid: Array,
-                rows: Array | None = None,
+                proposals: Array | None = None,
                 neighbours: Array = neighbours,
             ) -> Array:
                 # Cast within a video, so that the gradients of all videos add up in float32.
                 kernel = align_kernel.astype(dtype)
-                x = align(nodes, lattice, rows, kernel, config.interpolation, num_nodes)
+                x = align(nodes, lattice, proposals, kernel, config.interpolation, num_nodes)
                 x = jnp.where(valid[:, None], nn.relu(x + align_bias), 0)
                 for edge_kernel in edge_kernels:
                     # Without the barrier XLA computes x anew for each reader, that is neighbour.
@@ -90,7 +90,7 @@ class PDN(nn.Module):
         # `project_and_align` needs all bits of float32, and accelerators take fewer for products.
         first = prefer_project_first(lattice, nodes=decoded.shape[1], proposals=valid.shape[1])
         on_cpu = project_and_align if first and dtype == jnp.float32 else align_and_project
-        sampled = () if rows is None else (rows, neighbours)
+        sampled = () if proposals is None else (proposals, neighbours)
         return over_videos(
             score(align_and_project),
             decoded,

@@ -50,7 +50,7 @@ class SegTAD(nn.Module):
 
         Returns:
             `frame_logits` [b, T, D + 1], 0 being the background; `start_logits` and `end_logits`
-            [b, T]; `rows` [b, n], the proposals, n being M or S times the members of a
+            [b, T]; `proposals` [b, n], which they are, n being M or S times the members of a
             neighbourhood (`Grid`); their `proposal_logits` [b, n, 2], of the tIoU and of the class;
             with `model.classifier` also `class_logits` [b, T, D + 1], which share nothing with the
             others but the features.
@@ -81,20 +81,21 @@ class SegTAD(nn.Module):
         segments = jnp.asarray(constants.segments)
         if seeds is None:
             every = jnp.arange(len(segments))
-            rows = jnp.broadcast_to(every, (features.shape[0], len(every)))  # export: b is a symbol
+            # Of features: where the network is exported, b is a symbol.
+            proposals = jnp.broadcast_to(every, (features.shape[0], len(every)))
             neighbours = jnp.asarray(constants.neighbours)
         else:
-            rows, neighbours = self._neighbourhoods(constants, jnp.asarray(seeds))
+            proposals, neighbours = self._neighbourhoods(constants, jnp.asarray(seeds))
         pdn = PDN(config=model, rematerialise=recompute, name="pdn")
         out["proposal_logits"] = pdn(
             out.pop("decoded"),
             num_nodes=-(-num_frames // model.decoder_stride),
             lattice=constants.lattice,
-            rows=None if seeds is None else rows,
+            proposals=None if seeds is None else proposals,
             neighbours=neighbours,
-            valid=segments[rows, 1] <= num_frames[:, None],
+            valid=segments[proposals, 1] <= num_frames[:, None],
         )
-        return out | {"rows": rows}
+        return out | {"proposals": proposals}
 
     def _neighbourhoods(
         self, constants: Grid, seeds: Int[Array, "b S"]
@@ -102,7 +103,7 @@ class SegTAD(nn.Module):
         """Returns the proposals that seeds draw, and their neighbours as positions among them."""
         model = self.config.model
         members, edges = jnp.asarray(constants.members), jnp.asarray(constants.edges)
-        rows, neighbours = jax.vmap(sampling.gather_neighbourhoods, (0, None, None))(
+        proposals, neighbours = jax.vmap(sampling.gather_neighbourhoods, (0, None, None))(
             seeds, members, edges
         )
         if self.config.sampling.edges == "list":  # `:paper`
@@ -112,8 +113,8 @@ class SegTAD(nn.Module):
                 k=model.proposal_neighbours,
                 similarity=model.similarity,
             )
-            neighbours = jax.vmap(list_neighbours)(rows)
-        return rows, neighbours
+            neighbours = jax.vmap(list_neighbours)(proposals)
+        return proposals, neighbours
 
 
 def create_variables(config: ConfigDict, model: SegTAD, num_channels: int) -> dict[str, Any]:

@@ -62,18 +62,22 @@ def neighbour_table(
 
 
 def neighbourhoods(
-    segments: Real[np.ndarray, "M 2"], k: int, similarity: str = "tiou"
+    segments: Real[np.ndarray, "M 2"],
+    k: int,
+    similarity: str = "tiou",
+    second_hop: str = "own",
 ) -> tuple[Int32[np.ndarray, "M n"], Float32[np.ndarray, "M n"], Int32[np.ndarray, "M n {k}"]]:
     """Returns what training samples around each proposal as a seed (section 3.3, after SAGE).
 
     These are 1 + k + k*k proposals: the seed; its k neighbours; then for each of these in turn its
-    top k among the proposals that are neither the seed nor in the first hop. Second hops repeat
-    proposals, and equal copies are computed once.
+    top k among the proposals that are neither the seed nor in the first hop. So second hops repeat
+    one another, and equal copies are computed once; unless each is also without those before it.
 
     Args:
         segments: [start, end) in any unit.
         k: neighbours per proposal.
         similarity: as in `neighbour_table`.
+        second_hop: 'own', or 'remaining' for second hops that do not repeat one another.
 
     Returns:
         members: for each seed the rows of `segments` that are sampled, in order of their first
@@ -94,13 +98,14 @@ def neighbourhoods(
             "neighbours"
         )
     size = 1 + k + k * k
-    # A neighbour's own list loses at most the seed and k - 1 of the first hop.
-    table = neighbour_table(segments, 2 * k, similarity)
+    # A neighbour's list loses at most the seed, k - 1 of the first hop and the second hops before.
+    repeats = second_hop == "own"
+    table = neighbour_table(segments, 2 * k if repeats else k * k + k, similarity)
     members = np.empty((num_proposals, size), np.int32)
     copies = np.empty((num_proposals, size), np.float32)
     seeds = np.arange(num_proposals, dtype=np.int32)
     for rows in _chunks(num_proposals, size * size):
-        members[rows], copies[rows] = _copies_last(_two_hops(seeds[rows], table, k))
+        members[rows], copies[rows] = _copies_last(_two_hops(seeds[rows], table, k, repeats))
     size = int(np.count_nonzero(copies, axis=1).max())
     members, copies = members[:, :size].copy(), copies[:, :size].copy()
     edges = np.empty((num_proposals, size, k), np.int32)
@@ -110,15 +115,15 @@ def neighbourhoods(
 
 
 def _two_hops(
-    seeds: Int32[np.ndarray, " S"], table: Int32[np.ndarray, "M {2*k}"], k: int
+    seeds: Int32[np.ndarray, " S"], table: Int32[np.ndarray, "M listed"], k: int, repeats: bool
 ) -> Int32[np.ndarray, "S n"]:
-    first = table[seeds, :k]
-    inner = np.concatenate([seeds[:, None], first], axis=1)
-    candidates = table[first]  # [S, k, 2k]
-    taken = (candidates[..., None] == inner[:, None, None, :]).any(-1)
-    second = _first_true(~taken.reshape(-1, 2 * k), k).reshape(*candidates.shape[:2], k)
-    second = np.take_along_axis(candidates, second, axis=-1)
-    return np.concatenate([inner, second.reshape(len(seeds), -1)], axis=1)
+    drawn = inner = np.concatenate([seeds[:, None], table[seeds, :k]], axis=1)
+    for hop in inner[:, 1:].T:
+        candidates = table[hop]  # [S, listed]
+        taken = (candidates[..., None] == (inner if repeats else drawn)[:, None]).any(-1)
+        second = np.take_along_axis(candidates, _first_true(~taken, k), axis=1)
+        drawn = np.concatenate([drawn, second], axis=1)
+    return drawn
 
 
 def _copies_last(
