@@ -1,7 +1,7 @@
 """ActivityNet-1.3 with two-stream TSN features at 5 frames per second, resized to T = 1000.
 
     python -m segtad_jax.prepare --name=activitynet --features=RGB,FLOW --output=data \
-        --annotations=anet_anno_action.json,video_info_new.csv --num_frames=1000
+        --annotations=anet_anno_action.json,video_info_new.csv --num_frames=1000 --resize=linear
     python -m segtad_jax.main --config configs/activitynet.py --workdir runs/activitynet \
         --config.eval.class_scores=FILE --config.eval.sigma=0.85 --config.eval.top_classes=1
 

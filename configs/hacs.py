@@ -1,7 +1,7 @@
 """HACS segments 1.1.1 with the official I3D features at 2 frames per second, resized to T = 400.
 
     python -m segtad_jax.prepare --name=hacs --features=DIR --output=data --num_frames=400 \
-        --annotations=HACS_segments_v1.1.1.json --blocked=blocked.txt
+        --resize=linear --annotations=HACS_segments_v1.1.1.json --blocked=blocked.txt
     python -m segtad_jax.main --config configs/hacs.py --workdir runs/hacs \
         --config.eval.class_scores=FILE --config.eval.sigma=0.85
 

@@ -21,6 +21,7 @@ def test_from_annotations_to_top_2_fusion_at_full_shape(shared_data, tmp_path) -
     (tmp_path / "blocked.txt").write_text("\n".join(set(ids) - set(ids[::800])))
     flags = {"name": "activitynet", "simulate": 400, "num_frames": 1000, "output": tmp_path}
     flags |= {"annotations": ",".join(map(str, files)), "blocked": tmp_path / "blocked.txt"}
+    flags["resize"] = "linear"
     assert prepare([f"--{name}={value}" for name, value in flags.items()]) == 0
 
     annotations = read_annotations(files)

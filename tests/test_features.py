@@ -21,9 +21,11 @@ from segtad_jax.data.feature_files import FeatureError
 from segtad_jax.data.features import (
     as_frames,
     cast,
+    corner_shift,
     infer_layout,
     open_source,
     resize_bsn,
+    resize_half_pixel,
     resize_linear,
     with_channels,
 )
@@ -446,7 +448,20 @@ def slow_bsn(x, length):
     return np.array(rows)
 
 
-@pytest.mark.parametrize(("fast", "slow"), [(resize_linear, slow_linear), (resize_bsn, slow_bsn)])
+def slow_half_pixel(x, length):
+    centres = np.arange(len(x)) + 0.5
+    at = (np.arange(length) + 0.5) * len(x) / length
+    return np.stack([np.interp(at, centres, channel) for channel in x.T], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("fast", "slow"),
+    [
+        (resize_linear, slow_linear),
+        (resize_half_pixel, slow_half_pixel),
+        (resize_bsn, slow_bsn),
+    ],
+)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_resizers_against_loops(fast, slow, frames, length):
     x = features(frames, frames=frames)
@@ -455,13 +470,25 @@ def test_resizers_against_loops(fast, slow, frames, length):
     np.testing.assert_allclose(found, slow(x.astype(np.float64), length), rtol=1e-5, atol=1e-5)
 
 
-def test_linear_is_pytorchs_align_corners():
+@pytest.mark.parametrize(("resize", "corners"), [(resize_linear, True), (resize_half_pixel, False)])
+def test_resizers_are_pytorchs(resize, corners):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     x = features(frames=37)
     expected = torch.nn.functional.interpolate(
-        torch.from_numpy(x.T[None]), size=100, mode="linear", align_corners=True
+        torch.from_numpy(x.T[None]), size=100, mode="linear", align_corners=corners
     )
-    np.testing.assert_allclose(resize_linear(x, 100), expected[0].numpy().T, atol=1e-5)
+    np.testing.assert_allclose(resize(x, 100), expected[0].numpy().T, atol=1e-5)
+
+
+def test_corners_shift_the_ends_and_half_pixels_nothing():
+    ramp = (np.arange(53, dtype=np.float32) + 0.5)[:, None] / 53  # its place in the video
+    place = (np.arange(1000) + 0.5) / 1000
+    off = (resize_linear(ramp, 1000)[:, 0] - place) * 1000
+    assert corner_shift(53, 1000) == pytest.approx(off.max(), abs=0.01)
+    assert off.max() == pytest.approx(8.93, abs=0.01)
+    inner = slice(10, -10)  # beyond the first and last centre there is nothing to go by
+    half = resize_half_pixel(ramp, 1000)[:, 0]
+    np.testing.assert_allclose(half[inner], place[inner], atol=1e-5)
 
 
 def test_several_sources_are_as_long_as_the_longest():

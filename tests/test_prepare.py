@@ -123,7 +123,7 @@ def test_several_folders_are_put_side_by_side(tmp_path, inputs):
     )
 
 
-@pytest.mark.parametrize("resize", ["linear", "bsn"])
+@pytest.mark.parametrize("resize", ["half_pixel", "linear", "bsn"])
 def test_resized_recordings_keep_their_seconds(inputs, resize):
     assert prepare(inputs, "--num_frames=32", f"--resize={resize}") == 0
     directory = inputs["output"] / f"mine_{resize}32" / "1.0.0"

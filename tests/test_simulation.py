@@ -13,7 +13,7 @@ def test_simulated_features_are_those_of_the_annotations(tmp_path):
     inputs = good_inputs(tmp_path)
     del inputs["features"]
     assert prepare(inputs, "--simulate=64", "--num_frames=64") == 0
-    dataset = open_dataset(inputs["output"] / "mine_linear64" / "1.0.0")
+    dataset = open_dataset(inputs["output"] / "mine_half_pixel64" / "1.0.0")
     assert "Simulated features" in (dataset.directory / "dataset_info.json").read_text()
     inside, outside = [], []
     for recording in dataset.recordings("training"):

@@ -83,5 +83,6 @@ KINDS = {
     "outlier": Kind(KEPT, "a value absurdly far from all others of its channel"),
     "constant": Kind(KEPT, "features that are the same in every frame"),
     "dead_channels": Kind(KEPT, "channels that are constant within every recording"),
+    "corners": Kind(KEPT, "ends more than a frame off by --resize=linear; half_pixel has none"),
     "length_differs": Kind(KEPT, "frames / rate is more than 10 % off the duration"),
 }

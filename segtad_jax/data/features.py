@@ -322,10 +322,30 @@ def with_channels(
 
 
 def resize_linear(features: Float[np.ndarray, "F C"], num_frames: int) -> Float[np.ndarray, "T C"]:
-    """Interpolates linearly to `num_frames`; first and last stay (`align_corners=True`)."""
+    """Interpolates linearly to `num_frames`; first and last stay (`align_corners=True`).
+
+    So they lie half of their own length from the ends of the video, and not half of an output
+    frame: see `corner_shift`.
+    """
     if len(features) == num_frames:
         return features
     return _at(features, np.linspace(0, len(features) - 1, num_frames))
+
+
+def corner_shift(frames: int, num_frames: int) -> float:
+    """Returns how many output frames too far out `resize_linear` has a video's first and last."""
+    return (num_frames / frames - 1) / 2
+
+
+def resize_half_pixel(
+    features: Float[np.ndarray, "F C"], num_frames: int
+) -> Float[np.ndarray, "T C"]:
+    """Interpolates linearly to `num_frames`, each at its centre in the video's time.
+
+    Beyond the first and last centre the value stays (PyTorch's default, `align_corners=False`).
+    """
+    positions = (np.arange(num_frames) + 0.5) * len(features) / num_frames - 0.5
+    return _at(features, np.clip(positions, 0, len(features) - 1))
 
 
 def resize_bsn(features: Float[np.ndarray, "F C"], num_frames: int) -> Float[np.ndarray, "T C"]:
@@ -341,7 +361,7 @@ def resize_bsn(features: Float[np.ndarray, "F C"], num_frames: int) -> Float[np.
     return np.stack([_at(features, row) for row in samples]).mean(axis=0)
 
 
-RESIZERS = {"linear": resize_linear, "bsn": resize_bsn}
+RESIZERS = {"half_pixel": resize_half_pixel, "linear": resize_linear, "bsn": resize_bsn}
 
 
 def _at(features: Float[np.ndarray, "F C"], positions: np.ndarray) -> Float[np.ndarray, "n C"]:

@@ -121,7 +121,7 @@ def _preparation(flags: argparse.Namespace, intake: Intake, console: Console) ->
         signals = SignalTransform.fit(flags.rate, sum(intake.widths), map(with_channels, training))
     resized = f"_{flags.resize}{flags.num_frames}" if flags.num_frames else ""
     return Preparation(
-        name=flags.name + resized,  # three resizers give three results
+        name=flags.name + resized,  # each resizer gives another result
         widths=intake.widths,
         rate=flags.rate,
         num_frames=flags.num_frames,

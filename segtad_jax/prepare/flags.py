@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--ignored", type=comma_separated, default=[], help="classes that are none: background")
     add("--output", help="folder of data sets: OUTPUT/NAME/VERSION is written")
     add("--num_frames", type=_frames, metavar="T", help="resize every recording to T frames")
-    add("--resize", choices=list(RESIZERS), default="linear", help="how (default: linear)")
+    how = "how (default: half_pixel, in place; linear keeps the corners, as ActivityNet's are made)"
+    add("--resize", choices=list(RESIZERS), default="half_pixel", help=how)
     window = "keep recordings whole, look at T frames"
     add("--window", type=positive(int), metavar="T", help=window)
     add("--dtype", choices=["float16", "float32"], default="float16", help="of what is stored")

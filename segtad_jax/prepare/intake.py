@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from segtad_jax.data.defects import Defect
-from segtad_jax.data.features import FeatureError, Form, Source, cast
+from segtad_jax.data.features import FeatureError, Form, Source, cast, corner_shift
 from segtad_jax.data.preparation import LENGTH_TOLERANCE, Preparation
 from segtad_jax.data.records import Record
 from segtad_jax.data.value_range import ValueRange
@@ -86,6 +86,11 @@ class Intake:
         if rate and abs(covered - duration) > LENGTH_TOLERANCE * duration:
             seconds = f"{len(features)} frames / {rate:g} Hz = {covered:.2f} s"
             note("length_differs", f"{seconds}, duration {duration:g}")
+        if preparation.resize == "linear" and preparation.num_frames:
+            shift = corner_shift(len(features), preparation.num_frames)
+            if shift > 1:
+                resized = f"{len(features)} frames resized to {preparation.num_frames}"
+                note("corners", f"{resized}: up to {shift:.1f} of these off")
         if len(features) > 1 and (features == features[0]).all():
             note("constant", f"all {len(features)} frames are the same")
         if not video.actions and video.subset != "testing":
