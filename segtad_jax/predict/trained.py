@@ -177,7 +177,8 @@ class Trained:
         there, here = preparation.to_json(), self.preparation.to_json()
         known = all((preparation.columns, self.preparation.columns))
         columns = ("columns",) if known else ()
-        for field in ("signals", "widths", *columns, "num_frames", "resize"):
+        resize = ("resize",) if preparation.num_frames else ()
+        for field in ("signals", "widths", *columns, "num_frames", *resize):
             if there[field] != here[field]:
                 values = f", {there[field]} there, {here[field]} here"
                 raise ValueError(
