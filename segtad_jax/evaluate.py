@@ -178,6 +178,9 @@ def show(workdir: epath.Path, metrics: dict[str, Any]) -> None:
     print(f"step {metrics['step']}: scored {counts}")
     print("tIoU", *names)
     print("mAP ", *_digits(metrics["map"]))
+    if (ties := metrics.get("ties", {})).get("predictions"):  # not in those of older versions
+        worst, best = (ties[order]["average"] for order in ("misses_first", "hits_first"))
+        print(f"{ties['predictions']} tied; mean {worst:.3f} if misses lead, {best:.3f} if hits do")
     if "ceiling" in metrics:  # not in those of older versions
         print("grid", *_digits(metrics["ceiling"]), " perfect scores, boundaries not moved")
     if metrics["missing_videos"]:

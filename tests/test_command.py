@@ -6,6 +6,8 @@ import sys
 import pytest
 from rich.table import Table
 
+from segtad_jax import evaluate
+from segtad_jax.evaluation import scoring
 from segtad_jax.evaluation.__main__ import main as score
 from segtad_jax.prepare.__main__ import main as prepare
 from segtad_jax.runtime import command
@@ -59,6 +61,16 @@ def test_rich_keeps_its_colours_and_nothing_else(monkeypatch):
     assert "\x1b[31m" in written
     assert not set("\x07\x9b\u202e\ud800") & set(written)
     assert "\x1b[2J" not in written
+
+
+def test_a_run_tells_its_ties(tmp_path, capsys):
+    truth = {"x": [(0, 10, "a")]}
+    metrics = scoring.evaluate(truth, {"x": [(20, 30, "a", 0.5), (0, 10, "a", 0.5)]})
+    evaluate.show(tmp_path, metrics | {"step": 1})
+    assert "2 tied; mean 0.500 if misses lead, 1.000 if hits do" in capsys.readouterr().out
+    older = {key: value for key, value in metrics.items() if key != "ties"}
+    evaluate.show(tmp_path, older | {"step": 1})
+    assert "tied" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
