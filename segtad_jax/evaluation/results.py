@@ -4,6 +4,7 @@ import sys
 from os import PathLike
 from typing import Any
 
+from segtad_jax.evaluation.annotations import shown
 from segtad_jax.evaluation.json_files import InputError, load_json, require_object
 
 _LARGEST = sys.float_info.max
@@ -51,7 +52,8 @@ def read_predictions(
             if type(row) is tuple and (row[2] is not None or not labelled):
                 good.append(row)
             elif not lenient:
-                raise InputError(f"{path}: video {video!r}, detection {position}: {_problem(row)}")
+                problem = shown(_problem(row))
+                raise InputError(f"{path}: video {video!r}, detection {position}: {problem}")
         broken += len(rows) - len(good)
         results[video] = good
     if broken:
