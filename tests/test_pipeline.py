@@ -280,6 +280,8 @@ def test_room_is_made_for_the_actions_of_a_window_not_of_a_recording():
     segments = [(10 * index, 10 * index + 5) for index in range(1000)]  # at most four in 32 frames
     assert pipeline.most_actions(recording_of(10_000, segments), 32) == 4
     assert pipeline.most_actions(recording_of(10_000, segments), 20_000) == 1000
+    meet = recording_of(40, [(5, 10.6), (19.4, 25)])  # in the window of frames 10 to 19 alone
+    assert pipeline.most_actions(meet, 10) == 2
 
 
 @given(
