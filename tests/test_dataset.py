@@ -1,5 +1,6 @@
 """Random access to shards: without TensorFlow, with or without an index, and damage is found."""
 
+import json
 import os
 import re
 import shutil
@@ -72,11 +73,24 @@ def test_without_an_index_the_shards_are_scanned(directory):
     assert not (directory / INDEX).exists()
 
 
-def test_the_index_is_what_is_read(directory):
-    """So that opening a large data set takes no scan."""
+def without_checksum(directory):
+    """Makes the index one of an older version, and returns its file and content."""
     index = directory / INDEX
+    content = {"recordings": json.loads(index.read_text())["recordings"]}
+    for row in content["recordings"]:
+        del row["checksum"]
+    index.write_text(json.dumps(content))
+    return index, content
+
+
+def test_the_index_is_what_is_read_but_not_against_the_record(directory):
+    """So that opening a large data set takes no scan."""
+    index, _ = without_checksum(directory)
     index.write_text(index.read_text().replace("v03", "renamed"))
-    assert "renamed" in [r.video for r in open_dataset(directory).recordings("training")]
+    dataset = open_dataset(directory)
+    (renamed,) = [r for r in dataset.recordings("training") if r.video == "renamed"]
+    with pytest.raises(ValueError, match=rf"{renamed.shard}: .* 'v03', expected 'renamed'"):
+        dataset.features(renamed)
 
 
 def test_reading_imports_no_tensorflow(directory):

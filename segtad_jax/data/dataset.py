@@ -7,36 +7,33 @@ one imports TFDS; nothing here imports TensorFlow, which costs seconds and half 
 import dataclasses
 import fnmatch
 import functools
-import json
+import itertools
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from segtad_jax.data.tfrecord import read_record, read_records
+from segtad_jax.data.index import (
+    ANEW,
+    INDEX,
+    RESTORE,
+    Recording,
+    decode,
+    index_content,
+    index_rows,
+    recordings_by_split,
+)
+from segtad_jax.data.tfrecord import read_record
 from segtad_jax.evaluation.annotations import canonical_subset
+from segtad_jax.evaluation.json_files import checksum, load_json, load_sealed
 
-INFO = "dataset_info.json"
-INDEX = "recordings.json"
+INFO, FEATURES, LABELS = "dataset_info.json", "features.json", "labels.labels.txt"
+# What the index and these files both have.
+DESCRIBED = {"name": INFO, "classes": LABELS, "channels": FEATURES, "dtype": FEATURES}
 FIELDS = {"video", "features", "rate", "duration", "segments", "labels"}  # of a record
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Recording:
-    """A recording as the index describes it: all but its features, and where they are."""
-
-    video: str
-    num_frames: int  # F
-    rate: float  # frames per second
-    duration: float  # seconds
-    segments: Float[np.ndarray, "n 2"]  # seconds, end exclusive
-    labels: Int[np.ndarray, " n"]  # 1..D
-    shard: str  # file name
-    offset: int  # of the record in it, bytes
-    size: int  # of the serialised example, bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +47,7 @@ class Dataset:
     dtype: np.dtype  # of the features: float16 where they are stored as such, else float32
     splits: dict[str, tuple[Recording, ...]]
     read: Callable[[Recording], Float[np.ndarray, "F C"]]  # as stored
+    fingerprint: str = ""  # equal for equal data, wherever they lie; "" of what is no data set
 
     def features(self, recording: Recording) -> Float[np.ndarray, "F C"]:
         """Returns all features of one recording, of `dtype`.
@@ -77,11 +75,14 @@ class Dataset:
 def open_dataset(directory: epath.PathLike) -> Dataset:
     """Opens a folder with dataset_info.json, features.json and shards.
 
-    Without an index, as other tools leave it, all records are read once to find where they are.
+    What `writer.py` wrote is compared with the checksum in its index; the shards have the sizes of
+    their records. Without an index, as other tools leave it, all records are read once to find
+    where they are.
 
     Raises:
         FileNotFoundError: no data set there.
-        ValueError: its records are not those of `records.feature_spec`.
+        ValueError: its records are not those of `records.feature_spec`; or a file is missing,
+            damaged or of another data set: names it, and what to do.
     """
     directory = epath.Path(directory)
     if not exists(directory):
@@ -91,35 +92,93 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
         )
     import tensorflow_datasets as tfds
 
-    info = tfds.builder_from_directory(directory).info
-    spec = info.features
-    if missing := FIELDS - set(spec):
-        raise ValueError(
-            f"{directory / 'features.json'}: records have no {', '.join(sorted(missing))}; "
-            f"expected {', '.join(sorted(FIELDS))}"
-        )
-    index = directory / INDEX
-    if index.exists():
-        rows = json.loads(index.read_text())["recordings"]
+    spec, shards, described = _described(directory)
+    path = directory / INDEX
+    if indexed := path.exists():
+        index = load_sealed(path, ANEW)
+        if not isinstance(rows := index.get("recordings"), list):
+            raise ValueError(f"{path}: has no list 'recordings'. {ANEW}")
+        for field, file in DESCRIBED.items():
+            if (value := described[field]) != (expected := index.get(field, value)):
+                if isinstance(value, list) and isinstance(expected, list):
+                    both = itertools.zip_longest(value, expected)
+                    value, expected = next((a, b) for a, b in both if a != b)
+                raise ValueError(
+                    f"{directory / file}: {field}: {value!r} here, in {INDEX} {expected!r}: "
+                    f"the file was damaged or replaced. {RESTORE}"
+                )
     else:
         rows = [
             row
-            for split, split_info in info.splits.items()
-            for shard in split_info.filepaths
+            for split, files in shards.items()
+            for shard in files
             for row in index_rows(spec, split, shard)
         ]
     stored = spec["features"]
+    splits = recordings_by_split(
+        rows,
+        directory,
+        indexed=indexed,
+        splits=shards,
+        num_classes=len(described["classes"]),
+        frame_bytes=stored.shape[1] * np.dtype(stored.np_dtype).itemsize,
+    )
     return Dataset(
         directory=directory,
-        name=info.name,
-        classes=tuple(spec["labels"].feature.names),
-        num_channels=stored.shape[1],
+        name=described["name"],
+        classes=tuple(described["classes"]),
+        num_channels=described["channels"],
         dtype=np.dtype(np.float16 if stored.np_dtype == np.float16 else np.float32),
-        splits={split: _recordings(rows, split) for split in info.splits},
+        splits=splits,
         read=functools.partial(
-            _read_features, directory, tfds.features.FeaturesDict({"features": stored})
+            _read_features,
+            directory,
+            tfds.features.FeaturesDict({"features": stored, "video": spec["video"]}),
         ),
+        fingerprint=checksum(index_content(rows, **described)),
     )
+
+
+def _described(
+    directory: epath.Path,
+) -> tuple[Any, dict[str, list[epath.Path]], dict[str, Any]]:
+    """Returns what TFDS wrote beside the shards: FeaturesDict, shards by split, and DESCRIBED."""
+    import tensorflow_datasets as tfds
+
+    described: dict[str, Any] = {}
+    try:
+        load_json(directory / FEATURES, _known_features)
+        info = tfds.builder_from_directory(directory).info
+        spec, shards = info.features, {name: s.filepaths for name, s in info.splits.items()}
+        if not (missing := FIELDS - set(spec)):
+            described = {
+                "name": info.name,
+                "classes": spec["labels"].feature.names,
+                "channels": int(spec["features"].shape[1]),
+                "dtype": np.dtype(spec["features"].np_dtype).name,
+            }
+    except Exception as error:  # each of TFDS's parsers raises its own
+        raise ValueError(
+            f"{directory}: {INFO}, {FEATURES} and {LABELS} describe no data set "
+            f"({type(error).__name__}: {error}). {RESTORE}"
+        ) from error
+    if missing:
+        raise ValueError(
+            f"{directory / FEATURES}: records have no {', '.join(sorted(missing))}; "
+            f"expected {', '.join(sorted(FIELDS))}"
+        )
+    if (directory / INDEX).exists() and not (directory / LABELS).exists():  # TFDS would count
+        raise ValueError(f"{directory / LABELS}: is missing. {RESTORE}")
+    return spec, shards, described
+
+
+def _known_features(record: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError for a kind of feature that TFDS would import, which runs code."""
+    for key in ("pythonClassName", "python_class_name", "type"):
+        name = record.get(key)
+        if isinstance(name, str) and "." in name and not name.startswith("tensorflow_datasets."):
+            raise ValueError(f"{FEATURES}: {name!r} is no feature of TFDS, and is not imported")
+    return record
 
 
 def _read_features(
@@ -128,20 +187,28 @@ def _read_features(
     path = directory / recording.shard
     with path.open("rb") as file:
         file.seek(recording.offset)
-        payload = read_record(file, path)
+        payload = read_record(file, path, recording.size)
+    video, where = recording.video, f"{path}: the record at byte {recording.offset}"
+    replaced = f"The shard was replaced: delete {directory / INDEX} or prepare the data set again."
     if payload is None or len(payload) != recording.size:
         raise ValueError(
-            f"{path}: the record at byte {recording.offset} is not that of video "
-            f"{recording.video}, which has {recording.size} bytes. The shard was replaced: "
-            f"delete {directory / INDEX}."
+            f"{where} is not that of video {video}, which has {recording.size} bytes. {replaced}"
         )
-    try:
-        return spec.deserialize_example_np(payload)["features"]
-    except zlib.error as error:
+    example = decode(spec, payload, f"{where}, of video {video},")
+    if (there := example["video"]) != video:
+        raise ValueError(f"{where} is that of video {there!r}, expected {video!r}. {replaced}")
+    features = example["features"]
+    if recording.checksum not in (None, zlib.crc32(payload)):
         raise ValueError(
-            f"{path}: the features of video {recording.video}, at byte {recording.offset}, are "
-            f"damaged: {error}. Prepare the data set again."
-        ) from error
+            f"{where}, of video {video}, is not the one that was written: its checksum differs. "
+            f"{RESTORE}"
+        )
+    if len(features) != recording.num_frames:
+        raise ValueError(
+            f"{where}, of video {video}, has {len(features)} frames, by {INDEX} "
+            f"{recording.num_frames}. {replaced}"
+        )
+    return features
 
 
 def exists(directory: epath.PathLike) -> bool:
@@ -206,43 +273,3 @@ def split_holdout(
     if not rest:
         raise ValueError(f"data.holdout = '{holdout}' leaves no recording to train on.")
     return rest, held
-
-
-def _recordings(rows: list[dict[str, Any]], split: str) -> tuple[Recording, ...]:
-    recordings = [
-        Recording(
-            segments=np.asarray(row["segments"], np.float64).reshape(-1, 2),
-            labels=np.asarray(row["labels"], np.int32),
-            **{key: row[key] for key in row if key not in ("split", "segments", "labels")},
-        )
-        for row in rows
-        if row["split"] == split
-    ]
-    return tuple(sorted(recordings, key=lambda recording: recording.video))
-
-
-def index_rows(spec: Any, split: str, shard: epath.Path) -> Iterator[dict[str, Any]]:
-    """Yields the index's rows of a shard: all of each record but its features, and where it is.
-
-    Args:
-        spec: tfds.features.FeaturesDict of the records.
-        split: to which the shard belongs.
-        shard: its file.
-
-    Raises:
-        ValueError: the shard is damaged.
-    """
-    for offset, payload in read_records(shard):
-        example = spec.deserialize_example_np(payload)
-        yield {
-            "video": example["video"].decode(),
-            "num_frames": len(example["features"]),
-            "rate": float(example["rate"]),
-            "duration": float(example["duration"]),
-            "segments": np.asarray(example["segments"], np.float64).tolist(),
-            "labels": [int(label) + 1 for label in example["labels"]],  # 0 is background
-            "split": split,
-            "shard": shard.name,
-            "offset": offset,
-            "size": len(payload),
-        }

@@ -9,7 +9,9 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import uuid
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -18,11 +20,16 @@ import numpy as np
 from etils import epath
 from numpy.typing import DTypeLike
 
-from segtad_jax.data.dataset import INDEX, exists, index_rows
+from segtad_jax.data.dataset import LABELS, exists, open_dataset
+from segtad_jax.data.index import INDEX, index_content, index_rows
 from segtad_jax.data.records import Record, feature_spec, serialiser
 from segtad_jax.data.tfrecord import FOOTER_BYTES, HEADER
+from segtad_jax.evaluation.json_files import sealed
 
 VERSION = "1.0.0"
+# A class's name is a line of a file: no control characters, no line or paragraph separators, nor
+# halves of a surrogate pair.
+_SEPARATORS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 SHARD_BYTES = 1 << 28  # a shard is closed when it has as many
 
 
@@ -115,6 +122,12 @@ class ShardWriter:
         """
         if repeated := sorted({c for c in classes if list(classes).count(c) > 1}):
             raise ValueError(f"classes named twice: {', '.join(repeated)}")
+        if broken := [c for c in classes if c != c.strip() or _SEPARATORS.search(c) or not c]:
+            raise ValueError(
+                f"class {broken[0]!r} cannot be a line of {LABELS}: its name is empty, or has a "
+                "control character or a line break in it, or blanks around it. Rename it in the "
+                "annotations."
+            )
         self.target = dataset_folder(root, name)
         self._require_free()
         self._name, self._texts = name, {"description": description, "citation": citation}
@@ -168,6 +181,7 @@ class ShardWriter:
             "duration": record.duration,
             "segments": record.segments.tolist(),
             "labels": [self._labels[label] for label in record.labels],
+            "checksum": zlib.crc32(payload),
         }
         self._rows.append(row | place)
 
@@ -223,7 +237,17 @@ class ShardWriter:
             check_data=False,
             **self._texts,
         )
-        (self.folder / INDEX).write_text(json.dumps({"recordings": self._rows}))
+        stored = self._spec["features"]
+        index = index_content(
+            self._rows,
+            name=self._name,
+            classes=list(self._labels),
+            channels=stored.shape[1],
+            dtype=np.dtype(stored.np_dtype).name,
+        )
+        (self.folder / INDEX).write_text(json.dumps(sealed(index)))
+        open_dataset(self.folder)  # sizes, classes and rows are those that were meant
+        _sync(self.folder)
         self.target.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.folder.rename(self.target)
@@ -270,6 +294,18 @@ def tensorflow_on_cpu() -> Any:
         with contextlib.suppress(RuntimeError):
             tf.config.set_visible_devices([], kind)
     return tf
+
+
+def _sync(folder: epath.Path) -> None:
+    """Has the disk write all files of a folder, and their names, before it is renamed."""
+    if "://" in str(folder):  # an object is whole when it is there
+        return
+    for path in [*folder.iterdir(), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _working_folder(root: epath.Path, name: str) -> epath.Path:

@@ -1,10 +1,11 @@
 """Reads text and JSON strictly: every error names the file and the place."""
 
+import hashlib
 import io
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,37 @@ def load_json(
         raise
     except (RecursionError, ValueError) as error:  # nested too deeply, or a number too long
         raise InputError(f"{path}: not JSON of this kind ({error})") from error
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of an object, whatever the order of its keys, without its `checksum`."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns JSON's types of an object, with its checksum."""
+    content = json.loads(json.dumps(content))
+    return {**content, "checksum": checksum(content)}
+
+
+def load_sealed(path: str | PathLike[str], remedy: str) -> dict[str, Any]:
+    """Reads an object and compares it with its checksum; older files have none.
+
+    Args:
+        path: the file.
+        remedy: what to do about a damaged one, a sentence.
+
+    Raises:
+        InputError: it is damaged; names it, and the remedy.
+    """
+    try:
+        content = require_object(load_json(path), path, ())
+    except InputError as error:
+        raise InputError(f"{error}. {remedy}") from error
+    if content.get("checksum", "") not in ("", checksum(content)):
+        raise InputError(f"{path}: is not as it was written: its checksum differs. {remedy}")
+    return content
 
 
 def require_object(value: Any, path: str | PathLike[str], keys: tuple[str, ...]) -> dict:
