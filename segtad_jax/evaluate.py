@@ -17,7 +17,7 @@ from segtad_jax.config.check import check
 from segtad_jax.config.defaults import flatten
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
-from segtad_jax.data.embedded import open_or_build
+from segtad_jax.data.embedded import open_or_build, stored_fingerprint
 from segtad_jax.detector import Detector
 from segtad_jax.evaluation import scoring
 from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
@@ -73,6 +73,10 @@ def open_data(config: ConfigDict) -> tuple[ConfigDict, Dataset]:
     """
     check(config, jax.device_count(), partial=True)  # before data are written
     dataset = open_or_build(config.data)
+    parallel.require_equal(
+        int(dataset.fingerprint[:7], 16),
+        f"{dataset.directory} is not one data set on all processes; the fingerprints begin with",
+    )
     config = fit.fitted(config, dataset)
     check(config, jax.device_count())
     return config, dataset
@@ -162,6 +166,9 @@ def finished(workdir: epath.Path, config: ConfigDict) -> dict[str, Any] | None:
     metrics = read_json(path, REMEDY)
     if metrics.get("step") != config.train.steps or run_folder.other_fields(workdir, config):
         return None
+    trained, there = run_folder.recorded_data(workdir), stored_fingerprint(config.data)
+    if trained and there and there != trained.get("fingerprint"):
+        return None  # `run_folder.claim` says so
     scored = isinstance(metrics.get("counts"), dict) and "missing_videos" in metrics
     tables = [metrics.get("map"), metrics.get("ceiling", {})]
     if not scored or not all(isinstance(x, dict) and _all_numbers(x.values()) for x in tables):

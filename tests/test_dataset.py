@@ -1,6 +1,8 @@
 """Random access to shards: without TensorFlow, with or without an index, and damage is found."""
 
+import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from segtad_jax.data import tfrecord
 from segtad_jax.data.dataset import INDEX, find, find_all, open_dataset
 from segtad_jax.data.records import Record
 from segtad_jax.data.writer import write_dataset
@@ -176,6 +179,151 @@ def shard_of(directory):
     return dataset, recording, directory / recording.shard
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("num_frames", 10**9, "hold"),
+        ("num_frames", 0, "hold"),
+        ("num_frames", 10**400, "hold"),
+        ("offset", -1, "whole number"),
+        ("offset", 7, "ends at"),
+        ("size", 1 << 60, "positive whole number"),
+        ("size", 3000.0, "positive whole number"),
+        ("duration", math.nan, "positive number"),
+        ("rate", 0, "positive number"),
+        ("rate", "2", "positive number"),
+        ("segments", [[1.0, math.inf]], "pairs of seconds"),
+        ("segments", [[1.0]], "pairs of seconds"),
+        ("labels", [3], "class from 1 to 2"),
+        ("labels", [0], "class from 1 to 2"),
+        ("labels", [1, 1, 1], "class from 1 to 2"),
+        ("split", "train", "one of training, validation"),
+        ("shard", "../small-training.tfrecord-00000", "a file's name"),
+        ("shard", "gone", "is missing"),
+        ("video", "v03", "twice"),
+        ("video", None, "an id"),
+    ],
+)
+def test_an_index_that_claims_what_cannot_be_is_named(directory, field, value, expected):
+    index, content = without_checksum(directory)
+    rows = [row for row in content["recordings"] if row["split"] == "training"]
+    row = rows[4]  # v04, with one action
+    row[field] = value
+    index.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=expected) as caught:
+        open_dataset(directory)
+    message = str(caught.value)
+    assert str(directory) in message
+    assert "prepare the data set again" in message.lower()
+    if field not in ("video", "shard"):
+        assert "v04" in message
+        assert f"{field} is {value!r:.100}" in message
+
+
+def test_a_row_that_is_missing_is_noticed(directory):
+    index, content = without_checksum(directory)
+    for gone in (3, -1):
+        index.write_text(
+            json.dumps(
+                {
+                    "recordings": [
+                        row
+                        for row in content["recordings"]
+                        if row is not content["recordings"][gone]
+                    ]
+                }
+            )
+        )
+        with pytest.raises(ValueError, match=r"small-\w+\.tfrecord-00000.*again"):
+            open_dataset(directory)
+
+
+def test_a_shard_of_another_size_is_noticed_at_opening(directory):
+    *_, shard = shard_of(directory)
+    content = shard.read_bytes()
+    for changed in (content[:-1], content + b"0", None):
+        shard.unlink()
+        if changed is not None:
+            shard.write_bytes(changed)
+        said = "missing" if changed is None else f"has {len(changed)} bytes, .* {len(content)}"
+        with pytest.raises(ValueError, match=rf"{re.escape(str(shard))}: .*{said}.*again"):
+            open_dataset(directory)
+        shard.touch()
+
+
+def test_classes_are_those_that_were_written(directory):
+    labels = directory / "labels.labels.txt"
+    labels.write_text("a\nc\n")
+    message = r"labels\.labels\.txt: classes: 'c' here, .*recordings\.json 'b'.* again"
+    with pytest.raises(ValueError, match=message):
+        open_dataset(directory)
+    labels.unlink()  # TFDS would count them
+    with pytest.raises(ValueError, match=r"labels\.labels\.txt: is missing.*again"):
+        open_dataset(directory)
+
+
+def test_another_data_set_of_equal_shape_is_another(directory, tmp_path):
+    """Only the features differ: ids, lengths, annotations and sizes are equal."""
+    negative = (dataclasses.replace(r, features=-r.features) for r in map(record, range(8)))
+    other = write_dataset(
+        tmp_path / "other",
+        name="small",
+        classes=("a", "b"),
+        num_channels=4,
+        splits={"training": negative, "validation": map(record, range(8, 11))},
+        description="",
+    )
+    here, there = open_dataset(directory), open_dataset(other)
+    assert here.fingerprint != there.fingerprint
+    *_, shard = shard_of(directory)
+    shard.write_bytes((other / shard.name).read_bytes())
+    mixed = open_dataset(directory)
+    with pytest.raises(ValueError, match=rf"{shard.name}: .*checksum differs.*again"):
+        mixed.features(mixed.recordings("training")[0])
+
+
+def test_a_fingerprint_stays_where_the_data_go(directory, tmp_path):
+    fingerprint = open_dataset(directory).fingerprint
+    moved = shutil.copytree(directory, tmp_path / "elsewhere")
+    assert open_dataset(moved).fingerprint == fingerprint
+    (moved / INDEX).unlink()  # made anew
+    assert open_dataset(moved).fingerprint == fingerprint
+    _, content = without_checksum(directory)
+    older = open_dataset(directory).fingerprint
+    assert len(older) == len(fingerprint) > 32
+    content["recordings"][0]["duration"] += 1
+    (directory / INDEX).write_text(json.dumps(content))
+    assert open_dataset(directory).fingerprint != older
+
+
+def test_a_record_that_claims_more_than_the_file_holds_takes_no_memory(directory):
+    _, recording, shard = shard_of(directory)
+    content = bytearray(shard.read_bytes())
+    length = (1 << 50).to_bytes(8, "little")
+    checksum = tfrecord._masked_crc32c(length).to_bytes(4, "little")
+    content[recording.offset : recording.offset + 12] = length + checksum
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=f"byte {recording.offset} is not that of"):
+        open_dataset(directory).features(recording)
+    (directory / INDEX).unlink()
+    with pytest.raises(ValueError, match=f"no whole record at byte {recording.offset}"):
+        open_dataset(directory)
+
+
+def test_features_of_no_library_are_not_imported(directory, tmp_path, monkeypatch):
+    """TFDS imports whatever module features.json names."""
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    features = directory / "features.json"
+    content = features.read_text()
+    text = "tensorflow_datasets.core.features.text_feature.Text"
+    assert text in content
+    for key in ("pythonClassName", "python_class_name"):
+        features.write_text(content.replace(text, "evil.Text").replace("pythonClassName", key))
+        with pytest.raises(ValueError, match=r"features\.json.*'evil\.Text' is no feature of TFDS"):
+            open_dataset(directory)
+
+
 def test_a_damaged_shard_is_named(directory):
     dataset, recording, shard = shard_of(directory)
     content = shard.read_bytes()
@@ -204,11 +352,13 @@ def test_damaged_features_are_named(directory):
     stream = content.index(b"\x78\x01", recording.offset)  # zlib's header
     content[stream + 100] ^= 1
     shard.write_bytes(content)
-    message = (
-        rf"{shard.name}: the features of video {recording.video}, at byte .* damaged: Error -3"
-    )
-    with pytest.raises(ValueError, match=message):
+    message = rf"{shard.name}: the record at byte .* of video {recording.video}.* %s.* again"
+    with pytest.raises(ValueError, match=message % "checksum"):
         dataset.features(recording)
+    without_checksum(directory)  # zlib has one, too
+    older = open_dataset(directory)
+    with pytest.raises(ValueError, match=message % "Error -3"):
+        older.features(older.recordings("training")[-1])
 
 
 def test_a_replaced_shard_is_named(directory):

@@ -148,8 +148,12 @@ def test_folders_that_are_no_ground_truth(prepared, tmp_path):
     _, directory = prepared
     with pytest.raises(InputError, match=r"CLASS_val.txt .* recordings.json.* NAME/VERSION"):
         read_ground_truth(tmp_path, "validation")
-    for name in ("recordings.json", "labels.labels.txt"):
-        (tmp_path / name).write_bytes((directory / name).read_bytes())
+    index = (directory / "recordings.json").read_text()
+    (tmp_path / "recordings.json").write_text(index.replace("jump", "jumq"))
+    with pytest.raises(InputError, match=r"recordings.json: .* checksum .*Prepare .* again"):
+        read_ground_truth(tmp_path, "validation")
+    older = {"recordings": json.loads(index)["recordings"]}
+    (tmp_path / "recordings.json").write_text(json.dumps(older))
     (tmp_path / "labels.labels.txt").write_text("jump\n")  # one of two
     with pytest.raises(InputError, match=r"recordings.json: .*IndexError.* prepare .* again"):
         read_ground_truth(tmp_path, "validation")

@@ -1,6 +1,7 @@
 """`prepare`: what goes in comes out of the shards, whole or not at all."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -173,16 +174,45 @@ def test_a_data_set_that_is_there_is_not_touched(inputs, capsys):
     assert (inputs["output"] / "mine" / "1.0.0" / "report.json").stat().st_mtime_ns == before
 
 
+def test_of_two_at_once_the_second_is_told_who_is_at_work(inputs, capsys, monkeypatch):
+    refused = []
+
+    def meanwhile(path, report):
+        refused.append(prepare(inputs))
+
+    monkeypatch.setattr(build, "write_page", meanwhile)
+    assert prepare(inputs) == 0
+    assert refused == [1]
+    error = capsys.readouterr().err
+    assert f"process {os.getpid()} on {platform.node()} since 20" in error
+    assert str(inputs["output"] / "mine" / "1.0.0") in error
+    dataset = open_dataset(inputs["output"] / "mine" / "1.0.0")
+    for recording in dataset.recordings("training"):
+        np.testing.assert_array_equal(
+            dataset.features(recording), features(int(recording.video[1:]))
+        )
+    assert [path.name for path in inputs["output"].iterdir()] == ["mine"]
+
+
+def test_a_lease_that_was_lost_writes_nothing(inputs, capsys, monkeypatch):
+    lease = inputs["output"] / ".preparing-mine.lease"
+    monkeypatch.setattr(build, "write_page", lambda path, report: lease.unlink())
+    assert prepare(inputs) == 1
+    assert str(lease) in capsys.readouterr().err
+    assert not (inputs["output"] / "mine").exists()
+
+
 def files_of(directory):
-    """What a data set is made of; a page's pictures and times are not compared."""
-    names = [p.name for p in directory.iterdir() if p.name != "report.html"]
-    return {name: (directory / name).read_bytes() for name in names}
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_the_number_of_workers_changes_nothing(inputs, tmp_path):
+def test_the_same_command_writes_the_same_bytes(tmp_path):
+    """With any number of workers."""
+    inputs = good_inputs(tmp_path)
     for workers in (1, 3):
         prepare(inputs | {"output": tmp_path / str(workers)}, f"--workers={workers}")
     first, second = (files_of(tmp_path / str(n) / "mine" / "1.0.0") for n in (1, 3))
+    assert {"report.html", "report.json", INDEX} < first.keys()
     assert first == second
 
 

@@ -13,6 +13,7 @@ from segtad_jax.checkpoint.run_folder import (
     other_fields,
     read,
     read_classes,
+    recorded_data,
     refuse_other,
     refuse_results,
     starting_point,
@@ -31,8 +32,14 @@ def make_run(folder, steps=(4, 8), **fields):
     return folder
 
 
-def dataset(folder, num_channels=7):
-    (folder / "preparation.json").write_text("{}")
+PREPARATION = json.dumps(
+    {"name": "x", "widths": [7], "rate": None, "num_frames": None, "resize": "linear", "window": 8}
+    | {"dtype": "float16", "signals": None}
+)
+
+
+def dataset(folder, num_channels=7, fingerprint="f" * 64):
+    (folder / "preparation.json").write_text(PREPARATION)
     return Dataset(
         directory=epath.Path(folder),
         name="x",
@@ -41,6 +48,7 @@ def dataset(folder, num_channels=7):
         dtype=np.dtype(np.float32),
         splits={},
         read=lambda _: np.zeros((0, num_channels), np.float32),
+        fingerprint=fingerprint,
     )
 
 
@@ -153,7 +161,9 @@ def test_a_folder_is_claimed_by_one_config(tmp_path):
     config, run = default(), epath.Path(tmp_path) / "run"
     claim(run, config, data, "old/8")
     assert read(run)[1:] == (("a", "b"), 7, "old/8")
-    assert (run / "preparation.json").read_text() == "{}"  # goes with it, when the data are gone
+    assert (
+        run / "preparation.json"
+    ).read_text() == PREPARATION  # goes with it, when the data are gone
     config.data.dir, config.train.keep, config.eval.batch_size = "elsewhere", 1, 1
     claim(run, config, data)
     config.model.width, config.eval.sigma = 8, 0.85
@@ -162,6 +172,31 @@ def test_a_folder_is_claimed_by_one_config(tmp_path):
     refuse_other(run, config, data, ["optim."])
     with pytest.raises(ValueError, match=r"(?s)channels: 8 here, 7 there"):
         refuse_other(run, default(), dataset(tmp_path, num_channels=8), ["channels"])
+
+
+def test_a_run_knows_its_data(tmp_path):
+    run, config = epath.Path(tmp_path) / "run", default()
+    ours, other = dataset(tmp_path), dataset(tmp_path, fingerprint="e" * 64)
+    claim(run, config, ours)
+    assert recorded_data(run) == {"name": "x", "fingerprint": "f" * 64}
+    claim(run, config, ours)
+    names = rf"{run} .*'x'.*ffffffffffff.*{tmp_path}.*'x'.*eeeeeeeeeeee"
+    remedy = rf"data\.dir.*--workdir.*--mode=evaluate --checkpoint={run}"
+    for refuse in (
+        lambda: claim(run, config, other),
+        lambda: refuse_results(run, config, other, 9),
+    ):
+        with pytest.raises(ValueError, match=f"{names}.*{remedy}"):
+            refuse()
+
+
+def test_a_run_of_an_older_version_is_accepted_with_a_word(tmp_path, caplog):
+    run = make_run(tmp_path / "run")
+    caplog.set_level("INFO")
+    claim(run, default(), dataset(tmp_path))
+    (message,) = caplog.messages
+    assert message.startswith(f"{run} was started by an older version")
+    assert message.endswith(str(tmp_path))
 
 
 def test_results_of_a_step_do_not_take_the_place_of_those_of_the_end(tmp_path):

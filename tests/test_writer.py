@@ -135,6 +135,53 @@ def test_a_class_named_twice_is_refused(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["cut\nfish", "a\rb", "a\x85b", "a\u2028b", "a\x1b[31mb", " run", "run\t", "", "a\ud800"],
+)
+def test_a_class_that_is_no_line_is_refused(tmp_path, name):
+    """Those after it would be shifted by one when they are read."""
+    with pytest.raises(ValueError, match=r"labels\.labels\.txt.*Rename it") as caught:
+        write_dataset(
+            tmp_path,
+            name="x",
+            classes=["a", name],
+            num_channels=3,
+            splits={"training": [GOOD]},
+            description="",
+        )
+    assert f"class {name!r} " in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_written_is_read_before_it_takes_its_place(tmp_path, monkeypatch):
+    """As of a disk that lost the end of a shard."""
+
+    def cut(folder):
+        (shard,) = folder.glob("*.tfrecord-*")
+        shard.write_bytes(shard.read_bytes()[:-1])
+        return open_dataset(folder)
+
+    monkeypatch.setattr(writer, "open_dataset", cut)
+    with pytest.raises(ValueError, match=r"some_data-training\.tfrecord-00000: has \d+ bytes, but"):
+        built(tmp_path, GOOD)
+    assert not (tmp_path / "some_data").exists()
+
+
+def test_all_files_are_on_the_disk_before_the_rename(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def note(handle):
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        synced.append(path.name)
+        assert not (tmp_path / "some_data").exists()
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    directory = built(tmp_path, GOOD)
+    assert {path.name for path in directory.iterdir()} < set(synced)
+
+
 def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(tmp_path):
     def interrupted():
         yield dataclasses.replace(GOOD, video="v1")
@@ -191,6 +238,21 @@ def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not
         folder.mkdir()
     built(tmp_path, GOOD)
     assert [folder.exists() for folder in left] == [False, True, True]
+
+
+def test_what_another_machine_left_is_named_when_it_is_old(tmp_path, caplog):
+    left = tmp_path / ".preparing-some_data-its-host-7-0"
+    left.mkdir()
+    built(tmp_path, GOOD)
+    assert not caplog.messages
+    os.utime(left, (0, 0))
+    built(tmp_path, GOOD, name="other")
+    assert not caplog.messages
+    shutil.rmtree(tmp_path / "some_data")
+    built(tmp_path, GOOD)
+    (message,) = caplog.messages
+    assert re.search(rf"{left}: process 7 on its-host .*\d+ hours.*remove the folder", message)
+    assert left.exists()
 
 
 class TestTensorflow:

@@ -13,6 +13,7 @@ from segtad_jax.config.defaults import default, flatten
 from segtad_jax.config.stored import differences, read_fields, restore
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.data.preparation import FILE as PREPARATION
+from segtad_jax.data.preparation import read_preparation
 from segtad_jax.runtime import lease, parallel
 from segtad_jax.runtime.files import (
     absolute,
@@ -25,8 +26,8 @@ from segtad_jax.runtime.files import (
 log = logging.getLogger(__name__)
 
 FILE = "config.json"  # the flat config, and beside its fields:
-IDENTITY = ("classes", "channels", "start")
-KINDS = {"classes": list, "channels": int, "start": str, "train.steps": int}
+IDENTITY = ("classes", "channels", "start", "dataset")
+KINDS = {"classes": list, "channels": int, "start": str, "dataset": dict, "train.steps": int}
 # What a checkpoint must have in common with a config that evaluates it.
 MODEL_FIELDS = ("model.", "data.num_frames", "classes", "channels")
 # Where the data lie and how much is kept may change between two starts of one run.
@@ -67,7 +68,7 @@ def read(run: epath.Path) -> Identity:
     fields = _read(run)
     if missing := {"classes", "channels"} - fields.keys():
         raise ValueError(f"{run} is not a run: {FILE} has no field '{min(missing)}'.")
-    classes, channels, start = (fields.pop(name, None) for name in IDENTITY)
+    classes, channels, start, _ = (fields.pop(name, None) for name in IDENTITY)
     try:
         return Identity(restore(fields), tuple(classes), int(channels), start)
     except ValueError as error:
@@ -136,17 +137,19 @@ def claim(
         start: of `starting_point`.
 
     Raises:
-        ValueError: it is a run of another config; names every field that differs.
+        ValueError: it is a run of another config, names every field that differs; or on other data.
     """
     if (workdir / FILE).exists():
         refuse_other(workdir, config, dataset)
+        refuse_other_data(workdir, dataset)
         return
     if not parallel.is_main():
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    if (preparation := dataset.directory / PREPARATION).exists():  # the data set may be gone later
-        write_whole(workdir / PREPARATION, preparation.read_bytes())
+    if read_preparation(dataset.directory):  # the data set may be gone later
+        write_whole(workdir / PREPARATION, (dataset.directory / PREPARATION).read_bytes())
     fields = flatten(config) | _data_identity(dataset) | ({"start": start} if start else {})
+    fields |= {"dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint}}
     write_sealed(workdir / FILE, fields)
 
 
@@ -163,11 +166,35 @@ def refuse_other(
         )
 
 
+def refuse_other_data(workdir: epath.Path, dataset: Dataset) -> None:
+    """Raises ValueError if the run was trained on other data, even of equal shape."""
+    if (recorded := recorded_data(workdir)) is None:
+        log.info(
+            "%s was started by an older version, which did not record its data: taken to be %s",
+            *(workdir, dataset.directory),
+        )
+    elif recorded.get("fingerprint") != dataset.fingerprint:
+        raise ValueError(
+            f"{workdir} belongs to a run on other data: on the data set {recorded.get('name')!r} "
+            f"with the fingerprint {recorded.get('fingerprint')!s:.12}, but {dataset.directory} is "
+            f"{dataset.name!r} with {dataset.fingerprint:.12}. Fingerprints are equal where "
+            "recordings, annotations, classes and features are. Name the data of that run by "
+            "--config.data.dir, or use another --workdir (to evaluate the run on these data: "
+            f"--mode=evaluate --checkpoint={workdir}, and another --workdir)."
+        )
+
+
+def recorded_data(workdir: epath.Path) -> dict[str, Any] | None:
+    """Returns name and fingerprint of the data that a run was trained on; None in older runs."""
+    return _read_json(workdir).get("dataset")
+
+
 def refuse_results(workdir: epath.Path, config: ConfigDict, dataset: Dataset, step: int) -> None:
-    """Raises ValueError where results of this step would pass for those of a run's end."""
+    """Raises ValueError where results of this step or data would pass for those of a run's end."""
     if not (workdir / FILE).exists():
         return
     refuse_other(workdir, config, dataset, ("data.", "eval."))
+    refuse_other_data(workdir, dataset)
     last = _read_json(workdir).get("train.steps", step)
     if step < last and (workdir / "metrics.json").exists():
         raise ValueError(
@@ -193,7 +220,8 @@ def other_fields(
     given = (
         _data_identity(dataset) if dataset else {name: theirs.get(name) for name in IDENTITY[:2]}
     )
-    theirs.pop("start", None)  # `starting_point` looks after it
+    for name in ("start", "dataset"):  # `starting_point` and `refuse_other_data` look after these
+        theirs.pop(name, None)
     lines = differences(flatten(config) | given, theirs)
     return [line for line in lines if not line.startswith(FREE_FIELDS)]
 

@@ -3,7 +3,6 @@
 configs/custom.py opens all of them. Every choice is logged with its reason.
 """
 
-import json
 import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 from segtad_jax.config.check import check
 from segtad_jax.config.defaults import ENCODER_STRIDE
 from segtad_jax.data.dataset import Dataset
-from segtad_jax.data.preparation import read_preparation
+from segtad_jax.data.preparation import read_ceilings, read_preparation
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +59,7 @@ def fitted(config: ConfigDict, dataset: Dataset) -> ConfigDict:
 
 def _size(config: ConfigDict, dataset: Dataset) -> Size:
     preparation = read_preparation(dataset.directory)
-    ceilings = {}
-    if preparation is not None:
-        report = json.loads((dataset.directory / "report.json").read_text())
-        strides = report["ceiling"]["strides"]
-        ceilings = {int(stride): bound["map"]["average"] for stride, bound in strides.items()}
+    ceilings = read_ceilings(dataset.directory) if preparation else {}
     window = config.data.num_frames or (preparation.window if preparation else 0)
     if not window:
         raise ValueError(

@@ -194,18 +194,18 @@ def _read_features(
         raise ValueError(
             f"{where} is not that of video {video}, which has {recording.size} bytes. {replaced}"
         )
+    if recording.checksum not in (None, zlib.crc32(payload)):
+        raise ValueError(
+            f"{where}, of video {video}, is not as it was written: its checksum differs. The shard "
+            f"is damaged or was replaced. {RESTORE}"
+        )
     example = decode(spec, payload, f"{where}, of video {video},")
     if (there := example["video"]) != video:
         raise ValueError(f"{where} is that of video {there!r}, expected {video!r}. {replaced}")
     features = example["features"]
-    if recording.checksum not in (None, zlib.crc32(payload)):
-        raise ValueError(
-            f"{where}, of video {video}, is not the one that was written: its checksum differs. "
-            f"{RESTORE}"
-        )
     if len(features) != recording.num_frames:
         raise ValueError(
-            f"{where}, of video {video}, has {len(features)} frames, by {INDEX} "
+            f"{where}, of video {video}, has {len(features)} frames, but by {INDEX} "
             f"{recording.num_frames}. {replaced}"
         )
     return features

@@ -7,8 +7,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from segtad_jax.data import synthetic, watch
-from segtad_jax.data.dataset import Dataset, exists, find, open_dataset
+from segtad_jax.data.dataset import Dataset, exists, find, find_all, open_dataset
+from segtad_jax.data.index import ANEW, INDEX
 from segtad_jax.data.writer import dataset_folder, write_dataset
+from segtad_jax.evaluation.json_files import load_sealed
 
 
 def open_or_build(config: ConfigDict) -> Dataset:
@@ -35,6 +37,18 @@ def open_or_build(config: ConfigDict) -> Dataset:
         write_dataset(config.dir, **arguments)
         print(f"Written in {time.monotonic() - started:.0f} s.", flush=True)
     return open_dataset(target)
+
+
+def stored_fingerprint(config: ConfigDict) -> str | None:
+    """Returns the fingerprint of a config's prepared data without opening them.
+
+    None where they are gone, or an older version wrote them.
+    """
+    folders = find_all(config.dir) if config.source == "prepared" and config.dir else []
+    index = folders[0] / INDEX if len(folders) == 1 else None
+    if index is None or not index.exists():
+        return None
+    return load_sealed(index, ANEW).get("checksum")
 
 
 def _watch(config: ConfigDict) -> dict[str, Any]:

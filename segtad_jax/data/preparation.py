@@ -4,7 +4,6 @@ preparation.json lies beside the shards and in every run that trains on them.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,10 +12,12 @@ from etils import epath
 from jaxtyping import Float
 
 from segtad_jax.data.features import RESIZERS, FeatureError, with_channels
+from segtad_jax.data.index import RESTORE
 from segtad_jax.data.signals import Normalisation, window_statistics, with_context
 from segtad_jax.data.value_range import ValueRange
+from segtad_jax.evaluation.json_files import load_sealed
 
-FILE = "preparation.json"
+FILE, REPORT = "preparation.json", "report.json"
 FRAME_RATE = 5.0  # of features made of signals, frames per second
 LENGTH_TOLERANCE = 0.1  # of a duration, within which frames / rate should be
 
@@ -167,6 +168,38 @@ class Preparation:
 
 
 def read_preparation(folder: epath.PathLike) -> Preparation | None:
-    """Reads that of a data set or a run; None if `prepare` did not make the data set."""
+    """Reads that of a data set or a run; None if `prepare` did not make the data set.
+
+    Raises:
+        ValueError: it is damaged, or was removed; names the file, and what to do.
+    """
     path = epath.Path(folder) / FILE
-    return Preparation.from_json(json.loads(path.read_text())) if path.exists() else None
+    remedy = (
+        "Copy it from the data set or from a run that was trained on it, for it says how features "
+        "are made; or prepare the data set again."
+    )
+    if not path.exists():
+        if path.with_name(REPORT).exists():
+            raise ValueError(f"{path}: is missing, though {REPORT} is there. {remedy}")
+        return None
+    content = load_sealed(path, remedy)
+    content.pop("checksum", None)
+    try:
+        return Preparation.from_json(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no preparation of features ({error!r}). {remedy}") from error
+
+
+def read_ceilings(directory: epath.PathLike) -> dict[int, float]:
+    """Reads the report of a data set: {stride: the grid's best possible average mAP}.
+
+    Raises:
+        ValueError: it is missing or damaged; names it, and what to do.
+    """
+    path = epath.Path(directory) / REPORT
+    content = load_sealed(path, RESTORE)
+    try:
+        strides = content["ceiling"]["strides"].items()
+        return {int(stride): float(bound["map"]["average"]) for stride, bound in strides}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no report of a data set ({error!r}). {RESTORE}") from error

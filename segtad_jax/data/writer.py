@@ -7,9 +7,11 @@ import collections
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import platform
 import re
+import time
 import uuid
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,10 +28,13 @@ from segtad_jax.data.records import Record, feature_spec, serialiser
 from segtad_jax.data.tfrecord import FOOTER_BYTES, HEADER
 from segtad_jax.evaluation.json_files import sealed
 
+log = logging.getLogger(__name__)
+
 VERSION = "1.0.0"
 # A class's name is a line of a file: no control characters, no line or paragraph separators, nor
 # halves of a surrogate pair.
 _SEPARATORS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+OLD_SECONDS = 86400  # after which what a process of another machine left is named
 SHARD_BYTES = 1 << 28  # a shard is closed when it has as many
 
 
@@ -129,7 +134,7 @@ class ShardWriter:
                 "annotations."
             )
         self.target = dataset_folder(root, name)
-        self._require_free()
+        require_free(self.target)
         self._name, self._texts = name, {"description": description, "citation": citation}
         self._labels = {label: number for number, label in enumerate(sorted(classes), start=1)}
         self._spec = feature_spec(list(self._labels), num_channels, dtype)
@@ -252,7 +257,7 @@ class ShardWriter:
         try:
             self.folder.rename(self.target)
         except OSError:
-            self._require_free()
+            require_free(self.target)
             raise
         return self.target
 
@@ -270,11 +275,13 @@ class ShardWriter:
             shard.file.close()
         self._open.clear()
 
-    def _require_free(self) -> None:
-        if self.target.exists():
-            raise FileExistsError(
-                f"{self.target} is there already; remove it, or give another --name or --output"
-            )
+
+def require_free(target: epath.Path) -> None:
+    """Raises FileExistsError if there is something where a data set is to be."""
+    if target.exists():
+        raise FileExistsError(
+            f"{target} is there already; remove it, or give another --name or --output"
+        )
 
 
 def shard_prefix(name: str, split: str) -> str:
@@ -310,12 +317,21 @@ def _sync(folder: epath.Path) -> None:
 
 def _working_folder(root: epath.Path, name: str) -> epath.Path:
     """Makes a folder for one writer, whose name says which process is at work in it."""
-    prefix = f".preparing-{name}-{platform.node()}-"
-    for path in root.glob(f"{prefix}*"):
-        process, _, _ = path.name.removeprefix(prefix).partition("-")
-        if process.isdigit() and not _runs(int(process)):
+    prefix = f".preparing-{name}-"
+    for path in root.glob(f"{prefix}*-*-*"):
+        host, process, _ = path.name.removeprefix(prefix).rsplit("-", 2)
+        if host != platform.node():
+            with contextlib.suppress(OSError):  # it may end just now
+                idle = time.time() - max(p.stat().mtime for p in [path, *path.iterdir()])
+                if idle > OLD_SECONDS:
+                    log.warning(
+                        "%s: process %s on %s has written nothing for %d hours. If it has ended, "
+                        "remove the folder: it is no part of a data set.",
+                        *(path, process, host, idle // 3600),
+                    )
+        elif process.isdigit() and not _runs(int(process)):
             path.rmtree(missing_ok=True)
-    folder = root / f"{prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder = root / f"{prefix}{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
     return folder
 

@@ -18,7 +18,7 @@ from os import PathLike
 from typing import Any
 
 from segtad_jax.evaluation.ids import clean_label, match_id
-from segtad_jax.evaluation.json_files import InputError, as_path, load_json, read_text
+from segtad_jax.evaluation.json_files import InputError, as_path, load_json, load_sealed, read_text
 
 # kind (NOTE: no defect, but worth saying), video, value, where
 ReportDefect = Callable[[str, str, object, str], None]
@@ -509,10 +509,13 @@ def _describe(entry: Entry, subset: object, seconds: object, report: ReportDefec
 
 
 def _read_prepared(path: Any) -> Iterator[Entry]:
-    lines = read_text(path / _CLASSES).split("\n")
-    classes = ["", *(line.strip() for line in lines if line.strip())]  # labels count from 1
     index = path / _INDEX
-    content = load_json(index)
+    content = load_sealed(index, "Prepare the data set again.")
+    classes = content.get("classes")  # older versions wrote them beside it alone
+    if classes is None:
+        lines = read_text(path / _CLASSES).split("\n")
+        classes = [line.strip() for line in lines if line.strip()]
+    classes = ["", *classes]  # labels count from 1
     try:
         for row in content["recordings"]:
             video, split = row["video"], row["split"]

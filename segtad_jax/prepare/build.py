@@ -17,16 +17,18 @@ from segtad_jax.data.dataset import find_all
 from segtad_jax.data.defects import CHANGED, LEFT_OUT, Defect
 from segtad_jax.data.features import Source, open_source, with_channels
 from segtad_jax.data.pipeline import map_ahead
-from segtad_jax.data.preparation import FILE, Preparation, SignalTransform
-from segtad_jax.data.writer import ShardWriter
+from segtad_jax.data.preparation import FILE, REPORT, Preparation, SignalTransform
+from segtad_jax.data.writer import ShardWriter, dataset_folder, require_free
 from segtad_jax.evaluation.annotations import read_durations
 from segtad_jax.evaluation.ids import read_ids
+from segtad_jax.evaluation.json_files import sealed
 from segtad_jax.prepare.annotations import Annotations, read_annotations
 from segtad_jax.prepare.intake import Intake, Outcome, open_intake
 from segtad_jax.prepare.recipes import RECIPES
 from segtad_jax.prepare.report import print_report, write_page
 from segtad_jax.prepare.simulation import simulated
 from segtad_jax.prepare.summary import Summary
+from segtad_jax.runtime import lease
 from segtad_jax.runtime.console import open_console
 
 WRITTEN, FLAWED, STOPPED = 0, 3, 4  # exit statuses
@@ -38,6 +40,16 @@ class StrictError(ValueError):
 
 def run(flags: argparse.Namespace) -> int:
     """Does what the flags of `prepare` ask for and returns the exit status."""
+    if flags.check:
+        return _run(flags, None)
+    target = dataset_folder(flags.output, _dataset_name(flags))
+    file = epath.Path(flags.output) / f".preparing-{_dataset_name(flags)}.lease"
+    with lease.held(file, f"the data set {target}") as held:
+        require_free(target)
+        return _run(flags, held)
+
+
+def _run(flags: argparse.Namespace, held: lease.Lease | None) -> int:
     console = open_console()
     started = time.monotonic()
     try:
@@ -54,7 +66,7 @@ def run(flags: argparse.Namespace) -> int:
             _stop_at(intake.defects)
         summary = Summary(intake.annotations, intake.defects)
         preparation = _preparation(flags, intake, console)
-        if flags.check:
+        if held is None:
             _collect(flags, _read(flags, intake, preparation, console), summary)
             preparation = summary.complete(preparation)
             print_report(summary.report(preparation), console)
@@ -66,7 +78,7 @@ def run(flags: argparse.Namespace) -> int:
                 soft_wrap=True,
             )
             return FLAWED if summary.flawed or useless else WRITTEN
-        target = _write(flags, intake, preparation, summary, console)
+        target = _write(flags, intake, preparation, summary, console, held)
     except StrictError as error:
         print(f"stopped by --strict: {error}", file=sys.stderr)
         return STOPPED
@@ -113,15 +125,19 @@ def _inputs(
     return annotations, [open_source(path) for path in flags.features]
 
 
+def _dataset_name(flags: argparse.Namespace) -> str:
+    # Each resizer gives another result.
+    return flags.name + (f"_{flags.resize}{flags.num_frames}" if flags.num_frames else "")
+
+
 def _preparation(flags: argparse.Namespace, intake: Intake, console: Console) -> Preparation:
     signals = None
     if flags.signals:
         number = sum(intake.annotations.videos[key].subset == "training" for key in intake.keys)
         training = _progress(intake.training_arrays(), number, console, "statistics")
         signals = SignalTransform.fit(flags.rate, sum(intake.widths), map(with_channels, training))
-    resized = f"_{flags.resize}{flags.num_frames}" if flags.num_frames else ""
     return Preparation(
-        name=flags.name + resized,  # each resizer gives another result
+        name=_dataset_name(flags),
         widths=intake.widths,
         rate=flags.rate,
         num_frames=flags.num_frames,
@@ -139,6 +155,7 @@ def _write(
     preparation: Preparation,
     summary: Summary,
     console: Console,
+    held: lease.Lease,
 ) -> epath.Path:
     """Reads and writes one video after the other, and puts the data set in its place."""
     classes = intake.annotations.classes
@@ -168,10 +185,11 @@ def _write(
             raise ValueError(f"nothing is written: {useless}")
         preparation = summary.complete(preparation)
         report = summary.report(preparation)
-        print_report(report, console, "report.json")
-        (writer.folder / FILE).write_text(json.dumps(preparation.to_json()) + "\n")
-        (writer.folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+        print_report(report, console, REPORT)
+        (writer.folder / FILE).write_text(json.dumps(sealed(preparation.to_json())) + "\n")
+        (writer.folder / REPORT).write_text(json.dumps(sealed(report), indent=1) + "\n")
         write_page(writer.folder / "report.html", report)
+        held.check()
         return writer.finish()
 
 
