@@ -22,8 +22,8 @@ from segtad_jax import evaluate, train
 from segtad_jax.checkpoint.store import Checkpoints
 from segtad_jax.runtime import lease, preemption
 from segtad_jax.runtime.command import STOPPED
-from segtad_jax.runtime.files import read_json
-from tests.tiny_runs import ROOT, TINY, assert_equal_runs, logged, saved, short
+from segtad_jax.runtime.files import read_json, write_sealed
+from tests.tiny_runs import ROOT, TINY, assert_equal_runs, logged, opened, saved, short
 
 STEPS = 60
 SETTINGS = {"train.steps": STEPS, "train.save_every": 20, "train.eval_every": 20}
@@ -326,6 +326,24 @@ def test_a_flipped_bit_in_the_results_is_named(
             assert f"{tmp_path}/metrics.json does not read" in str(error)  # noqa: PT017
         else:
             assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_run_goes_on_with_its_own_data_alone(
+    unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path, ended: bool
+) -> None:
+    """Nor does one that has ended show its results for those of other data."""
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    content = read_json(folder / "config.json", "")
+    assert content["dataset"]["fingerprint"] == opened(data_dir).fingerprint
+    content["dataset"] = {"name": "others", "fingerprint": "0" * 64}
+    write_sealed(folder / "config.json", content)
+    if not ended:
+        (folder / "metrics.json").unlink()
+    message = rf"'others'.*000000.*{opened(data_dir).directory}.*--config\.data\.dir.*--workdir"
+    with pytest.raises(ValueError, match=message):
+        train.train(short(data_dir), folder)
+    assert (folder / "metrics.json").exists() == ended
 
 
 def test_no_checkpoint_that_reads_is_an_error(

@@ -40,13 +40,15 @@ def open_or_build(config: ConfigDict) -> Dataset:
 
 
 def stored_fingerprint(config: ConfigDict) -> str | None:
-    """Returns the fingerprint of a config's prepared data without opening them.
+    """Returns the fingerprint of a config's data set without opening it.
 
-    None where they are gone, or an older version wrote them.
+    None where it is gone, not written yet, or of an older version.
     """
-    folders = find_all(config.dir) if config.source == "prepared" and config.dir else []
-    index = folders[0] / INDEX if len(folders) == 1 else None
-    if index is None or not index.exists():
+    if config.source == "prepared":
+        folders = find_all(config.dir) if config.dir else []
+    else:
+        folders = [dataset_folder(config.dir, EMBEDDED[config.source](config)["name"])]
+    if len(folders) != 1 or not (index := folders[0] / INDEX).exists():
         return None
     return load_sealed(index, ANEW).get("checksum")
 
