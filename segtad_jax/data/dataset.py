@@ -93,7 +93,7 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
     import tensorflow_datasets as tfds
 
     spec, shards, described = _described(directory)
-    path = directory / INDEX
+    path, index = directory / INDEX, {}
     if indexed := path.exists():
         index = load_sealed(path, ANEW)
         if not isinstance(rows := index.get("recordings"), list):
@@ -135,7 +135,7 @@ def open_dataset(directory: epath.PathLike) -> Dataset:
             directory,
             tfds.features.FeaturesDict({"features": stored, "video": spec["video"]}),
         ),
-        fingerprint=checksum(index_content(rows, **described)),
+        fingerprint=index.get("checksum") or checksum(index_content(rows, **described)),
     )
 
 

@@ -120,17 +120,19 @@ def recordings_by_split(
     if indexed:
         index = directory / INDEX
         remedy = ANEW
+    names = [field.name for field in dataclasses.fields(Recording)]
     recordings: dict[str, dict[str, Recording]] = {split: {} for split in splits}
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise ValueError(f"{index}: recording {number} is no object. {remedy}")
-        where = f"{index}: recording {number}, video {row.get('video')!r}"
         for field, expected in _flaws(row, splits, num_classes, frame_bytes):
-            value = repr(row.get(field))
-            raise ValueError(f"{where}: {field} is {value:.100}, expected {expected}. {remedy}")
+            raise ValueError(
+                f"{index}: recording {number}, video {row.get('video')!r}: {field} is "
+                f"{row.get(field)!r:.100}, expected {expected}. {remedy}"
+            )
         if row["video"] in recordings[row["split"]]:
-            raise ValueError(f"{where}: occurs twice. {remedy}")
-        fields = {f.name: row[f.name] for f in dataclasses.fields(Recording) if f.name in row}
+            raise ValueError(f"{index}: video {row['video']!r} occurs twice. {remedy}")
+        fields = {name: row[name] for name in names if name in row}
         fields["segments"] = np.asarray(row["segments"], np.float64).reshape(-1, 2)
         fields["labels"] = np.asarray(row["labels"], np.int32)
         recordings[row["split"]][row["video"]] = Recording(**fields)
@@ -159,7 +161,7 @@ def _flaws(
     sound = {
         "video": (isinstance(video, str) and video, "an id"),
         "split": (isinstance(split, str) and split in splits, f"one of {', '.join(splits)}"),
-        "shard": (isinstance(shard, str) and epath.Path(shard).name == shard, "a file's name"),
+        "shard": (isinstance(shard, str) and shard and "/" not in shard, "a file's name"),
         "offset": (_whole(row.get("offset"), 0), "a whole number"),
         "size": (_whole(size, 1), "a positive whole number"),
         "num_frames": (fits, f"as many as a record of {size} bytes can hold"),

@@ -73,6 +73,10 @@ def load_json(
             record |= reversed(pairs)  # the first value of each key comes last
         return make(record)
 
+    return _parsed(path, build)
+
+
+def _parsed(path: str | PathLike[str], build: Callable[[list], Any] | None = None) -> Any:
     text = read_text(path)
     try:
         return json.loads(text, object_pairs_hook=build)
@@ -108,7 +112,7 @@ def load_sealed(path: str | PathLike[str], remedy: str) -> dict[str, Any]:
         InputError: it is damaged; names it, and the remedy.
     """
     try:
-        content = require_object(load_json(path), path, ())
+        content = require_object(_parsed(path), path, ())
     except InputError as error:
         raise InputError(f"{error}. {remedy}") from error
     if content.get("checksum", "") not in ("", checksum(content)):
