@@ -115,7 +115,7 @@ def load_sealed(path: str | PathLike[str], remedy: str) -> dict[str, Any]:
         content = require_object(_parsed(path), path, ())
     except InputError as error:
         raise InputError(f"{error}. {remedy}") from error
-    if content.get("checksum", "") not in ("", checksum(content)):
+    if (stored := content.get("checksum")) is not None and stored != checksum(content):
         raise InputError(f"{path}: is not as it was written: its checksum differs. {remedy}")
     return content
 
