@@ -427,11 +427,12 @@ def _read_charades(cells: Mapping[str, str], where: str, report: ReportDefect) -
 
 
 def _read_txt_folder(path: Any, rate: float | None, report: ReportDefect) -> Iterator[Entry]:
-    files = sorted(file for file in path.glob("*.txt") if file.name != _MAPPING)
+    files = sorted(file for file in path.glob("*.txt") if file.name not in (_MAPPING, _CLASSES))
     if not files:
         raise InputError(
             f"{path}: has no txt file, as CLASS_val.txt and CLASS_test.txt of THUMOS14 or one a "
-            f"video with a class a frame, and no {_INDEX}, as a prepared data set NAME/VERSION"
+            f"video with a class a frame, and no {_INDEX}, as a prepared data set NAME/VERSION "
+            "(if it was deleted, prepare again)"
         )
     thumos14 = [file for file in files if file.stem.endswith(("_val", "_test"))]
     if not any(map(_ends_in_a_number, thumos14)):
