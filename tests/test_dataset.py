@@ -199,7 +199,7 @@ def shard_of(directory):
         ("labels", [1, 1, 1], "class from 1 to 2"),
         ("split", "train", "one of training, validation"),
         ("shard", "../small-training.tfrecord-00000", "a file's name"),
-        ("shard", "gone", "is missing"),
+        ("shard", "gone", "ends at"),
         ("video", "v03", "twice"),
         ("video", None, "an id"),
     ],
