@@ -135,4 +135,4 @@ def test_columns_of_csv_files(tmp_path, inputs):
     for recording in dataset.recordings("training"):
         index = int(recording.video[1:])
         np.testing.assert_array_equal(dataset.features(recording), features(index, channels=3))
-    assert prepare(inputs, "--strict") == 4
+    assert prepare(inputs | {"name": "strict"}, "--strict") == 4
