@@ -8,6 +8,7 @@ import pytest
 
 from prepare_cases import good_inputs, prepare
 from segtad_jax.data.dataset import open_dataset
+from segtad_jax.data.index import INDEX
 from segtad_jax.data.preparation import read_ceilings, read_preparation
 from segtad_jax.evaluation.ground_truth import read_ground_truth
 from segtad_jax.prepare import build
@@ -65,6 +66,8 @@ READERS = {
 def damage(directory, draw):
     """Damages a file, or exchanges two, and returns their names."""
     file, other = draw.sample(sorted(directory.iterdir()), 2)
+    if draw.random() < 0.3 and other.name != INDEX:  # which has most to lose
+        file = directory / INDEX
     content = bytearray(file.read_bytes())
     place = draw.randrange(len(content))
     match draw.choice(["flip", "flip", "flip", "cut", "zeros", "twice", "empty", "gone", "swap"]):
