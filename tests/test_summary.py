@@ -67,7 +67,7 @@ def test_annotations_that_are_all_lost_are_refused():
     assert summary_of({"testing": []}).why_useless() is None
     lost = summary_of({"training": []}, raw=[ACTION]).why_useless()
     assert "a.csv, line 2: video 'training': outside: [20, 30] run" in lost
-    beyond = summary_of({"training": [(0, 10)]}, raw=[(0, 2866667)]).why_useless()
+    beyond = summary_of({"training": [(0, 10)]}, raw=[(0.0, 2866667.0)]).why_useless()
     assert all(part in beyond for part in ("'training'", "[0, 2866667]", "10 s", "line training"))
 
 

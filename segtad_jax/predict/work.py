@@ -140,9 +140,13 @@ class PreparedSplit:
 
     def sources(self) -> dict[str, str]:
         """Returns {video: identity of its features}."""
-        identity, folder = functools.cache(_file_identity), self._dataset.directory
-        rows = self._recordings.values()
-        return {r.video: f"{identity(folder / r.shard)} at byte {r.offset}" for r in rows}
+        shard, folder = functools.cache(_file_identity), self._dataset.directory
+        return {
+            r.video: f"{shard(folder / r.shard)} at byte {r.offset}"  # of an older version
+            if r.checksum is None
+            else f"{r.size} bytes, checksum {r.checksum:08x}"
+            for r in self._recordings.values()
+        }
 
     def detect(self, ids: Sequence[str]) -> Results:
         """Detects in these recordings."""
