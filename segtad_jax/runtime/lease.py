@@ -81,9 +81,9 @@ class Lease:
             if owner and not (self._lock is not None and owner.get("machine") == _machine()):
                 self._watch(owner)
             self._file.write_text(json.dumps(self._owner))
-        except BaseException as error:
-            if self._lock is not None and not isinstance(error, HeldError):
-                self._file.unlink(missing_ok=True)  # there since it was locked
+        except BaseException:
+            if self._lock is not None and not _read(self._file):
+                self._file.unlink(missing_ok=True)  # there since it was locked; nobody's
             self.release()
             raise
         self._thread.start()
@@ -93,6 +93,8 @@ class Lease:
         """Gives the lease back; a folder that was made for it, and is empty, is removed."""
         _HELD.discard(self)
         self._ended.set()
+        if self._thread.is_alive():  # or an object that it renews just now would be there again
+            self._thread.join(RENEWED_SECONDS)
         with contextlib.suppress(OSError):
             if self._is_ours():
                 self._file.unlink()
