@@ -151,9 +151,11 @@ def _read_csv(path: epath.Path) -> Stored:
         raise ValueError(f"{error}: save it as UTF-8 text") from error
     lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
     first = lines[0][1] if lines else ""
+    commented = first.startswith("#")  # as numpy.savetxt writes a header
+    first = first.lstrip("# ")
     delimiter = next((d for d in "\t;" if d in first), ",")
     cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
-    header = _is_header(cells)
+    header = commented or _is_header(cells)
     columns = _column_names(cells if header else [""] * len(cells))
     lines = lines[header:]
     if not lines:
@@ -164,6 +166,8 @@ def _read_csv(path: epath.Path) -> Stored:
     except ValueError as error:
         _require_numbers(lines, delimiter, columns)
         raise ValueError(_reason(error)) from error
+    if commented and len(cells) < 2:  # a title
+        columns = _column_names([""] * array.shape[1])
     if array.shape[1] != len(columns):
         raise ValueError(f"{len(columns)} columns have names, {array.shape[1]} have numbers")
     return Stored(array, columns)
