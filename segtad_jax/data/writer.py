@@ -6,6 +6,7 @@ Records are written one after the other, so that memory does not grow with their
 import collections
 import contextlib
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -311,6 +312,9 @@ def _sync(folder: epath.Path) -> None:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:  # some file systems cannot
+            if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                raise
         finally:
             os.close(handle)
 
