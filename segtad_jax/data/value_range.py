@@ -18,6 +18,7 @@ OUTLIER_DISTANCE, REPEATED_DISTANCE = 1e5, 1e3
 SMALLEST = 999.0  # values below are never suspected: probabilities differ by more than any ratio
 # Of the width of training's range, beyond it: a word is said, or the recording is refused.
 NOTED, REFUSED = 3.0, 1000.0
+LEAST_WIDTH = 0.01  # of the usual channel's, by which a recording is refused
 
 
 def require_no_fill(frames: Float[np.ndarray, "F C"], where: str) -> None:
@@ -102,9 +103,13 @@ class ValueRange:
         width = self.high.astype(np.float64) - self.low
         moving = width[width > 0]
         # A channel that never moved is measured by the others.
-        width = np.where(width > 0, width, np.median(moving) if moving.size else 1.0)
+        usual = np.median(moving) if moving.size else 1.0
+        width = np.where(width > 0, width, usual)
         found = ValueRange.of(arrays)
-        beyond = np.maximum(self.low - found.low, found.high - self.high) / width
+        excess = np.maximum(self.low - found.low, found.high - self.high)
+        # Nor does one that hardly moved, as a rare filter's after a ReLU, refuse anything.
+        refused = excess / np.maximum(width, LEAST_WIDTH * usual)
+        beyond = refused if refused.max() > REFUSED else excess / width
         worst = int(np.argmax(beyond))
         if beyond[worst] <= NOTED:
             return None
@@ -120,7 +125,7 @@ class ValueRange:
             f"{values[frame]:g} at frame {frame}, {place}, which was {self.low[worst]:g} to "
             f"{self.high[worst]:g} in training"
         )
-        if beyond[worst] > REFUSED:
+        if refused[worst] > REFUSED:
             raise FeatureError("far_value", text)
         return f"{text}: are unit and normalisation training's?"
 
