@@ -128,10 +128,11 @@ class Trained:
             rate = sum(trained) / 2
         if rate is None:
             assert duration is not None
-            self.require_rate(frames / duration, LENGTH_TOLERANCE)
+            self.require_rate(frames / duration, max(LENGTH_TOLERANCE, 1 / frames))
             return duration
         covered = frames / rate
-        if duration is not None and abs(covered - duration) > LENGTH_TOLERANCE * duration:
+        tolerance = max(LENGTH_TOLERANCE * (duration or 0), 1 / rate)  # the last frame may be short
+        if duration is not None and abs(covered - duration) > tolerance:
             raise FeatureError(
                 "length_differs",
                 f"{frames} frames / {rate:g} Hz = {covered:.2f} s, but the duration is "
