@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from segtad_jax.config.stored import differences
+from segtad_jax.evaluation.json_files import checksum
 from segtad_jax.postprocess import official_file
 from segtad_jax.runtime import files, lease
 
@@ -104,7 +105,7 @@ class Output:
         part = {"made_by": dict(self._made_by), "predictions": rows}
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{time.time_ns():020}-{uuid.uuid4().hex}.json"  # in order of their names
-        _write(self._folder / name, {**part, "checksum": _checksum(part)})
+        _write(self._folder / name, {**part, "checksum": checksum(part)})
 
     def finish(
         self, predictions: Mapping[str, Prediction], notes: dict[str, str]
@@ -127,7 +128,7 @@ class Output:
             failures={v: o.result for v, o in ordered.items() if o.failed},
             notes=dict(sorted(notes.items())),
         )
-        content["external_data"]["checksum"] = _checksum(content)
+        content["external_data"]["checksum"] = checksum(content)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         there = self._finished()
         if there is not None and there.made_by != self._made_by:
@@ -265,14 +266,10 @@ class Output:
             ) from error
 
 
-def _checksum(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def _take_checksum(content: dict[str, Any], holder: dict[str, Any]) -> str:
     """Takes the checksum out of its holder; raises ValueError if it is not that of the content."""
     mark = holder.pop("checksum")
-    if mark != _checksum(content):
+    if mark != checksum(content):
         raise ValueError("it was edited or damaged, for its checksum differs")
     return mark
 
