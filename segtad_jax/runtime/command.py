@@ -33,9 +33,13 @@ _STEERING = re.compile(
 )
 
 
-def printable(text: str) -> str:
-    """Returns text that a terminal shows and does not obey: an escape character as its code."""
-    return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """Returns text that a terminal shows and does not obey: an escape character as its code.
+
+    What the terminal's encoding lacks is escaped, too.
+    """
+    shown = _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class PrintableStream:
@@ -46,10 +50,8 @@ class PrintableStream:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Writes text; what the stream's encoding lacks is escaped."""
-        encoding = self.stream.encoding or "utf-8"
-        shown = printable(text).encode(encoding, "backslashreplace").decode(encoding)
-        return self.stream.write(shown)
+        """Writes text as `printable`."""
+        return self.stream.write(printable(text, self.stream.encoding or "utf-8"))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

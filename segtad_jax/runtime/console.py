@@ -16,7 +16,8 @@ class _Shown:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for segment in console.render(self._renderable, options):
-            yield segment if segment.control else segment._replace(text=printable(segment.text))
+            text = segment.text if segment.control else printable(segment.text, console.encoding)
+            yield segment._replace(text=text)
 
 
 class _Hook(RenderHook):
