@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 FILE = ".lease"  # in a folder that is held
 RENEWED_SECONDS = 10
 EXPIRED_SECONDS = 60
+LOCK_TRIES = 100  # while others give theirs back
 
 
 class HeldError(ValueError):
@@ -106,7 +107,7 @@ class Lease:
         """Returns the file, opened and locked by the kernel; None where there are no locks."""
         if on_object_store(self._file):
             return None
-        while True:
+        for _ in range(LOCK_TRIES):
             lock = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,6 +123,7 @@ class Lease:
                 os.close(lock)
                 return None
             os.close(lock)
+        return None  # as where a file is never the same twice, on some network file systems
 
     def _unlock(self) -> None:
         if self._lock is not None:
