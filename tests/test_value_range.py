@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segtad_jax.data.feature_files import FeatureError
+from segtad_jax.data.features import as_frames
 from segtad_jax.data.value_range import ValueRange, outlier, require_no_fill
 
 
@@ -22,6 +23,15 @@ def test_fill_values_are_named(value, count):
         require_no_fill(x, "here")
     assert e.value.kind == "fill_value"
     assert f"here: {value:g} at frame {90 - count}, channel 3 ({count} such; " in str(e.value)
+
+
+def test_what_9999_is_in_float16_is_a_fill_value_there_alone():
+    x = normal()
+    x[5, 2] = 9999
+    with pytest.raises(FeatureError, match="10000 at frame 5, channel 2"):
+        as_frames(x.astype(np.float16), "tc", "here")
+    x[5, 2] = 10000  # a sensor's end
+    assert as_frames(x, "tc", "here")[5, 2] == 10000
 
 
 def test_two_kinds_of_fill_values_at_once():
@@ -77,6 +87,16 @@ def test_far_from_training():
     with pytest.raises(FeatureError, match="100000 at frame 40, channel 3, which was") as caught:
         trained.compare([x])
     assert caught.value.kind == "far_value"
+
+
+def test_a_channel_that_hardly_moved_refuses_nothing():
+    """As of a rare filter after a ReLU, in few recordings."""
+    trained = ValueRange(np.zeros(4, np.float32), np.array([1, 1, 1, 3e-4], np.float32))
+    x = np.full((5, 4), 0.5, np.float32)
+    assert trained.compare([x]).startswith("0.5 at frame 0, channel 3, which was 0 to 0.0003")
+    x[2, 3] = 500
+    with pytest.raises(FeatureError, match="500 at frame 2, channel 3"):
+        trained.compare([x])
 
 
 def test_channels_of_several_sources_and_channels_that_never_moved():

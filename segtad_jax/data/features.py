@@ -26,7 +26,7 @@ from segtad_jax.data.feature_files import (
     place_name,
     read_array,
 )
-from segtad_jax.data.value_range import outlier, require_no_fill
+from segtad_jax.data.value_range import FILLS, HALF_FILLS, outlier, require_no_fill
 from segtad_jax.evaluation.ids import match_id
 
 LAYOUTS = ("tc", "ct", "auto")
@@ -230,7 +230,7 @@ def as_frames(array: np.ndarray, layout: str, where: str) -> Float[np.ndarray, "
     if 0 in frames.shape:
         raise FeatureError("empty", f"{where}: has shape {array.shape}: nothing in it")
     frames = cast(frames, np.dtype(np.float32), where)
-    require_no_fill(frames, where)
+    require_no_fill(frames, where, HALF_FILLS if array.dtype == np.float16 else FILLS)
     return frames
 
 

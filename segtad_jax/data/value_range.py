@@ -10,7 +10,8 @@ from jaxtyping import Float
 from segtad_jax.data.feature_files import FeatureError
 
 # What instruments and file formats write for a gap; NetCDF's 9.97e36 and others are above HUGE.
-FILLS = (-999, -9999, 9999, -99999, 99999, -32768, -2147483648, -10000, 10000)  # 9999 in float16
+FILLS = (-999, -9999, 9999, -99999, 99999, -32768, -2147483648)
+HALF_FILLS = (*FILLS, -10000, 10000)  # 9999 in float16; in other types, where a sensor may end
 HUGE = 1e15
 FILL_DISTANCE = 10  # a fill value lies further from the channel's median than this times the others
 # Any other value is an outlier at this distance; at the second, if it is there more than once.
@@ -21,22 +22,24 @@ NOTED, REFUSED = 3.0, 1000.0
 LEAST_WIDTH = 0.01  # of the usual channel's, by which a recording is refused
 
 
-def require_no_fill(frames: Float[np.ndarray, "F C"], where: str) -> None:
+def require_no_fill(
+    frames: Float[np.ndarray, "F C"], where: str, fills: Sequence[int] = FILLS
+) -> None:
     """Raises FeatureError, kind 'fill_value', for a customary fill value apart from all others."""
     for channel in _suspected(frames):
         values = frames[:, channel].astype(np.float64)
-        fills = np.isin(values, FILLS) | (np.abs(values) >= HUGE)
-        rest = values[~fills]
-        if not fills.any() or (not rest.size and values.min() < values.max()):
+        filled = np.isin(values, fills) | (np.abs(values) >= HUGE)
+        rest = values[~filled]
+        if not filled.any() or (not rest.size and values.min() < values.max()):
             continue
         center = np.median(rest) if rest.size else 0.0
         spread = np.abs(rest - center).max(initial=0.0)
-        frame = int(np.argmax(fills))
+        frame = int(np.argmax(filled))
         if abs(values[frame] - center) > FILL_DISTANCE * spread:
             others = f"the others are {rest.min():g} to {rest.max():g}" if rest.size else "all are"
             raise FeatureError(
                 "fill_value",
-                f"{where}: {values[frame]:g} at frame {frame}, channel {channel} ({fills.sum()} "
+                f"{where}: {values[frame]:g} at frame {frame}, channel {channel} ({filled.sum()} "
                 f"such; {others}): it stands for a gap, so cut or interpolate these frames",
             )
 
