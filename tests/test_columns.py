@@ -97,6 +97,17 @@ def test_columns_are_matched_by_name(tmp_path):
         assert caught.value.kind == "wrong_columns"
 
 
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [("of one person", ("column 1", "column 2", "column 3")), ("x,y,z", ("x", "y", "z"))],
+)
+def test_what_savetxt_writes_above_the_numbers(tmp_path, header, columns):
+    np.savetxt(tmp_path / "x.csv", numbers(), delimiter=",", header=header)
+    form, found, _ = frames(tmp_path, "x")
+    assert form.columns == columns
+    np.testing.assert_allclose(found, numbers(), rtol=1e-5)
+
+
 def test_where_either_has_no_header_the_order_is_believed(tmp_path):
     table(tmp_path / "x.csv", None, numbers().T)
     _, found, notes = frames(tmp_path, "x", width=3, columns=("ax", "ay", "az"))

@@ -51,6 +51,21 @@ def test_a_second_process_is_refused_by_name(holder, tmp_path) -> None:
     assert json.loads(file.read_text()) == owner
 
 
+def test_who_is_interrupted_while_he_looks_leaves_the_lease(monkeypatch, tmp_path) -> None:
+    """Of another machine, whose lock this file system does not know."""
+    file = tmp_path / lease.FILE
+    owner = json.dumps({"host": "there", "machine": "another", "process": 7, "token": "its"})
+    file.write_text(owner)
+
+    def interrupted(file: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lease, "_state", interrupted)
+    with pytest.raises(KeyboardInterrupt), lease.held(file, "the run"):
+        pass
+    assert file.read_text() == owner
+
+
 def test_a_dead_process_of_this_machine_is_succeeded_at_once(holder, tmp_path) -> None:
     file = tmp_path / "run" / lease.FILE
     holder.send_signal(signal.SIGKILL)

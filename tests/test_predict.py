@@ -471,6 +471,16 @@ def test_the_rates_of_training_hold_without_a_rate(embedded, rates, rate, durati
         assert made.rate == pytest.approx(90 / seconds)
 
 
+def test_the_last_frame_of_a_short_recording_may_be_cut(embedded):
+    known = dataclasses.replace(embedded.preparation, rates=(1.0, 1.0))
+    model = dataclasses.replace(embedded, preparation=known)
+    x = [np.ones((4, 16), np.float32)]
+    for rate in (None, 1.0):
+        assert model.prepare("x", x, rate, 4.9).recording.duration == 4.9
+        with pytest.raises(ValueError, match=r"0\.5 Hz|but the duration is 8 s"):
+            model.prepare("x", x, rate, 8.0)
+
+
 def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
     random = np.random.default_rng(0)
     database = {}
