@@ -209,7 +209,8 @@ class NotFiniteError(FloatingPointError):
         shown = ", ".join(videos[:10])
         super().__init__(
             f"the network's outputs have NaN or infinity for {len(videos)} recordings: {shown}. "
-            "Either their features have values that training never had, or the training failed."
+            "Either their features have values that training never had, or the training failed. "
+            "`segtad_jax.prepare --blocked=FILE` leaves recordings out."
         )
         self.videos = list(videos)
 

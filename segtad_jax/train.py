@@ -31,7 +31,7 @@ from segtad_jax.config.defaults import flatten
 from segtad_jax.config.literal import remarks
 from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, split_holdout
-from segtad_jax.detector import Detector
+from segtad_jax.detector import Detector, NotFiniteError
 from segtad_jax.evaluate import (
     brief,
     evaluated_split,
@@ -163,8 +163,12 @@ def _train(
 
         def evaluate(number: int, state: TrainState) -> float:
             """Scores a state, adds its mAP to the log and returns the average over tIoU."""
-            with logger.evaluating():
-                mean_ap = mean_average_precision(detector, state.variables, judged)
+            try:
+                with logger.evaluating():
+                    mean_ap = mean_average_precision(detector, state.variables, judged)
+            except NotFiniteError as error:  # what is trained shall not be lost by it
+                log.warning("step %d is not evaluated: %s", number, error)
+                return 0.0
             logger.write(number, brief(mean_ap))
             return mean_ap["average"]
 

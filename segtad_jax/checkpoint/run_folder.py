@@ -238,7 +238,10 @@ def _read(workdir: epath.Path) -> dict[str, Any]:
 
 
 def _read_json(workdir: epath.Path) -> dict[str, Any]:
-    remedy = "Put a copy of it back, or use another folder."
+    remedy = (
+        "Put a copy of it back, or use another folder; where you have edited it yourself, remove "
+        "its field 'checksum'."
+    )
     try:
         fields = read_json(workdir / FILE, remedy)
     except OSError as error:

@@ -8,11 +8,11 @@ import numpy as np
 
 from segtad_jax.data.feature_files import FeatureError, Stored
 
-TIMES = {
-    "time", "times", "timestamp", "timestamps", "datetime", "date", "epoch", "elapsed", "index",
-    "idx", "frame", "frames", "frame number", "frame id", "sample", "row", "second", "seconds",
-}  # what such a column is called, less its unit  # fmt: skip
-WORDS = {"t", "time", "timestamp", "datetime", "epoch", "frame", "index", "ts"}  # if it rises, too
+TIMES = {"time", "times", "timestamp", "timestamps", "datetime"}  # so called, less its unit
+RISING = {
+    "t", "ts", "time", "timestamp", "datetime", "date", "epoch", "elapsed", "index", "idx", "frame",
+    "frames", "sample", "row", "second", "seconds",
+}  # with such a word in its name, if it never falls  # fmt: skip
 LEAST = 8  # rows in which a counter is told from features
 ROUNDING = 0.05  # of a counter's step
 
@@ -20,8 +20,8 @@ ROUNDING = 0.05  # of a counter's step
 def time_columns(tables: Sequence[Stored]) -> dict[str, str]:
     """Returns the columns of times and counters, with their first values as text.
 
-    A column is one if it is called so; if it has such a word in its name and never falls; or if it
-    rises by the same step in every row of every table.
+    A column is one if it is called so; if it has a word for a time or a place in its name and never
+    falls; or if it rises by the same step in every row of every table.
     """
     names = collections.Counter(name for table in tables for name in table.columns)
     found = {}
@@ -29,7 +29,7 @@ def time_columns(tables: Sequence[Stored]) -> dict[str, str]:
         values = [t.array[:, t.columns.index(name)] for t in tables if name in t.columns]
         words = re.findall("[a-z]+", re.sub(r"[(\[].*|_[mun]?s$", "", name.casefold()))
         rises = all((np.diff(v) >= 0).all() for v in values)
-        called = " ".join(words) in TIMES or (rises and not WORDS.isdisjoint(words))
+        called = " ".join(words) in TIMES or (rises and not RISING.isdisjoint(words))
         if called or (max(map(len, values)) >= LEAST and all(map(_counts, values))):
             found[name] = ", ".join(f"{value:.15g}" for value in values[0][:3]) + ", ..."
     return found if len(found) < len(names) else {}

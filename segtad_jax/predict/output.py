@@ -131,7 +131,7 @@ class Output:
         content["external_data"]["checksum"] = checksum(content)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         there = self._finished()
-        if there is not None and there.made_by != self._made_by:
+        if there is not None and self._loses(there, predictions):
             files.write_whole(*self._before())
         if there is None or there.checksum != content["external_data"]["checksum"]:
             _write(self._path, content)
@@ -191,6 +191,8 @@ class Output:
         if there:
             text = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n or what == "kept")
             self._tell(f"Recordings: {text}.")
+        if finished is not None and finished.made_by == self._made_by and counts["removed"]:
+            self._tell(f"The results of those removed will be kept in {self._before()[0].name}.")
         return done
 
     def _fitting(self, contents: Sequence[_Content]) -> dict[str, Prediction]:
@@ -202,6 +204,10 @@ class Output:
                 if fits and not (prediction.failed and video in done and not done[video].failed):
                     done[video] = prediction
         return done
+
+    def _loses(self, there: _Content, predictions: Mapping[str, Prediction]) -> bool:
+        """Returns whether the file has results that the next one has neither kept nor anew."""
+        return there.made_by != self._made_by or bool(there.predictions.keys() - predictions.keys())
 
     def _differences(self, other: _Content) -> str:
         return "; ".join(differences(self._made_by, other.made_by))
