@@ -3,7 +3,9 @@
 import fcntl
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -32,6 +34,16 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # hides GPUs from TensorFlow without importing it
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["MPLBACKEND"] = "agg"
+
+# A shell ignores SIGINT in what it starts in the background, nohup SIGHUP, and children inherit
+# that; tests send both.
+if threading.current_thread() is threading.main_thread():
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 # Shapes and types in signatures are checked in every call, if this precedes the first import.
 jaxtyping.install_import_hook("segtad_jax", "beartype.beartype")

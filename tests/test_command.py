@@ -4,6 +4,7 @@ import io
 import sys
 
 import pytest
+from etils import epath
 from rich.table import Table
 
 from segtad_jax import evaluate
@@ -66,10 +67,10 @@ def test_rich_keeps_its_colours_and_nothing_else(monkeypatch):
 def test_a_run_tells_its_ties(tmp_path, capsys):
     truth = {"x": [(0, 10, "a")]}
     metrics = scoring.evaluate(truth, {"x": [(20, 30, "a", 0.5), (0, 10, "a", 0.5)]})
-    evaluate.show(tmp_path, metrics | {"step": 1})
+    evaluate.show(epath.Path(tmp_path), metrics | {"step": 1})
     assert "2 tied; mean 0.500 if misses lead, 1.000 if hits do" in capsys.readouterr().out
     older = {key: value for key, value in metrics.items() if key != "ties"}
-    evaluate.show(tmp_path, older | {"step": 1})
+    evaluate.show(epath.Path(tmp_path), older | {"step": 1})
     assert "tied" not in capsys.readouterr().out
 
 

@@ -500,7 +500,10 @@ def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
     random_run(tmp_path / "run", config(directory), ["a"], 5)
     shutil.copy(directory / FILE, tmp_path / "run")
     stored = tmp_path / "run" / FILE  # of a version with another default; nothing was resized
-    stored.write_text(stored.read_text().replace("half_pixel", "linear"))
+    content = json.loads(stored.read_text())
+    assert content.pop("checksum")
+    assert content.pop("resize") == "half_pixel"
+    stored.write_text(json.dumps(content | {"resize": "linear"}))
     segtad_jax.load(str(tmp_path / "run")).require_same(open_dataset(directory))
     (tmp_path / "flow" / "x1.npy").unlink()
     flags = {"checkpoint": tmp_path / "run", "features": sources, "output": tmp_path / "f.json"}
