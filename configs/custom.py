@@ -28,11 +28,12 @@ def get_config(argument: str = "") -> ConfigDict:
     config.optim.warmup_steps = 30
     config.train.batch_size = placeholder(int)
     config.train.steps = placeholder(int)
-    config.eval.class_mean = "geometric"
-    config.eval.renormalise = True
+    config.eval.class_mean = placeholder(str)
+    config.eval.renormalise = placeholder(bool)
     config.eval.snap = placeholder(int)
-    config.eval.snap_mean = True
-    config.eval.snap_offset = 0.5
-    config.eval.boundary_power = 0.35
+    config.eval.snap_mean = placeholder(bool)
+    config.eval.snap_offset = placeholder(float)
+    config.eval.boundary_power = placeholder(float)
+    config.eval.sigma = placeholder(float)
     config.eval.max_detections = 300
     return with_arguments(config, argument)

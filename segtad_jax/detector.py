@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
@@ -58,7 +57,7 @@ class Detector:
             )
             # Which windows these are, -1 for padding, and the logits that name frames' classes.
             logits = postprocess.class_logits(outputs) if segments else None
-            return batch["window"], results, logits, _finite(outputs)
+            return batch["window"], results, logits, postprocess.finite(outputs)
 
         # A recording that is one window is finished on the device; else its windows are pooled.
         self.whole_step = parallel.divide_step(functools.partial(predict, finish=True), devices)
@@ -97,8 +96,10 @@ class Detector:
         if segmented and not self._segments:
             raise ValueError("this Detector was made without `segments`, and cannot segment")
         if windows is None:
-            frames, overlap = self._config.data.num_frames, self._config.eval.window_overlap
-            windows = pipeline.inference_windows(recordings, frames, overlap)
+            frames, settings = self._config.data.num_frames, self._config.eval
+            windows = pipeline.inference_windows(
+                recordings, frames, settings.window_overlap, settings.whole_windows
+            )
         video_scores = self.video_scores(recordings)
         waiting = collections.Counter(w.recording for w in windows if _is_mine(w))
         detections: dict[str, list[Detection]] = {}
@@ -213,13 +214,6 @@ class NotFiniteError(FloatingPointError):
             "`segtad_jax.prepare --blocked=FILE` leaves recordings out."
         )
         self.videos = list(videos)
-
-
-def _finite(outputs: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns for each window whether all outputs of the network are finite."""
-    floats = [x for x in outputs.values() if jnp.issubdtype(x.dtype, jnp.floating)]
-    parts = [jnp.isfinite(x).all(axis=tuple(range(1, x.ndim))) for x in floats]
-    return functools.reduce(jnp.logical_and, parts)
 
 
 def _require_finite(videos: Iterable[str]) -> None:

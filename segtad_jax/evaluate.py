@@ -58,7 +58,9 @@ def evaluated_split(
     return EvaluatedSplit(
         dataset,
         recordings,
-        pipeline.inference_windows(recordings, config.data.num_frames, overlap),
+        pipeline.inference_windows(
+            recordings, config.data.num_frames, overlap, config.eval.whole_windows
+        ),
         annotations,
         {r.video: r.duration for r in recordings},
     )
@@ -98,6 +100,11 @@ def evaluate_checkpoint(
             in use.
     """
     source, step = locate(checkpoint or str(workdir))
+    run = flatten(run_folder.read(source).config)
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(  # what is open here, the run has settled
+        {field: run[field] for field in fit.open_fields(config)}
+    )
     config, dataset = open_data(config)
     run_folder.settle_classifier(config, source)
     run_folder.refuse_other(source, config, dataset, run_folder.MODEL_FIELDS)

@@ -108,11 +108,13 @@ def _run_mode(stop: "preemption.Stop") -> int:
 
         return check_slices(CONFIG.value, _TOPOLOGY.value)
     from segtad_jax import evaluate, train
+    from segtad_jax.rehearsal.plan import rehearsed
     from segtad_jax.runtime import startup
 
     startup.keep_compiled_programs()
     if _MODE.value == "train":
-        train.train(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value, stop)
+        config = rehearsed(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, stop)
+        train.train(config, _WORKDIR.value, _CHECKPOINT.value, _PROFILE.value, stop)
     else:
         evaluate.evaluate_checkpoint(CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
     return command.DONE

@@ -49,6 +49,13 @@ def class_logits(outputs: Mapping[str, Array]) -> Array:
     return outputs.get("class_logits", outputs["frame_logits"])
 
 
+def finite(outputs: Mapping[str, Array]) -> Bool[Array, " b"]:
+    """Returns for each window whether all outputs of the network are finite."""
+    floats = [x for x in outputs.values() if jnp.issubdtype(x.dtype, jnp.floating)]
+    parts = [jnp.isfinite(x).all(axis=tuple(range(1, x.ndim))) for x in floats]
+    return jnp.stack(parts).all(axis=0)
+
+
 def frame_class_scores(
     frame_logits: Float[Array, "T K"],
     segments: Int[Array | np.ndarray, "M 2"],

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from segtad_jax import losses, optim, targets
 from segtad_jax.augment import augment_batch
 from segtad_jax.data.dataset import Recording
+from segtad_jax.data.signals import Normalisation
 from segtad_jax.models.grid import grid
 from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.ops import sampling
@@ -45,9 +46,13 @@ def create_state(
     model: SegTAD,
     optimizer: optax.GradientTransformation,
     num_channels: int,
+    normalisation: Normalisation | None = None,
 ) -> TrainState:
-    """Returns a state at step 0 with new variables."""
+    """Returns a state at step 0 with new variables; `normalisation` is the features'."""
     variables = create_variables(config, model, num_channels)
+    if normalisation is not None:
+        mean, std = (jnp.asarray(x, jnp.float32) for x in (normalisation.mean, normalisation.std))
+        variables["batch_stats"] = variables["batch_stats"] | {"mean": mean, "std": std}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -103,13 +108,19 @@ def loss_terms(
     weights = seed_weights[:, :, None] * jnp.asarray(constants.copies)[seeds]
     weights = weights.reshape(len(seeds), -1)  # [b, n]
 
-    features = augment_batch(
-        *(augment_keys, batch["features"], batch["num_frames"], batch["position"]),
-        settings=config.augment,
-        axis_name=model.axis_name,
-    )
+    def augment(features: Array) -> Array:
+        return augment_batch(
+            *(augment_keys, features, batch["num_frames"], batch["position"]),
+            settings=config.augment,
+            axis_name=model.axis_name,
+        )
+
     outputs, updates = model.apply(
-        variables, features, batch["num_frames"], seeds, train=True, mutable="batch_stats"
+        variables,
+        *(batch["features"], batch["num_frames"], seeds),
+        train=True,
+        augment=augment,
+        mutable="batch_stats",
     )
     terms = jax.vmap(functools.partial(video_terms, config, segments))(
         outputs, truth, batch["num_frames"], weights

@@ -30,7 +30,8 @@ from segtad_jax.config.check import check_data, require_dividing
 from segtad_jax.config.defaults import flatten
 from segtad_jax.config.literal import remarks
 from segtad_jax.data import pipeline
-from segtad_jax.data.dataset import Dataset, split_holdout
+from segtad_jax.data.dataset import HOLDOUT, Dataset, Recording, split_holdout
+from segtad_jax.data.signals import Normalisation
 from segtad_jax.detector import Detector, NotFiniteError
 from segtad_jax.evaluate import (
     brief,
@@ -58,6 +59,7 @@ log = logging.getLogger(__name__)
 
 # Saved with a checkpoint: the metrics since the last line of the log, and whether the evaluation of
 # its step is still to be done.
+MOST_NORMALISED = 500  # recordings that mean and deviation of the features are taken from
 NO_PROGRESS: dict[str, Any] = {"interval": [], "owed": False}
 
 
@@ -122,7 +124,10 @@ def _train(
     recordings, held = split_holdout(
         dataset.recordings(config.data.train_split), config.data.holdout
     )
-    final = evaluated_split(config, dataset, dataset.recordings(config.data.eval_split))
+    on_holdout = config.data.eval_split == HOLDOUT
+    final = evaluated_split(
+        config, dataset, held if on_holdout else dataset.recordings(config.data.eval_split)
+    )
     # What the loop evaluates: the hold-out, which may be chosen on, if there is one.
     judged = evaluated_split(config, dataset, held) if held else final
     detector = Detector(config, dataset.classes, stop.check, segments=True)
@@ -134,7 +139,7 @@ def _train(
 
     with contextlib.ExitStack() as closing:
         checkpoints, saved = closing.enter_context(
-            started(config, workdir, dataset, model, optimizer, start)
+            started(config, workdir, dataset, recordings, model, optimizer, start)
         )
         log.info("%s", startup.facts(config.train.batch_size))
         for remark in remarks(config):
@@ -187,6 +192,7 @@ def _train(
             length=config.data.num_frames,
             batch_size=config.train.batch_size,
             seed=config.seed,
+            even=config.train.even_windows,
             first_step=saved.step,
             last_step=last,
             process_index=jax.process_index(),
@@ -219,6 +225,7 @@ def started(
     config: ConfigDict,
     workdir: epath.Path,
     dataset: Dataset,
+    recordings: Sequence[Recording],
     model: SegTAD,
     optimizer: GradientTransformation,
     start: str | None,
@@ -228,13 +235,18 @@ def started(
     Args:
         config: without open fields, checked.
         workdir: of the run; becomes this run's unless an error is raised before.
-        dataset: to train on.
+        dataset: of the run.
+        recordings: to train on.
         model: with the device axis.
         optimizer: of the config.
         start: RUN/STEP of another run, or None.
     """
     # From scratch: parameters of the config's seed.
-    state = create_state(config, model, optimizer, dataset.num_channels)
+    normalisation = None
+    if config.model.normalise:
+        every = -(-len(recordings) // MOST_NORMALISED)
+        normalisation = Normalisation.fit(dataset.features(r) for r in recordings[::every])
+    state = create_state(config, model, optimizer, dataset.num_channels, normalisation)
     # From another run (--checkpoint): what fits of its variables; Adam and the step start anew.
     # A run that has saved a step of its own needs it no more, and it may be gone.
     if start and not kept_steps(workdir):

@@ -41,6 +41,8 @@ class Twin:
         self.train, self.new_stats = train, float64(self.stats)
         x = np.array(features, np.float64)
         for video, count in zip(x, num_frames, strict=True):
+            if self.model.normalise:
+                video[:] = (video - self.stats["mean"]) / self.stats["std"]
             video[count:] = 0
         out = self.ssn(("ssn",), x, num_frames)
         if self.model.classifier:

@@ -127,6 +127,27 @@ def test_the_example_is_a_command(artifact, tmp_path, monkeypatch, capsys):
         command("none.npy", "--rate=5")
 
 
+def test_what_is_no_number_is_an_error_and_never_no_action(artifact):
+    module = runpy.run_path(str(artifact / "run.py"))
+    function, model = module["load"](artifact)
+    features = recordings()[0].copy()
+    features[5, 2] = np.nan
+    with pytest.raises(ValueError, match=r"frame 5, channel 2 is nan"):
+        module["detect"](function, model, features, 5.0)
+    features[5, 2] = 1e30  # of which the network makes infinity
+    with pytest.raises(ValueError, match="training never had"):
+        module["detect"](function, model, features, 5.0)
+
+
+def test_whole_windows_end_with_their_recording(artifact):
+    module = runpy.run_path(str(artifact / "run.py"))
+    model = json.loads((artifact / "model.json").read_text())
+    model["windows"]["whole"] = True
+    features = np.zeros((150, CHANNELS), np.float32)
+    _, num_frames, offset = module["windows"](features, model)
+    assert (offset.tolist(), num_frames.tolist()) == ([[0, 32, 64, 86]], [[64] * 4])
+
+
 def test_features_of_a_model_that_resizes(artifact):
     module = runpy.run_path(str(artifact / "run.py"))
     model = json.loads((artifact / "model.json").read_text())
@@ -201,7 +222,7 @@ def test_it_says_what_it_is(run, artifact):
     ]
     assert found["function"]["outputs"][1]["shape"] == ["r", 20, 2]
     assert found["labels"] == found["classes"] == CLASSES
-    assert found["windows"] == {"frames": 64, "step": 32}
+    assert found["windows"] == {"frames": 64, "step": 32, "whole": False}
     assert found["rate"] is None
     assert found["config"]["model.width"] == 8
     assert (found["step"], found["channels"]) == (20, CHANNELS)

@@ -34,6 +34,8 @@ def test_everything_open_is_chosen_and_logged(dataset, caplog):
     expected = {"data.num_frames": 80, "model.stride": 2, "model.dilations": (1, 2, 3, 4)}
     expected |= {"model.width": 128, "model.num_bins": 16, "sampling.seeds": 25}
     expected |= {"train.batch_size": 8, "train.steps": 1000, "eval.snap": 1}
+    expected |= {"eval.boundary_power": 0.35, "eval.class_mean": "geometric", "eval.sigma": 0.4}
+    expected |= {"eval.renormalise": True, "eval.snap_mean": True, "eval.snap_offset": 0.5}
     assert {field: found[field] for field in RULES} == expected
     for field in RULES:
         assert any(line.startswith(f"{field} = {expected[field]}: ") for line in caplog.messages)
@@ -49,7 +51,8 @@ def test_every_field_that_can_be_open_has_a_rule_or_needs_none():
     [
         ({2: 0.97, 4: 0.91, 8: 0.79, 16: 0.6}, 256, 4),
         ({2: 0.97, 4: 0.96, 8: 0.95, 16: 0.9}, 256, 16),
-        ({2: 0.9, 4: 0.5, 8: 0.35, 16: 0.3}, 256, 4),  # stride 2 has 8,256 proposals
+        ({2: 0.9, 4: 0.5, 8: 0.35, 16: 0.3}, 256, 2),  # 8,256 proposals
+        ({2: 0.9, 4: 0.5, 8: 0.35, 16: 0.3}, 272, 4),  # stride 2 has 9,316
         ({2: 0.9, 4: 0.89, 8: 0.88, 16: 0.87}, 232, 8),  # 16 does not divide it
         ({}, 64, 4),
         ({}, 1000, 8),

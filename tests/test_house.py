@@ -21,7 +21,11 @@ PACKAGE = "segtad_jax"
 PARTS = {
     "__init__": {"predict"},  # in load(), when it is called
     "__main__": {"runtime"},
-    "main": {"config", "evaluate", "runtime", "tpu", "train"},
+    "main": {"config", "evaluate", "rehearsal", "runtime", "tpu", "train"},
+    "rehearsal": {
+        "checkpoint", "config", "data", "evaluate", "evaluation", "models", "postprocess",
+        "runtime", "train",
+    },
     "train": {
         "checkpoint", "config", "data", "detector", "evaluate", "models", "optim", "runtime",
         "step",

@@ -71,7 +71,8 @@ VARIANTS: dict[str, dict[str, object]] = {
         "model.stride": 4,
         "loss.balance_boundaries": False,
     },
-    "graph branch, proposals alone": {
+    "normalised, graph branch, proposals alone": {
+        "model.normalise": True,
         "model.branches": ("graph",),
         "model.aggregate": "sum",
         "model.proposal_graph": False,
@@ -130,7 +131,7 @@ def variables(name: str) -> dict:
         if name.endswith("kernel"):
             fan_in = np.prod(leaf.shape[:-1])
             return random.normal(size=leaf.shape, scale=1.4 / np.sqrt(fan_in)).astype(np.float32)
-        around = 1.0 if name in ("scale", "var") else 0.0
+        around = 1.0 if name in ("scale", "var", "std") else 0.0
         return (around + random.uniform(-0.3, 0.3, leaf.shape)).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(draw, {"batch_stats": {}} | shapes)

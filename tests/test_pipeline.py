@@ -186,6 +186,23 @@ def test_long_recordings_come_in_proportion_to_length_at_all_frames():
     np.testing.assert_allclose(counts, expected, rtol=0.35)
 
 
+def test_even_windows_show_the_ends_of_recordings_as_often():
+    lengths, window = np.array([30, 200]), 40
+    draws = [pipeline.draw_windows(0, step, 100, lengths, window, even=True) for step in range(300)]
+    chosen, starts = (np.concatenate(x) for x in zip(*draws, strict=True))
+    np.testing.assert_allclose(np.bincount(chosen) / len(chosen), lengths / 230, atol=0.01)
+    assert (starts[chosen == 0] == 0).all()
+    starts = starts[chosen == 1]
+    assert (starts.min(), starts.max()) == (0, 160)
+    seen = np.zeros(200)
+    for start in starts:
+        seen[start : start + window] += 1
+    seen /= seen.mean()
+    # Uniform starts alone show frame 0 once for 40 times that the middle is seen.
+    assert seen.min() > 0.45
+    assert seen.max() < 1.65
+
+
 @pytest.mark.parametrize("window", [64, 200])
 @pytest.mark.parametrize("process_count", [2, 4])
 def test_processes_together_read_the_batch_of_one(dataset, recordings, window, process_count):
@@ -300,6 +317,29 @@ def test_inference_windows_cover_every_frame(lengths, window, overlap):
             assert a.offset + window < length  # otherwise the next one would be superfluous
         covered = {t for w in own for t in range(w.offset, w.offset + w.num_frames)}
         assert covered == set(range(length))
+
+
+@given(
+    st.lists(st.integers(1, 300), max_size=5), st.integers(1, 80), st.floats(0, 1, exclude_max=True)
+)
+def test_whole_windows_cover_every_frame_and_end_with_their_recording(lengths, window, overlap):
+    recordings = [recording_of(n) for n in lengths]
+    windows = pipeline.inference_windows(recordings, window, overlap, whole=True)
+    step = pipeline.inference_step(window, overlap)
+    for index, length in enumerate(lengths):
+        own = [w for w in windows if w.recording == index]
+        assert all(w.num_frames == min(window, length) for w in own)
+        assert own[0].offset == 0
+        assert own[-1].offset == max(length - window, 0)
+        for a, b in itertools.pairwise(own):
+            assert 0 < b.offset - a.offset <= step
+        assert len(own) == len(
+            [
+                w
+                for w in pipeline.inference_windows(recordings, window, overlap)
+                if w.recording == index
+            ]
+        )
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])

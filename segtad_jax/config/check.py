@@ -36,7 +36,7 @@ OFF_AT_0 = (
     *("model.context", "loss.snap", "augment.rotate_degrees", "augment.masks"),
     *("train.eval_every", "train.save_every", "eval.snap", "eval.boundary_power"),
 )
-SHARES = ("augment.mix_style", "eval.snap_offset")
+SHARES = ("augment.mix_style", "eval.snap_offset", "train.rehearsal")
 CHANNELS = ("augment.mirror", "augment.rotate")  # each a tuple of channels of the features
 BRANCHES = {"graph", "atrous", "global"}
 
@@ -127,8 +127,9 @@ def _faults(config: ConfigDict, num_devices: int, partial: bool) -> Iterator[str
 def _value_faults(config: ConfigDict) -> Iterator[str]:
     """Each field by itself; one that is open is in order."""
     for field, allowed in CHOICES.items():
-        if config[field] not in allowed:
-            yield f"{field} is {config[field]!r}; it can be: {', '.join(map(str, allowed))}."
+        if config[field] is not None and config[field] not in allowed:
+            choices = ", ".join(map(str, allowed))
+            yield f"{field} is {config[field]!r}; it can be: {choices}{_or_open(field)}."
     for fields, accepts, rule in (
         (POSITIVE, lambda value: value > 0, "it must be above 0"),
         (OFF_AT_0, lambda value: value >= 0, "it must not be negative, and is off at 0"),

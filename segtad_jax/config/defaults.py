@@ -60,6 +60,7 @@ def default() -> ConfigDict:
 
     model = config.model = ConfigDict()
     model.dtype = "float32"  # of convolutions; integrals, cosines, norms and losses stay float32
+    model.normalise = False  # features to mean 0 and deviation 1 of the training recordings (ours)
     model.width = 256  # C', channels inside (ours)
     model.branches = ("graph", "atrous", "global")  # of PAG (Table 5)
     model.dilations = (1, 10, 20, 30)  # of the atrous branches (Table 6)
@@ -116,8 +117,12 @@ def default() -> ConfigDict:
 
     train = config.train = ConfigDict()
     train.batch_size = 32  # windows a step, over all devices (ours)
+    train.even_windows = False  # frames near the ends of recordings are seen as often (ours)
     train.rematerialise = False  # compute activations again on the way back: less memory, more time
     train.steps = 1000
+    # Part of the training recordings that a first run holds aside to choose the open fields of
+    # `eval` on; the run itself trains on all. 0: no first run, and what is open suits most data.
+    train.rehearsal = 0.0
     train.log_every = 10  # steps
     train.eval_every = 100  # steps; 0: only at the end
     train.save_every = 100  # steps; a multiple of log_every
@@ -126,6 +131,7 @@ def default() -> ConfigDict:
     evaluation = config.eval = ConfigDict()
     evaluation.batch_size = 8  # windows, over all devices
     evaluation.window_overlap = 0.5  # of neighbouring windows in inference
+    evaluation.whole_windows = False  # the last window of a recording ends with it, unpadded (ours)
     evaluation.class_scores = ""  # file of video-level scores (section 4.1); else the frames' own
     evaluation.top_classes = 2  # of that file, for every proposal: the paper's top-1 or top-2
     evaluation.fusion = "product"  # of proposal and class score; 'sqrt' takes its root
@@ -142,6 +148,7 @@ def default() -> ConfigDict:
 
 
 PLAIN = {  # the method without what we have added to it: every such field belongs here
+    "model.normalise": False,
     "model.input_highway": False,
     "model.classifier": False,
     "loss.snap": 0,
@@ -154,6 +161,9 @@ PLAIN = {  # the method without what we have added to it: every such field belon
     "augment.mix_concentration": 0.1,
     "augment.masks": 0,
     "augment.mask_frames": 20,
+    "train.even_windows": False,
+    "train.rehearsal": 0.0,
+    "eval.whole_windows": False,
     "eval.class_mean": "arithmetic",
     "eval.renormalise": False,
     "eval.snap": 0,
@@ -212,6 +222,7 @@ RUNLOCAL = {  # any config on any laptop in half a minute, without data
     "model.dilations": (1, 2, 3, 4),
     "model.num_bins": 8,
     "sampling.seeds": 8,
+    "train.rehearsal": 0.0,
     "train.batch_size": 8,
     "train.steps": 20,
     "train.eval_every": 10,

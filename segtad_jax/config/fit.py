@@ -17,7 +17,7 @@ from segtad_jax.data.preparation import read_ceilings, read_preparation
 log = logging.getLogger(__name__)
 
 ENOUGH = 0.1  # a stride may cost so much of the best possible mAP
-MOST_PROPOSALS = 8000  # about ActivityNet's, T = 1000 at stride 8
+MOST_PROPOSALS = 8256  # 128 cells; ActivityNet's T = 1000 at stride 8 has 125
 FEWEST_CELLS = 16  # of the grid, where no ceiling is known
 WIDEST_DILATION = 30  # of the paper, for T = 1000
 EPOCHS = 15  # of the paper
@@ -130,6 +130,10 @@ def _steps(config: ConfigDict, size: Size) -> tuple[int, str]:
     return steps, f"{EPOCHS} times {size.windows} windows, at least {FEWEST_STEPS} steps"
 
 
+def _usual(value: Any) -> "Rule":
+    return lambda _, __: (value, "without a rehearsal, what suits most data")
+
+
 Rule = Callable[[ConfigDict, Size], tuple[Any, str]]
 RULES: dict[str, Rule] = {  # in this order: later ones look at what earlier ones chose
     "data.num_frames": _window,
@@ -141,4 +145,10 @@ RULES: dict[str, Rule] = {  # in this order: later ones look at what earlier one
     "train.batch_size": _batch_size,
     "train.steps": _steps,
     "eval.snap": _snap,
+    "eval.boundary_power": _usual(0.35),
+    "eval.class_mean": _usual("geometric"),
+    "eval.renormalise": _usual(True),
+    "eval.snap_mean": _usual(True),
+    "eval.snap_offset": _usual(0.5),
+    "eval.sigma": _usual(0.4),
 }

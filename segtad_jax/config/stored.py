@@ -21,6 +21,12 @@ OPENABLE: Mapping[str, Any] = {
     "train.batch_size": 0,
     "train.steps": 0,
     "eval.snap": -1,
+    **dict.fromkeys(
+        (
+            *("eval.boundary_power", "eval.class_mean", "eval.renormalise", "eval.snap_mean"),
+            *("eval.snap_offset", "eval.sigma"),
+        )
+    ),
 }
 ANY_DATA = ("data.num_channels", "data.num_classes")  # nothing is chosen for these
 

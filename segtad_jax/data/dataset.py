@@ -8,6 +8,7 @@ import dataclasses
 import fnmatch
 import functools
 import itertools
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ from segtad_jax.evaluation.json_files import checksum, load_json, load_sealed
 INFO, FEATURES, LABELS = "dataset_info.json", "features.json", "labels.labels.txt"
 # What the index and these files both have.
 DESCRIBED = {"name": INFO, "classes": LABELS, "channels": FEATURES, "dtype": FEATURES}
+HOLDOUT = "holdout"  # as a name of a split: the training recordings that are held aside
 FIELDS = {"video", "features", "rate", "duration", "segments", "labels"}  # of a record
 
 
@@ -258,9 +260,17 @@ def split_holdout(
 ) -> tuple[list[Recording], list[Recording]]:
     """Divides training recordings into those to train on and those that `data.holdout` names.
 
+    A share, '20%', is of the recordings, at least one and not all, by a checksum of their ids.
+
     Raises:
         ValueError: a pattern that names no recording, or if nothing is left to train on.
     """
+    if re.fullmatch(r"\d+(\.\d+)?%", holdout):
+        drawn = sorted(recordings, key=lambda r: zlib.crc32(r.video.encode()))
+        number = round(len(recordings) * float(holdout[:-1]) / 100)
+        chosen = {r.video for r in drawn[: min(max(number, 1), len(recordings) - 1)]}
+        rest = [r for r in recordings if r.video not in chosen]
+        return rest, [r for r in recordings if r.video in chosen]
     patterns = [part.strip() for part in holdout.split(",") if part.strip()]
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(r.video, pattern) for r in recordings):

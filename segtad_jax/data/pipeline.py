@@ -60,6 +60,7 @@ def training_batches(
     length: int,
     batch_size: int,
     seed: int,
+    even: bool = False,
     first_step: int,
     last_step: int,
     process_index: int = 0,
@@ -75,6 +76,7 @@ def training_batches(
         length: T, frames of a window.
         batch_size: windows of all processes together.
         seed: the run's.
+        even: as in `draw_windows`.
         first_step: where to start; a resumed run gets what an unbroken one would.
         last_step: exclusive.
         process_index: which contiguous part of the global batch this process reads.
@@ -91,7 +93,7 @@ def training_batches(
     read = _reader(dataset, recordings)
 
     def batch(step: int) -> Batch:
-        chosen, starts = draw_windows(seed, step, batch_size, lengths, length)
+        chosen, starts = draw_windows(seed, step, batch_size, lengths, length, even)
         result = _blank(dataset, len(positions), length) | {
             "segments": np.zeros((len(positions), num_actions, 2), np.float32),
             "labels": np.zeros((len(positions), num_actions), np.int32),
@@ -111,12 +113,18 @@ def training_batches(
 
 
 def draw_windows(
-    seed: int, step: int, batch_size: int, num_frames: Int[np.ndarray, " n"], length: int
+    seed: int,
+    step: int,
+    batch_size: int,
+    num_frames: Int[np.ndarray, " n"],
+    length: int,
+    even: bool = False,
 ) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
     """Draws the windows of a training step: (recordings, first frames) of the global batch.
 
     If every recording fits into one window, each epoch sees all of them once, in a random order.
-    Otherwise recordings are drawn in proportion to max(F, T) - T/2 and cut at a random frame.
+    Otherwise recordings are drawn in proportion to max(F, T) - T/2 and cut at a random frame; with
+    `even` in proportion to F, and around a random frame, so that beginnings and ends are seen, too.
     """
     if num_frames.max() <= length:
         epochs, within = np.divmod(step * batch_size + np.arange(batch_size), len(num_frames))
@@ -127,6 +135,11 @@ def draw_windows(
         chosen = np.array([orders[e][i] for e, i in zip(epochs, within, strict=True)])
         return chosen, np.zeros(batch_size, int)
     first, second = np.random.default_rng([seed, step]).random((2, batch_size))
+    if even:
+        cumulative = np.cumsum(num_frames)
+        chosen = np.searchsorted(cumulative, first * cumulative[-1], side="right")
+        starts = (second * num_frames[chosen]).astype(int) - length // 2
+        return chosen, np.clip(starts, 0, np.maximum(num_frames[chosen] - length, 0))
     cumulative = np.cumsum(np.maximum(num_frames, length) - length / 2)
     chosen = np.searchsorted(cumulative, first * cumulative[-1], side="right")
     starts = second * (np.maximum(num_frames[chosen] - length, 0) + 1)
@@ -169,19 +182,27 @@ def inference_step(length: int, overlap: float) -> int:
     return max(round(length * (1 - overlap)), 1)
 
 
-def inference_windows(recordings: Sequence[Recording], length: int, overlap: float) -> list[Window]:
+def inference_windows(
+    recordings: Sequence[Recording], length: int, overlap: float, whole: bool = False
+) -> list[Window]:
     """Returns windows at steps of `length` * (1 - overlap) frames that cover every recording.
 
-    The last one of a recording ends with it and may have fewer frames.
+    The last one of a recording may have fewer frames; or it starts so early that it has none the
+    fewer, if `whole`.
 
     Raises:
         ValueError: an overlap outside of [0, 1).
     """
     step = inference_step(length, overlap)
+
+    def offsets(frames: int) -> Iterable[int]:
+        rest = max(frames - length, 0)
+        return (*range(0, rest, step), rest) if whole else range(0, rest + step, step)
+
     return [
         Window(index, offset, min(length, recording.num_frames - offset))
         for index, recording in enumerate(recordings)
-        for offset in range(0, max(recording.num_frames - length, 0) + step, step)
+        for offset in offsets(recording.num_frames)
     ]
 
 

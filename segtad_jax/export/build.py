@@ -22,7 +22,7 @@ from segtad_jax.models.grid import grid
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.ops.nms import LANES
 from segtad_jax.ops.videos import over_videos
-from segtad_jax.postprocess import Candidates, Selected, process_batch, select
+from segtad_jax.postprocess import Candidates, Selected, finite, process_batch, select
 from segtad_jax.predict.trained import Trained, load
 from segtad_jax.runtime.files import on_object_store
 
@@ -103,7 +103,8 @@ def inference(model: Trained) -> Callable[..., Detections]:
     """Returns a function (features [r, w, T, C], num_frames [r, w], offset [r, w]) -> Detections.
 
     These are what `Detector.detect` finds, in frames, in one program on the device also where
-    recordings have several windows; their labels are indices into `labels(model)`.
+    recordings have several windows; their labels are indices into `labels(model)`. All scores of a
+    recording are NaN where the network makes NaN or infinity of it.
     """
     config, settings = model.config, model.config.eval
     network = SegTAD(config, len(model.classes))
@@ -131,7 +132,8 @@ def inference(model: Trained) -> Callable[..., Detections]:
         windows: Any = process_batch(outputs, segments, frames, cut.reshape(-1, 2), settings, False)
         windows = jax.tree.map(lambda x: x.reshape(*offset.shape, *x.shape[1:]), windows)
         selected = over_videos(pooled, windows, offset)
-        return selected.scores, selected.segments, selected.labels
+        usable = jnp.all(finite(outputs).reshape(offset.shape), axis=1, keepdims=True)
+        return jnp.where(usable, selected.scores, jnp.nan), selected.segments, selected.labels
 
     return detect
 
@@ -177,6 +179,7 @@ def describe(model: Trained, exported: jax.export.Exported) -> dict[str, Any]:
         "windows": {
             "frames": config.data.num_frames,
             "step": inference_step(config.data.num_frames, config.eval.window_overlap),
+            "whole": config.eval.whole_windows,  # the last one starts `frames` before the end
         },
         # Where recordings are resized each has a rate of its own.
         "rate": None if model.preparation.num_frames else model.preparation.frame_rate,

@@ -1,6 +1,7 @@
 """SegTAD (Figure 2): the 1D-SSN decodes frames, the PDN scores proposals from what it decoded."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -38,6 +39,7 @@ class SegTAD(nn.Module):
         num_frames: Int[Array | np.ndarray, " b"],
         seeds: Int[Array | np.ndarray, "b S"] | None = None,
         train: bool = False,
+        augment: Callable[[Array], Array] = lambda features: features,
     ) -> dict[str, Array]:
         """Scores all proposals, or the neighbourhoods of some.
 
@@ -47,6 +49,7 @@ class SegTAD(nn.Module):
             seeds: proposals whose neighbourhoods are scored (training), or None: all M proposals
                 (inference).
             train: whether BatchNorm uses, and updates, statistics of the batch.
+            augment: what training does to features, after they are normalised.
 
         Returns:
             `frame_logits` [b, T, D + 1], 0 being the background; `start_logits` and `end_logits`
@@ -65,6 +68,13 @@ class SegTAD(nn.Module):
                 f"{config.data.num_frames}: cut or pad them to that length"
             )
         features, num_frames = jnp.asarray(features), jnp.asarray(num_frames)
+        if model.normalise:
+            mean = self.variable("batch_stats", "mean", jnp.zeros, features.shape[-1:])
+            std = self.variable("batch_stats", "std", jnp.ones, features.shape[-1:])
+            real = jnp.arange(features.shape[1]) < num_frames[:, None]
+            scaled = (features.astype(jnp.float32) - mean.value) / std.value
+            features = jnp.where(real[..., None], scaled, 0)
+        features = augment(features)
         recompute = config.train.rematerialise
         ssn = functools.partial(
             nn.remat(SSN, static_argnums=(3,)) if recompute else SSN,

@@ -35,7 +35,7 @@ def windows(features: np.ndarray, model: dict[str, Any]) -> tuple[np.ndarray, ..
         model: of `load`.
 
     Raises:
-        ValueError: another shape than the model takes.
+        ValueError: another shape than the model takes, or values that are no numbers.
     """
     channels, size = model["channels"], model["windows"]["frames"]
     if features.ndim != 2 or features.shape[1] != channels or not len(features):
@@ -47,8 +47,15 @@ def windows(features: np.ndarray, model: dict[str, Any]) -> tuple[np.ndarray, ..
     if resized and len(features) != resized:
         how = model["preparation"]["resize"]
         raise ValueError(f"{len(features)} frames; resize every recording to {resized} ({how})")
-    step = model["windows"]["step"]
-    offset = np.arange(0, max(len(features) - size, 0) + step, step)
+    wrong = np.argwhere(~np.isfinite(features))
+    if len(wrong):
+        frame, channel = wrong[0]
+        value = features[frame, channel]
+        raise ValueError(f"frame {frame}, channel {channel} is {value}; {len(wrong)} such values")
+    step, rest = model["windows"]["step"], max(len(features) - size, 0)
+    offset = np.arange(0, rest + step, step)
+    if model["windows"]["whole"]:
+        offset = np.minimum(offset, rest)
     num_frames = np.minimum(size, len(features) - offset)
     cut = np.zeros((len(offset), size, channels), np.float32)
     for window, first, frames in zip(cut, offset, num_frames, strict=True):
@@ -61,6 +68,11 @@ def detect(
 ) -> list[dict[str, Any]]:
     """Actions of one recording, best first, in seconds; `rate` in frames of `features` a second."""
     scores, segments, labels = map(np.asarray, function(*windows(features, model)))
+    if np.isnan(scores).any():
+        raise ValueError(
+            "the network makes NaN or infinity of these features: they have values that training "
+            "never had, or the training failed"
+        )
     seconds = np.clip(segments[0] / rate, 0, len(features) / rate)
     return [
         {"label": model["labels"][label], "segment": [float(start), float(end)], "score": score}
