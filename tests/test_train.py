@@ -12,6 +12,7 @@ import pytest
 
 from segtad_jax import evaluate, train
 from segtad_jax.checkpoint.store import locate
+from segtad_jax.config import fit
 from segtad_jax.config.check import check, check_data
 from segtad_jax.data.dataset import Recording, split_holdout
 from segtad_jax.detector import Detector
@@ -205,8 +206,8 @@ def test_runlocal_of_every_config_trains_and_predicts_by_its_shapes(path: pathli
     """Traced, not compiled: the run from the command line below stands for all of them."""
     config = load(path, "runlocal")
     config.update_from_flattened_dict({"data.num_channels": 16, "data.num_classes": 3})
-    if config.eval.snap is None:  # custom.py: the one field that :runlocal leaves open
-        config.eval.snap = 2
+    for field in fit.open_fields(config):  # of custom.py's `eval`, which needs no data
+        config.update_from_flattened_dict({field: fit.RULES[field](config, fit.Size(64, 1, {}))[0]})
     check(config, 4)
     model = SegTAD(config, 3, axis_name=parallel.AXIS)
     state = jax.eval_shape(lambda: create_state(config, model, optimizer(config), 16))
