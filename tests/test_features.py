@@ -497,3 +497,20 @@ def test_several_sources_are_as_long_as_the_longest():
     assert both.shape == (9, 5)
     np.testing.assert_array_equal(both[:, :2], rgb)
     np.testing.assert_array_equal(both[:, 2:], resize_linear(flow, 9))
+
+
+@pytest.mark.parametrize("ending", ["csv", "npy"])
+def test_empty_files_say_nothing_about_the_axes_of_the_others(tmp_path, ending):
+    for index, frames in enumerate((0, 0, 61, 62)):
+        path = tmp_path / f"x{index}.{ending}"
+        if ending == "npy":
+            np.save(path, np.ones((frames, 3 if frames else 0)))
+        else:
+            np.savetxt(path, np.ones((frames, 3)), delimiter=",", header="a,b,c", comments="")
+        if not frames and ending == "csv":
+            path.write_text("")
+    source = open_source(str(tmp_path))
+    form = source.form(source.places, "auto")
+    assert (form.layout, form.width) == ("tc", 3)
+    with pytest.raises(FeatureError, match=rf"x0\.{ending}"):
+        source.frames("x0", form)

@@ -127,16 +127,21 @@ class Source:
         return frames, notes
 
     def _samples(self, videos: Iterable[str]) -> tuple[list[Stored], str]:
-        """Returns the first few arrays that can be read, and why the first other one cannot."""
+        """Returns the first few arrays that can be used, and why the first other one cannot."""
         samples: list[Stored] = []
         reason = ""
         for video in videos:
             if len(samples) == LAYOUT_SAMPLE:
                 break
             try:
-                samples.append(self.read(video))
+                sample = self.read(video)
             except FeatureError as error:  # named again when the video's turn comes
                 reason = reason or str(error)
+                continue
+            if sample.array.size:
+                samples.append(sample)
+            else:  # says nothing about the others; likewise
+                reason = reason or f"{place_name(*self.places[video])}: is empty"
         return samples, reason
 
 
