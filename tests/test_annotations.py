@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segtad_jax.data.defects import KINDS
-from segtad_jax.evaluation.annotations import Action, read_durations
+from segtad_jax.evaluation.annotation_files import Action
+from segtad_jax.evaluation.annotations import read_durations
 from segtad_jax.evaluation.ground_truth import predictions_in_scope, read_ground_truth
 from segtad_jax.evaluation.ids import match_id, matching
 from segtad_jax.evaluation.json_files import InputError

@@ -5,14 +5,12 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterable
 from os import PathLike
 
+from segtad_jax.evaluation.annotation_files import NOTE, Entry, shown
 from segtad_jax.evaluation.annotations import (
     AMBIGUOUS,
-    NOTE,
-    Entry,
     canonical_subset,
     has_subsets,
     read_videos,
-    shown,
 )
 from segtad_jax.evaluation.ids import clean_label, ending_note, match_id, matching
 from segtad_jax.evaluation.instances import Predictions
@@ -64,8 +62,8 @@ def read_ground_truth(
     """Reads the actions of a subset.
 
     Args:
-        path: annotations in any form that `annotations.read_entries` reads; several that complete
-            each other, as BMN's json and csv, are separated by commas.
+        path: annotations in any form that `annotation_files` reads; several that complete each
+            other, as BMN's json and csv, are separated by commas.
         subset: training, validation or testing, another usual name of these, or the word in the
             file. THUMOS14's validation videos are "training" and, as its authors have it,
             "validation". Where no video has a subset, all are scored.

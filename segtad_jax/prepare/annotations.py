@@ -8,17 +8,8 @@ from etils import epath
 
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.records import DURATION_TOLERANCE
-from segtad_jax.evaluation.annotations import (
-    AMBIGUOUS,
-    NOTE,
-    SUBSETS,
-    Action,
-    Entry,
-    ReportDefect,
-    has_subsets,
-    read_videos,
-    shown,
-)
+from segtad_jax.evaluation.annotation_files import NOTE, Action, Entry, ReportDefect, shown
+from segtad_jax.evaluation.annotations import AMBIGUOUS, SUBSETS, has_subsets, read_videos
 from segtad_jax.evaluation.ids import is_bad_id, look_alikes
 from segtad_jax.evaluation.json_files import InputError
 
