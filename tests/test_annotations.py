@@ -261,7 +261,7 @@ class TestFrames:
         assert actions_of(first) == [(0, 1, "bg"), (1, 2.5, "take cup"), (2.5, 3, "bg")]
         assert actions_of(second) == [(0, 1, "put"), (1, 1.5, "bg")]
         assert (first.duration, second.duration) == (3, 1.5)
-        assert any("'bg'" in note and "--ignored=bg" in note for note in annotations.notes)
+        assert any("'bg'" in note and "--ignore=bg" in note for note in annotations.notes)
 
     def test_a_background_is_left_out_by_name(self, folder):
         annotations = read_annotations([folder], rate=2.0, ignored=["bg"])

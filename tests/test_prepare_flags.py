@@ -5,6 +5,7 @@ import re
 import pytest
 
 from segtad_jax.prepare.__main__ import main
+from segtad_jax.prepare.flags import parse
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,11 @@ from segtad_jax.prepare.__main__ import main
         (["--layout=xy"], "invalid choice"),
         (["--annotations=,"], "--annotations: names nothing"),
         (["--feature=a"], "unrecognized arguments"),
+        (["--widen=-1"], "-1 must be above 0"),
+        (["--group=(s"], r"'\(s' is no regular expression: .*\)"),
+        (["--group=s."], r"'s.' has no parentheses .*'\(s.\)'"),
+        (["--split=group"], "--split=group needs --group=REGEX"),
+        (["--recipe=hapt", "--source=x", "--ignore=a"], "--recipe=hapt has its own classes"),
         (["--simulate=4"], "--simulate makes the features"),
     ],
 )
@@ -34,3 +40,8 @@ def test_wrong_command_lines_end_with_status_2(flags, message, capsys):
         main(flags)
     assert caught.value.code == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_the_old_spelling_of_ignore_is_read():
+    flags = ["--name=x", "--features=a", "--annotations=b", "--check"]
+    assert parse([*flags, "--ignored=a,b"]).ignore == parse([*flags, "--ignore=a,b"]).ignore

@@ -54,7 +54,6 @@ def test_the_command_names_a_split_that_can_be_scored(splits, flags):
     [
         ({"validation": [ACTION]}, "`subset`"),
         ({"training": [], "validation": [ACTION]}, "`subset`"),
-        ({"training": [MOMENT, MOMENT], "validation": [ACTION]}, "width"),
     ],
 )
 def test_no_command_is_printed_where_nothing_can_be_learned(splits, remedy):
@@ -65,6 +64,10 @@ def test_no_command_is_printed_where_nothing_can_be_learned(splits, remedy):
 def test_annotations_that_are_all_lost_are_refused():
     assert summary_of({"training": [ACTION]}).why_useless() is None
     assert summary_of({"testing": []}).why_useless() is None
+    assert summary_of({"training": [MOMENT, ACTION]}).why_useless() is None
+    moments = summary_of({"training": [MOMENT], "validation": [ACTION]}).why_useless()
+    for part in ("[2, 2] run", "line training", "--widen="):
+        assert part in moments
     lost = summary_of({"training": []}, raw=[ACTION]).why_useless()
     assert "a.csv, line 2: video 'training': outside: [20, 30] run" in lost
     beyond = summary_of({"training": [(0, 10)]}, raw=[(0.0, 2866667.0)]).why_useless()

@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 LEFT_OUT, CHANGED, KEPT = "left out", "changed", "kept"
+ASKED = {"blocked", "ignored", "widened"}  # kinds that a flag asks for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,11 @@ class Defect:
     def treatment(self) -> str:
         """Returns how it is handled: 'left out', 'changed' or 'kept'."""
         return KINDS[self.kind].treatment
+
+    @property
+    def is_flaw(self) -> bool:
+        """Returns whether something was left out or changed that no flag asked to be."""
+        return self.treatment != KEPT and self.kind not in ASKED
 
     @property
     def line(self) -> str:
@@ -41,6 +47,7 @@ KINDS = {
     ),
     "bad_video": Kind(LEFT_OUT, "an entry that is not of the expected form"),
     "unknown_subset": Kind(LEFT_OUT, "a subset that is not training, validation or testing"),
+    "unlisted": Kind(LEFT_OUT, "a video that no file of --split names"),
     "subsets_differ": Kind(LEFT_OUT, "a video whose lines name several subsets"),
     "blocked": Kind(LEFT_OUT, "named in the file of blocked ids"),
     "bad_duration": Kind(
@@ -54,12 +61,15 @@ KINDS = {
     "reversed": Kind(LEFT_OUT, "an annotation that ends before it starts"),
     "outside": Kind(LEFT_OUT, "an annotation wholly before or after its video"),
     "duplicate": Kind(LEFT_OUT, "an annotation that is there already"),
-    "ignored": Kind(LEFT_OUT, "of a class that --ignored names"),
+    "ignored": Kind(LEFT_OUT, "of a class that --ignore names"),
     "label_changed": Kind(CHANGED, "a label with a line break or the like: taken as a blank"),
+    "widened": Kind(CHANGED, "a moment that --widen makes an action of"),
     "ambiguous": Kind(LEFT_OUT, "a segment of THUMOS14's class Ambiguous, which is no class"),
     "negative": Kind(CHANGED, "an annotation that starts before its video: cut"),
     "beyond_end": Kind(CHANGED, "an annotation that ends after its video: cut"),
-    "zero_length": Kind(KEPT, "an annotation of no length: nothing can detect it, scores count it"),
+    "zero_length": Kind(
+        KEPT, "a moment: nothing can detect it, scores count it; --widen=SECONDS makes it an action"
+    ),
     "two_labels": Kind(KEPT, "one segment under two labels"),
     # of features
     "missing": Kind(LEFT_OUT, "a video without a feature file"),

@@ -35,7 +35,7 @@ def _run(flags: argparse.Namespace) -> None:
         blocked=blocked,
         lenient=flags.lenient,
         rate=flags.rate,
-        ignored=flags.ignored.split(","),
+        ignored=[label for label in flags.ignore.split(",") if label],
     )
     predictions, result = _score(flags, subset, flags.predictions)
     print(summary(result))
@@ -135,7 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--metrics", type=_metrics, default=list(METRICS), help="some of map,ar,diagnosis")
     add("--protocol", choices=list(PROTOCOLS), default="activitynet")
     add("--blocked", type=Path, metavar="FILE", help="ids of videos to leave out")
-    add("--ignored", default="", metavar="A,B", help="classes that are none, such as a background")
+    background = "classes that are none, such as a background"
+    add("--ignore", "--ignored", default="", metavar="A,B", help=background)
     add("--rate", type=float, metavar="HZ", help="of txt files with a class a frame")
     add("--lenient", action="store_true", help="leave out what is unknown or broken, and say so")
     add("--output", type=Path, metavar="FILE", help="write metrics.json")

@@ -62,6 +62,7 @@ def read_videos(
             if first is not entry:
                 first.join(entry)
     _choose_words(videos, report)
+    labels = {action.label for entry in videos.values() for action in entry.actions}
     for key, entry in list(videos.items()):
         named = {canonical_subset(word) for word in entry.words}
         if len(named) > 1:
@@ -73,9 +74,11 @@ def read_videos(
                 value = f"[{action.start:.10g}, {action.end:.10g}] {action.label}"
                 report("ignored", entry.video, value, action.where)
         entry.actions = [action for action in entry.actions if action.label not in ignored]
-    labels = {action.label for entry in videos.values() for action in entry.actions}
-    for label in sorted(label for label in labels if label.lower() in _BACKGROUND):
-        flag = f"--ignored={shlex.quote(label)}"
+    for label in sorted(set(ignored) - labels):
+        there = ", ".join(map(repr, sorted(labels)[:10])) + (", ..." if len(labels) > 10 else "")
+        report(NOTE, "", f"--ignore: {label!r} is no class here; these are: {there}", "")
+    for label in sorted(label for label in labels - set(ignored) if label.lower() in _BACKGROUND):
+        flag = f"--ignore={shlex.quote(label)}"
         report(NOTE, "", f"{label!r} is a class like any other here; {flag} leaves it out", "")
     return videos
 

@@ -27,7 +27,7 @@ _EXPECTED = {  # by kind of finding
     "durations_differ": "are durations of one video: it counts as unknown",
     "subsets_differ": "are subsets of one video; name one",
     "label_changed": "on one line",
-    "ignored": "left out by --ignored",
+    "ignored": "left out by --ignore",
 }
 _LET_PASS = ("bad_duration", "durations_differ", "label_changed", "ignored")
 

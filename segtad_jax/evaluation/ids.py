@@ -10,7 +10,7 @@ from segtad_jax.evaluation.json_files import InputError, load_json, read_text
 
 # Of files that are named for the video: a recording, or its features.
 _ENDING = re.compile(
-    r"(\.(mp4|m4v|mkv|mov|avi|webm|mpe?g|wmv|flv|wav|mp3|m4a|flac|ogg|npy|npz|csv|pth?))+$",
+    r"(\.(mp4|m4v|mkv|mov|avi|webm|mpe?g|wmv|flv|wav|mp3|m4a|flac|ogg|npy|npz|csv|txt|pth?))+$",
     re.IGNORECASE,
 )
 _BREAK = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")

@@ -1,7 +1,6 @@
 """Annotations as preparation needs them: every video has a subset, and every defect is named."""
 
 import dataclasses
-import zlib
 from collections.abc import Collection, Sequence
 
 from etils import epath
@@ -9,11 +8,10 @@ from etils import epath
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.records import DURATION_TOLERANCE
 from segtad_jax.evaluation.annotation_files import NOTE, Action, Entry, ReportDefect, shown
-from segtad_jax.evaluation.annotations import AMBIGUOUS, SUBSETS, has_subsets, read_videos
+from segtad_jax.evaluation.annotations import AMBIGUOUS, SUBSETS, read_videos
 from segtad_jax.evaluation.ids import is_bad_id, look_alikes
 from segtad_jax.evaluation.json_files import InputError
-
-VALIDATION_PART = 5  # where a file names no subsets, one video in so many validates
+from segtad_jax.prepare.split import Division
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +40,11 @@ class Annotations:
 
 
 def read_annotations(
-    paths: Sequence[epath.PathLike], *, rate: float | None = None, ignored: Collection[str] = ()
+    paths: Sequence[epath.PathLike],
+    *,
+    rate: float | None = None,
+    ignored: Collection[str] = (),
+    division: Division | None = None,
 ) -> Annotations:
     """Reads one file or folder, or several that complete each other, as BMN's json and csv do.
 
@@ -50,6 +52,7 @@ def read_annotations(
         paths: of the files.
         rate: Hz, of files with a class a frame.
         ignored: classes that are none, such as a background.
+        division: of the videos into training and validation; by default as the files say.
 
     Raises:
         InputError: a file cannot be read, has another form, or there is no video in any.
@@ -73,8 +76,7 @@ def read_annotations(
     if not entries:
         first = f"; the first: {defects[0].value} ({defects[0].where})" if defects else ""
         raise InputError(f"{listed}: there is no video in it that could be used{first}")
-    if not has_subsets(entries):
-        notes.append(_choose_subsets(entries))
+    entries = (division or Division()).apply(entries, report)
     videos = {}
     for key, entry in entries.items():
         subset, actions = str(entry.subset), tuple(entry.actions)
@@ -102,36 +104,32 @@ def _drop_ambiguous(entry: Entry, report: ReportDefect) -> None:
     entry.actions = [action for action in entry.actions if action.label != AMBIGUOUS]
 
 
-def _choose_subsets(entries: dict[str, Entry]) -> str:
-    """Gives every video a subset, and returns a line that says so."""
-    # By a checksum of the id, so that it stays the same when videos are added or renamed.
-    order = sorted(entries, key=lambda key: (zlib.crc32(key.encode()), key))
-    chosen = set(order[: max(len(order) // VALIDATION_PART, 1)]) if len(order) > 1 else set()
-    for key, entry in entries.items():
-        entry.subset = "validation" if key in chosen else "training"
-    return (
-        f"no subset is named: {len(chosen)} of {len(entries)} videos validate, chosen by a "
-        "checksum of the id; a column or field `subset` chooses otherwise"
-    )
+def checked_actions(
+    video: Video, duration: float, widen: float = 0.0
+) -> tuple[tuple[Action, ...], tuple[Defect, ...]]:
+    """Returns the actions that lie in a video of this many seconds, cut to it, and the defects.
 
-
-def checked_actions(video: Video, duration: float) -> tuple[tuple[Action, ...], tuple[Defect, ...]]:
-    """Returns the actions that lie in a video of this many seconds, cut to it, and the defects."""
+    A moment, whose start is its end, becomes an action of `widen` seconds around it.
+    """
     inside: list[Action] = []
     defects: list[Defect] = []
     labels: dict[tuple[float, float], set[str]] = {}
     for action in video.actions:
         same = labels.setdefault((action.start, action.end), set())
-        kinds, cut = _checked(action, duration, same)
+        kinds, cut = _checked(action, duration, same, widen)
         if cut is not None:
             inside.append(cut)
             same.add(action.label)
         value = f"[{action.start:.10g}, {action.end:.10g}] {action.label}, duration {duration:g}"
+        if cut is not None and "widened" in kinds:
+            value += f": [{cut.start:.10g}, {cut.end:.10g}]"
         defects += [Defect(kind, video.video, value, action.where) for kind in kinds]
     return tuple(inside), tuple(defects)
 
 
-def _checked(action: Action, duration: float, same: set[str]) -> tuple[list[str], Action | None]:
+def _checked(
+    action: Action, duration: float, same: set[str], widen: float
+) -> tuple[list[str], Action | None]:
     """Returns the kinds of defects of an action, and what is left of it.
 
     `same` has the labels of earlier actions with the same segment.
@@ -146,7 +144,10 @@ def _checked(action: Action, duration: float, same: set[str]) -> tuple[list[str]
     kinds = ["two_labels"] if same else []
     kinds += ["negative"] if start < 0 else []
     kinds += ["beyond_end"] if end > limit else []
-    kinds += ["zero_length"] if start == end else []
+    if start == end:
+        kinds += ["widened"] if widen else ["zero_length"]
+    if start == end and widen:
+        start, end = max(start - widen / 2, 0.0), min(end + widen / 2, duration)
     end = duration if end > limit else end
     start = min(max(start, 0.0), end)
     return kinds, dataclasses.replace(action, start=start, end=end)

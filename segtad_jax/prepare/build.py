@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from segtad_jax.data.dataset import find_all
-from segtad_jax.data.defects import CHANGED, LEFT_OUT, Defect
+from segtad_jax.data.defects import Defect
 from segtad_jax.data.features import Source, open_source, with_channels
 from segtad_jax.data.pipeline import map_ahead
 from segtad_jax.data.preparation import FILE, REPORT, Preparation, SignalTransform
@@ -61,6 +61,7 @@ def _run(flags: argparse.Namespace, held: lease.Lease | None) -> int:
             layout=flags.layout,
             durations=durations,
             blocked=read_ids(flags.blocked) if flags.blocked else [],
+            widen=flags.widen,
         )
         if flags.strict:
             _stop_at(intake.defects)
@@ -112,7 +113,9 @@ def _inputs(
     if flags.recipe:
         annotations, source = RECIPES[flags.recipe].open_recordings(flags.source)
         return annotations, [source]
-    annotations = read_annotations(flags.annotations, rate=flags.rate, ignored=flags.ignored)
+    annotations = read_annotations(
+        flags.annotations, rate=flags.rate, ignored=flags.ignore, division=flags.split
+    )
     if flags.simulate:
         source = simulated(
             annotations,
@@ -232,7 +235,7 @@ def _collect(flags: argparse.Namespace, outcomes: Iterable[Outcome], summary: Su
 
 def _stop_at(defects: Sequence[Defect]) -> None:
     for defect in defects:
-        if defect.treatment in (LEFT_OUT, CHANGED):
+        if defect.is_flaw:
             count = sum(other.kind == defect.kind for other in defects)
             more = f" (and {count - 1} more of this kind)" if count > 1 else ""
             raise StrictError(defect.line + more)

@@ -1,6 +1,7 @@
 """The command line of `prepare`: its flags, and which of them go together."""
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from segtad_jax.config.defaults import ENCODER_STRIDE
 from segtad_jax.data.feature_flags import add_feature_flags, comma_separated, positive
 from segtad_jax.data.features import RESIZERS
 from segtad_jax.prepare.recipes import RECIPES
+from segtad_jax.prepare.split import Division
 from segtad_jax.runtime import command
 
 
@@ -18,6 +20,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for wrong, message in _conflicts(flags):
         if wrong:
             parser.error(message)
+    flags.split = dataclasses.replace(flags.split, group=flags.group)
     if flags.recipe:
         recipe = RECIPES[flags.recipe]
         flags.name = flags.name or flags.recipe
@@ -39,6 +42,14 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
         (
             flags.recipe and (flags.features or flags.annotations or not flags.source),
             f"--recipe={flags.recipe} takes --source=DIR, no features or annotations",
+        ),
+        (
+            flags.recipe and (flags.ignore or flags.group or flags.split != Division()),
+            f"--recipe={flags.recipe} has its own classes and split: no --ignore, --split, --group",
+        ),
+        (
+            flags.split.by_group and not flags.group,
+            r"--split=group needs --group=REGEX, as --group='^(s\d+)_'",
         ),
         (missing, f"missing: {missing}"),
         (
@@ -71,7 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", default="", help="of the data set: lower-case letters, digits and _")
     add_feature_flags(parser, "folder or file; several: A,B", default=[])
     add("--annotations", type=comma_separated, default=[], help="json, csv, folder of txt; A,B")
-    add("--ignored", type=comma_separated, default=[], help="classes that are none: background")
+    background = "classes that are none: background"
+    add("--ignore", "--ignored", type=comma_separated, default=[], metavar="A,B", help=background)
+    moments = "make actions of so many seconds of moments, whose start is their end"
+    add("--widen", type=positive(float), default=0.0, metavar="SECONDS", help=moments)
+    split = "who validates: lists of ids or tables video,subset; or --group"
+    add("--split", type=_division, default=Division(), metavar="A,B|group", help=split)
+    group = r"its first parentheses find a person in an id, who is to stand on one side: '^(s\d+)_'"
+    add("--group", type=_pattern, metavar="REGEX", help=group)
     add("--output", help="folder of data sets: OUTPUT/NAME/VERSION is written")
     add("--num_frames", type=_frames, metavar="T", help="resize every recording to T frames")
     how = "how (default: half_pixel, in place; linear keeps the corners, as ActivityNet's are made)"
@@ -91,6 +109,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--check", action="store_true", help="read everything, write nothing")
     add("--strict", action="store_true", help="stop at the first thing that is wrong")
     return parser
+
+
+def _division(text: str) -> Division:
+    if text == "group":
+        return Division(by_group=True)
+    return Division(tuple(comma_separated(text)))
+
+
+def _pattern(text: str) -> re.Pattern:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+    if not pattern.groups:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has no parentheses to enclose the person, as in {f'({text})'!r}"
+        )
+    return pattern
 
 
 def _frames(text: str) -> int:

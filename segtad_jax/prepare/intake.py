@@ -39,6 +39,7 @@ class Intake:
     durations: Mapping[str, float]  # seconds by `match_id`, besides the annotations'
     keys: tuple[str, ...]  # `match_id`s of the videos to read, by subset and id
     defects: tuple[Defect, ...]  # of videos that are not to be read
+    widen: float = 0.0  # seconds of the actions that moments become; 0: they stay moments
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -95,7 +96,7 @@ class Intake:
             note("constant", f"all {len(features)} frames are the same")
         if not video.actions and video.subset != "testing":
             note("no_annotations", video.subset)
-        actions, wrong = checked_actions(video, duration)
+        actions, wrong = checked_actions(video, duration, self.widen)
         record = Record(
             video=video.video,
             features=stored,
@@ -132,6 +133,7 @@ def open_intake(
     layout: str,
     durations: Mapping[str, float],
     blocked: Collection[str] = (),
+    widen: float = 0.0,
 ) -> Intake:
     """Looks up the features of every annotated video.
 
@@ -141,6 +143,7 @@ def open_intake(
         layout: 'tc', 'ct' or 'auto'.
         durations: seconds by `match_id`.
         blocked: ids to leave out.
+        widen: seconds of the actions that moments become; 0: they stay moments.
 
     Raises:
         FeatureError: no annotated video has features that can be read, or nothing says which axis
@@ -183,7 +186,7 @@ def open_intake(
         for name, values in form.times.items():
             defects.append(Defect("time_column", name, f"{name!r}: {values}", str(source.path)))
     annotations = dataclasses.replace(annotations, notes=tuple(notes))
-    return Intake(annotations, tuple(sources), forms, durations, tuple(keys), tuple(defects))
+    return Intake(annotations, tuple(sources), forms, durations, tuple(keys), tuple(defects), widen)
 
 
 def _renamed(source: Source, wanted: Collection[str], notes: list[str]) -> Source:

@@ -3,12 +3,13 @@
 import collections
 import dataclasses
 import itertools
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, SupportsFloat
 
 import numpy as np
 
-from segtad_jax.data.defects import CHANGED, KINDS, LEFT_OUT, Defect
+from segtad_jax.data.defects import KINDS, LEFT_OUT, Defect
 from segtad_jax.data.pipeline import inference_step
 from segtad_jax.data.preparation import Preparation
 from segtad_jax.data.records import Record
@@ -63,8 +64,8 @@ class Summary:
 
     @property
     def flawed(self) -> bool:
-        """Returns whether anything was left out or changed."""
-        return any(defect.treatment in (LEFT_OUT, CHANGED) for defect in self.defects)
+        """Returns whether anything was left out or changed that no flag asked to be."""
+        return any(defect.is_flaw for defect in self.defects)
 
     def complete(self, preparation: Preparation) -> Preparation:
         """Returns the preparation with a window, and with what the training recordings had."""
@@ -91,7 +92,7 @@ class Summary:
             "resize": preparation.num_frames and preparation.resize,
             "splits": {split: self._split(split) for split in SPLITS if split in splits},
             "defects": self._defects(preparation),
-            "notes": [*self.annotations.notes, *self._frames_for_seconds()],
+            "notes": [*self.annotations.notes, *self._frames_for_seconds(), *self._moments()],
             "classes": self._classes(),
             "lengths": self._lengths(),
             "ceiling": self._ceiling(preparation.window),
@@ -163,7 +164,36 @@ class Summary:
         annotated = any(video.actions for video in videos if video.subset == "training")
         if annotated and not any(record.labels for record in self.records["training"]):
             return f"no annotation of the training videos is left{self.first_lost()}"
+        moments = self._classes_of_moments()
+        if moments and moments == {label for r in self.records["training"] for label in r.labels}:
+            _, first = next((v, a) for v, a in there if a.label in moments)
+            return (
+                "every training annotation is a moment, of which nothing can be learned; the "
+                f"first: [{first.start:.10g}, {first.end:.10g}] {first.label} ({first.where}). "
+                "--widen=SECONDS makes actions of moments"
+            )
         return None
+
+    def _classes_of_moments(self) -> set[str]:
+        """Returns the classes of which all training annotations are moments."""
+        pairs = {
+            (label, bool(length))
+            for record in self.records["training"]
+            for label, length in zip(record.labels, np.diff(record.segments)[:, 0], strict=True)
+        }
+        return {label for label, _ in pairs} - {label for label, has_length in pairs if has_length}
+
+    def _moments(self) -> list[str]:
+        """Returns a note if classes cannot be learned."""
+        if not (classes := sorted(self._classes_of_moments())):
+            return []
+        listed = ", ".join(map(repr, classes[:5])) + (", ..." if len(classes) > 5 else "")
+        flag = shlex.quote(",".join(classes))
+        note = (
+            f"all training annotations of {listed} are moments, of which nothing can be learned: "
+            f"--widen=SECONDS makes actions of moments, --ignore={flag} leaves these classes out"
+        )
+        return [note]
 
     def first_lost(self) -> str:
         """Returns the end of a sentence that names the first thing left out, if there is any."""
@@ -184,11 +214,6 @@ class Summary:
             raise ValueError(
                 "no training recording has an annotation: a column or field `subset` must say "
                 "training"
-            )
-        if not any(lengths["training"]):
-            raise ValueError(
-                "every training annotation is a moment, of which nothing can be learned: give each "
-                "a width, such as a second before and after"
             )
         if lengths["validation"]:
             return ""

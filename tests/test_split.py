@@ -1,0 +1,220 @@
+"""Who trains and who validates: by people, by lists, or by a checksum; nobody on both sides."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prepare_cases import good_inputs, prepare, report_of, written
+from segtad_jax.evaluation.annotation_files import NOTE, Entry
+from segtad_jax.evaluation.json_files import InputError
+from segtad_jax.prepare import build
+from segtad_jax.prepare.split import (
+    Division,
+    draw_groups,
+    group_videos,
+    groups_on_both_sides,
+    read_lists,
+)
+
+PERSON = re.compile(r"^(s\d+)_")
+SUBSETS = st.sampled_from(["training", "validation", "testing"])
+names = st.text("abcé0_", min_size=1, max_size=4)
+
+
+def entries_of(subsets):
+    """Entries as a reader of annotations makes them, from {id: subset or None}."""
+    return {
+        video: Entry(video, "a.csv", {subset: "a.csv"} if subset else {}, subset=subset)
+        for video, subset in subsets.items()
+    }
+
+
+def divided(division, subsets):
+    """The subset of each video that is left, its notes, and (kind, video) of what is left out."""
+    notes, left_out = [], []
+
+    def report(kind, video, value, where):
+        if kind == NOTE:
+            notes.append(value)
+        else:
+            left_out.append((kind, video))
+
+    entries = division.apply(entries_of(subsets), report)
+    return {key: entry.subset for key, entry in entries.items()}, "\n".join(notes), left_out
+
+
+@given(st.lists(names))
+def test_a_fifth_of_the_groups_validates_in_whatever_order_they_come(groups):
+    chosen = draw_groups(groups)
+    assert chosen == draw_groups(reversed(groups))
+    assert chosen <= set(groups)
+    number = len(set(groups))
+    assert len(chosen) == (0 if number < 2 else max(number // 5, 1))
+
+
+@given(st.dictionaries(st.integers(0, 30), st.integers(1, 3), min_size=2))
+def test_nobody_stands_on_both_sides(people):
+    subsets = {f"s{p}_{n}": None for p, number in people.items() for n in range(number)}
+    found, note, _ = divided(Division(group=PERSON), subsets)
+    assert found.keys() == subsets.keys()
+    assert set(found.values()) == {"training", "validation"}
+    sides = {(PERSON.search(video)[1], subset) for video, subset in found.items()}
+    assert len(sides) == len(people)
+    assert "groups validate" in note
+    assert "both sides" not in note
+
+
+@given(st.dictionaries(names, st.tuples(SUBSETS, names)))
+def test_groups_on_both_sides_by_their_definition(videos):
+    subsets = {key: subset for key, (subset, _) in videos.items()}
+    groups = {key: group for key, (_, group) in videos.items()}
+    both = groups_on_both_sides(subsets, groups)
+    for group in set(groups.values()):
+        its = {subsets[key] for key in subsets if groups[key] == group}
+        assert (group in both) == ("training" in its and its != {"training"})
+        if group in both:
+            assert {k for keys in both[group].values() for k in keys} == {
+                key for key in groups if groups[key] == group
+            }
+
+
+SPLIT = {"s1_a": "training", "s1_b": "validation", "s2_a": "training", "s3_a": "testing"}
+
+
+def test_people_on_both_sides_of_a_given_split_are_told():
+    found, note, _ = divided(Division(group=PERSON), SPLIT)
+    assert found == SPLIT
+    for part in ("1 of 3 groups", "'s1'", "training 's1_a'", "validation 's1_b'", "--split=group"):
+        assert part in note
+
+
+def test_groups_overrule_a_given_split_on_demand_but_for_testing():
+    found, note, _ = divided(Division(group=PERSON, by_group=True), SPLIT)
+    assert found["s1_a"] == found["s1_b"] != found["s2_a"]
+    assert found["s3_a"] == "testing"
+    assert "1 of 2 groups validate" in note
+
+
+@pytest.mark.parametrize(
+    ("pattern", "parts"),
+    [
+        (r"^(s\d+)_", ["1 of 3 ids: 'other'", "parentheses"]),
+        (r"^(s2)?", ["'other', 's1_a'", "parentheses"]),
+        (r"(.*)", []),
+    ],
+)
+def test_ids_without_a_person_are_named(pattern, parts):
+    videos = {key: key for key in ("s1_a", "s2_a", "other")}
+    if not parts:
+        assert group_videos(videos, re.compile(pattern)) == videos
+        return
+    with pytest.raises(InputError) as error:
+        group_videos(videos, re.compile(pattern))
+    assert all(part in str(error.value) for part in [pattern.replace("\\", "\\\\"), *parts])
+
+
+def test_one_group_alone_cannot_validate():
+    with pytest.raises(InputError, match=r"one group alone, 's', in 2 videos"):
+        divided(Division(group=re.compile("^(s)")), {"s1": None, "s2": None})
+
+
+LISTS = {  # file: content, what the three videos of `a`, `b` and `v_c` become
+    "s.csv": ("video,subset\na,train\nb,val\nc,test\n", "training validation testing"),
+    "s.tsv": ("video\tsubset\na\ttrain\nb\tval\nc\ttest\n", "training validation testing"),
+    "by_id.json": ({"a": "train", "v_b": "val", "c": "test"}, "training validation testing"),
+    "by_subset.json": ({"train": ["a"], "val": ["b"]}, "training validation None"),
+    "anet.json": (
+        {"database": {"a": {"subset": "training"}, "b": {"subset": "validation"}}},
+        "training validation None",
+    ),
+    "chosen.json": (["b"], "training validation training"),
+    "ids.txt": ("b\n\nc\n", "training validation validation"),
+    "train.txt": ("a\nb.mp4\n", "training training validation"),
+    "test.split1.bundle": ("c.txt\n", "training training testing"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists(tmp_path, name):
+    content, subsets = LISTS[name]
+    path = written(tmp_path / name, content)
+    expected = dict(zip(("a", "b", "c"), subsets.split(), strict=True))
+    found, note, left_out = divided(Division((str(path),)), dict.fromkeys("abc"))
+    assert found == {key: subset for key, subset in expected.items() if subset != "None"}
+    assert left_out == [("unlisted", key) for key in expected if key not in found]
+    assert str(path) in note
+
+
+def test_two_lists_leave_out_whom_neither_names(tmp_path):
+    paths = [str(written(tmp_path / f"{name}.txt", name[0])) for name in ("a_train", "b_val")]
+    found, _, left_out = divided(Division(tuple(paths)), {"a": "testing", "b": None, "c": None})
+    assert found == {"a": "training", "b": "validation"}
+    assert left_out == [("unlisted", "c")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("s.csv", "video,subset\na,train\nb,holdout\n", ["'holdout'", "'b'", "validation"]),
+        ("s.csv", "video,subset\na,train\na,val\n", ["'a'", "train (line 2)", "line 3"]),
+        ("s.csv", "video,part\na,train\n", ["video,part", "subset"]),
+        ("s.json", {"train": ["a"], "val": ["v_a"]}, ["'v_a'", "validation", "training", "once"]),
+        ("s.json", {}, ["no video"]),
+        ("s.json", {"a": 3}, ["s.json", "database"]),
+        ("s.txt", "", ["no video"]),
+        ("s.txt", "x9\nx8\n", ["'x8', 'x9'", "'a', 'b'"]),
+    ],
+)
+def test_lists_that_cannot_be_used(tmp_path, name, content, parts):
+    path = str(written(tmp_path / name, content))
+    with pytest.raises(InputError) as error:
+        divided(Division((path,)), {"a": None, "b": None})
+    assert all(part in str(error.value) for part in [path, *parts])
+
+
+def test_ids_that_no_annotation_names_are_told(tmp_path):
+    path = written(tmp_path / "val.txt", "a\nq7\n")
+    _, note, _ = divided(Division((str(path),)), {"a": None, "b": None})
+    assert "'q7'" in note
+    assert "1 training, 1 validation" in note
+
+
+@given(st.dictionaries(st.text("abc1", min_size=1, max_size=3), SUBSETS, min_size=1))
+def test_every_form_of_a_list_says_the_same(tmp_path_factory, subsets):
+    folder = tmp_path_factory.mktemp("lists")
+    table = "".join(f"{video},{subset}\n" for video, subset in subsets.items())
+    by_subset = {s: [v for v in subsets if subsets[v] == s] for s in set(subsets.values())}
+    paths = [
+        written(folder / "a.csv", f"video,subset\n{table}"),
+        written(folder / "b.json", subsets),
+        written(folder / "c.json", json.dumps(by_subset)),
+    ]
+    assert [read_lists([str(path)]) for path in paths] == [(subsets, None)] * 3
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "write_page", lambda path, report: None)
+    return good_inputs(tmp_path)
+
+
+def test_choices_on_the_command_line(inputs, tmp_path, capsys):
+    """A class left out and a moment widened are asked for, so that --strict goes on."""
+    lines = [f"x{n},{n + 1},{n + 1},goal\nx{n},1,3,run\nx{n},3,9,rest" for n in range(8)]
+    inputs["annotations"] = written(
+        tmp_path / "a.csv", "\n".join(["video,start,end,label", *lines])
+    )
+    flags = ["--rate=2", "--ignore=rest,nap", "--widen=3", "--strict", "--group=^x(.)"]
+    assert prepare(inputs, *flags) == 0
+    report = report_of(inputs["output"] / "mine" / "1.0.0")
+    assert list(report["classes"]) == ["goal", "run"]
+    assert report["defects"]["ignored"]["count"] == 8
+    widened = report["defects"]["widened"]["items"]
+    assert widened[0]["value"] == "[1, 1] goal, duration 10: [0, 2.5]"
+    assert report["lengths"]["seconds"]["100"] == 3
+    assert "1 of 8 groups validate" in capsys.readouterr().out
+    (note,) = [note for note in report["notes"] if "'nap'" in note]
+    assert "'goal'" in note
