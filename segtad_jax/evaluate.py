@@ -10,7 +10,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from segtad_jax.checkpoint import run_folder
+from segtad_jax.checkpoint import run_folder, thresholds
 from segtad_jax.checkpoint.store import locate, restore_variables
 from segtad_jax.config import fit
 from segtad_jax.config.check import check
@@ -19,12 +19,12 @@ from segtad_jax.data import pipeline
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.data.embedded import open_or_build, stored_fingerprint
 from segtad_jax.detector import Detector
-from segtad_jax.evaluation import scoring
+from segtad_jax.evaluation import operating_point, scoring, tables
 from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
 from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.postprocess import Detection, write_detections
 from segtad_jax.runtime import metric_log, parallel, startup
-from segtad_jax.runtime.files import read_json, write_sealed
+from segtad_jax.runtime.files import absolute, read_json, write_sealed
 from segtad_jax.runtime.metric_log import MetricLog
 
 log = logging.getLogger(__name__)
@@ -119,14 +119,24 @@ def evaluate_checkpoint(
         run_folder.refuse_results(workdir, config, dataset, step)
         split = evaluated_split(config, dataset, dataset.recordings(config.data.eval_split))
         detector = Detector(config, dataset.classes, segments=True)
-        return write_results(config, workdir, split, detector, variables, step)
+        return write_results(config, workdir, split, detector, variables, step, run=source)
 
 
-def mean_average_precision(
-    detector: Detector, variables: dict[str, Any], split: EvaluatedSplit
+def judge(
+    config: ConfigDict,
+    workdir: epath.Path,
+    split: EvaluatedSplit,
+    detector: Detector,
+    variables: dict[str, Any],
+    step: int,
 ) -> dict[str, float]:
-    """Detects in a split; returns mAP as a fraction, {"0.50": x, ..., "average": x}."""
+    """Detects in a split that may be chosen on, and stores the thresholds that suit it.
+
+    Returns mAP as a fraction, {"0.50": x, ..., "average": x}.
+    """
     detections, _ = detector.detect(variables, split.dataset, split.recordings, split.windows)
+    if parallel.is_main():
+        _choose(config, workdir, split, detections, step)
     return _scores(split, detections, metrics=("map",))["map"]
 
 
@@ -138,11 +148,13 @@ def write_results(
     variables: dict[str, Any],
     step: int,
     logger: MetricLog | None = None,
+    run: epath.Path | None = None,
 ) -> dict[str, Any]:
     """Detects in a split, scores it, writes and shows the results; returns metrics.json's content.
 
     The workdir gets detections.json, curves.png, report.html and, last, metrics.json; the logger
-    the mAP. `step` is that of the variables.
+    the mAP. `step` is that of the variables, `run` where it is from, if not of the workdir; the
+    workdir's own step without thresholds gets those that suit the split.
     """
     with logger.evaluating() if logger else contextlib.nullcontext():
         detections, probabilities = detector.detect(
@@ -152,6 +164,13 @@ def write_results(
     if not parallel.is_main():
         return metrics
     write_detections(workdir / "detections.json", detections)
+    run = workdir if run is None else run
+    chosen = thresholds.read(run, step, config)
+    if chosen is None and absolute(run) == absolute(workdir):
+        chosen = _choose(config, workdir, split, detections, step)
+    metrics["operating_point"] = operating_point.assess(
+        *(split.annotations, detections, chosen), **_how(config, split)
+    )
     if logger:
         logger.write(step, brief(metrics["map"]))
     _write_report(config, workdir, split, detections, probabilities, metrics)
@@ -197,6 +216,8 @@ def show(workdir: epath.Path, metrics: dict[str, Any]) -> None:
         print(f"{ties['predictions']} tied; mean {worst:.3f} if misses lead, {best:.3f} if hits do")
     if "ceiling" in metrics:  # not in those of older versions
         print("grid", *_digits(metrics["ceiling"]), " perfect scores, boundaries not moved")
+    if "operating_point" in metrics:  # not in those of older versions
+        print(tables.operating_point(metrics["operating_point"]))
     if metrics["missing_videos"]:
         print(f"without any detection: {', '.join(metrics['missing_videos'])}")
     print(f"To look at: {workdir / 'report.html'}")
@@ -223,6 +244,23 @@ def _scores(
     return scoring.evaluate(
         split.annotations, detections, metrics=metrics, durations=split.durations
     )
+
+
+def _choose(
+    config: ConfigDict,
+    workdir: epath.Path,
+    split: EvaluatedSplit,
+    detections: dict[str, list[Detection]],
+    step: int,
+) -> operating_point.Chosen:
+    """Chooses thresholds on a split, and stores them as those of the workdir's step."""
+    chosen = operating_point.choose(split.annotations, detections, **_how(config, split))
+    return thresholds.write(workdir, step, config, chosen, split.annotations)
+
+
+def _how(config: ConfigDict, split: EvaluatedSplit) -> dict[str, Any]:
+    """Returns how thresholds are chosen on a split."""
+    return {"precision": config.eval.least_precision, "classes": split.dataset.classes}
 
 
 def _ceiling(config: ConfigDict, split: EvaluatedSplit) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 WORKDIR/config.json       the config and the classes; another config is refused
 WORKDIR/checkpoints/STEP  the latest ones
+WORKDIR/thresholds-STEP.json  from which score detections count, of each evaluated step
 WORKDIR/metrics.jsonl     a line for each logged step
 WORKDIR/detections.json   of the evaluation split, in the official form
 WORKDIR/metrics.json      mAP and what was scored
@@ -37,7 +38,7 @@ from segtad_jax.evaluate import (
     brief,
     evaluated_split,
     finished,
-    mean_average_precision,
+    judge,
     open_data,
     write_results,
 )
@@ -170,7 +171,7 @@ def _train(
             """Scores a state, adds its mAP to the log and returns the average over tIoU."""
             try:
                 with logger.evaluating():
-                    mean_ap = mean_average_precision(detector, state.variables, judged)
+                    mean_ap = judge(config, workdir, judged, detector, state.variables, number)
             except NotFiniteError as error:  # what is trained shall not be lost by it
                 log.warning("step %d is not evaluated: %s", number, error)
                 return 0.0

@@ -47,7 +47,7 @@ PARTS = {
     "config": set(),
     "config/fit": {"config", "data"},
     "runtime": set(),
-    "checkpoint": {"config", "data", "runtime"},
+    "checkpoint": {"config", "data", "evaluation", "runtime"},
     "evaluation": set(),
     "evaluation/__main__": {"runtime"},
     "evaluation/report/curves": {"runtime"},

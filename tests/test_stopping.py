@@ -56,7 +56,7 @@ runpy.run_module("segtad_jax.main", run_name="__main__", alter_sys=True)
 DOING = {  # by the functions that are being called; the first that is found
     "compile": r"in backend_compile|in compile_or_get_cached",
     "results": r"in (write_detections|draw_training_curves|write_report|write_json)",
-    "evaluation": r"in (detect|evaluate|mean_average_precision)",
+    "evaluation": r"in (detect|evaluate|judge)",
     "training": r"in run_steps",
     "restoring": r"in restore_latest",
     "start": "",

@@ -36,7 +36,7 @@ OFF_AT_0 = (
     *("model.context", "loss.snap", "augment.rotate_degrees", "augment.masks"),
     *("train.eval_every", "train.save_every", "eval.snap", "eval.boundary_power"),
 )
-SHARES = ("augment.mix_style", "eval.snap_offset", "train.rehearsal")
+SHARES = ("augment.mix_style", "eval.snap_offset", "eval.least_precision", "train.rehearsal")
 CHANNELS = ("augment.mirror", "augment.rotate")  # each a tuple of channels of the features
 BRANCHES = {"graph", "atrous", "global"}
 

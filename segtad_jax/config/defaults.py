@@ -143,6 +143,7 @@ def default() -> ConfigDict:
     evaluation.boundary_power = 0.0  # of start times end score in a proposal's score (ours)
     evaluation.sigma = 0.4  # of Gaussian soft-NMS per class; 0.85 class-agnostic (author)
     evaluation.min_score = 1e-4  # a candidate below it is dropped, but not with `class_scores`
+    evaluation.least_precision = 0.0  # thresholds: best recall at this precision; 0: best F1 (ours)
     evaluation.max_detections = 200  # of a recording; the paper keeps 100 proposals (section 3.4)
     return config
 

@@ -4,7 +4,7 @@ Plain values come in as ``{video: [(start, end, label), ...]}`` (truths) and
 ``{video: [(start, end, label, score), ...]}`` (predictions), times in seconds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple, SupportsFloat
@@ -40,7 +40,7 @@ class Instances(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Truths and predictions over one list of videos and one of classes: those with a truth."""
+    """Truths and predictions over one list of videos and one of classes."""
 
     videos: list[str]
     classes: list[Label]
@@ -64,12 +64,16 @@ class Table(NamedTuple):
 
 
 def tabulate(
-    ground_truth: GroundTruth, predictions: Predictions, *, by_class: bool = True
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    *,
+    by_class: bool = True,
+    classes: Collection[Label] = (),
 ) -> Table:
     """Returns the columns of both sides, in the order that the metrics need.
 
-    Predictions of a class without any truth are left out. Without `by_class` everything counts as
-    one class, for metrics of proposals.
+    Predictions of a class without any truth are left out, unless it is one of `classes`. Without
+    `by_class` everything counts as one class, for metrics of proposals.
 
     Raises:
         ValueError: a time or score is no finite number, or a segment ends before it starts; names
@@ -77,18 +81,19 @@ def tabulate(
     """
     videos = sorted(set(ground_truth) | set(predictions))
     video_index = {video: index for index, video in enumerate(videos)}
-    classes, class_index = [], None
+    labels, class_index = [], None
     if by_class:
-        classes = sorted({action[2] for actions in ground_truth.values() for action in actions})
-        class_index = {label: index for index, label in enumerate(classes)}
+        actions = (action[2] for actions in ground_truth.values() for action in actions)
+        labels = sorted({*classes, *actions})
+        class_index = {label: index for index, label in enumerate(labels)}
 
     truths = _columns(ground_truth, video_index, class_index, scored=False)
     truths = truths.take(np.lexsort((truths.end, truths.start, truths.video, truths.label)))
     detected = _columns(predictions, video_index, class_index, scored=True)
     known = np.flatnonzero(detected.label >= 0)
-    label = detected.label[known].astype(np.min_scalar_type(max(len(classes), 1)))
+    label = detected.label[known].astype(np.min_scalar_type(max(len(labels), 1)))
     order = known[np.lexsort((-detected.score[known], label))]  # stable: ties keep their order
-    return Table(videos, classes, truths, detected.take(order), order)
+    return Table(videos, labels, truths, detected.take(order), order)
 
 
 def _columns(

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+_MATRIX_CLASSES = 12  # a matrix of more would be wider than a terminal
+_SHOWN_CONFUSIONS = 10
+
 
 def summary(result: Mapping) -> str:
     """Returns what was scored, the metrics in percent, and everything that was not scored.
@@ -19,6 +22,8 @@ def summary(result: Mapping) -> str:
         blocks.append(_row("AR (%)", recall | {"AUC": result["ar"]["auc"]}))
     if "diagnosis" in result:
         blocks += _diagnosis(result["diagnosis"])
+    if "operating_point" in result:
+        blocks.append(operating_point(result["operating_point"]))
     return "\n\n".join([*blocks, "\n".join(_remarks(result))])
 
 
@@ -65,6 +70,56 @@ def _diagnosis(diagnosis: Mapping) -> list[str]:
             ),
         ),
     ]
+
+
+def operating_point(point: Mapping) -> str:
+    """Returns what is right at thresholds, and what is taken for what; of `assess`."""
+    f1, best = _percent(point["f1"]), _percent(point["best_f1"])
+    columns = ("right", "false", "missed")
+    shares = ("precision", "recall", "f1")
+    rows = (
+        [
+            name,
+            "" if threshold is None else f"{threshold:.3g}",
+            *(f"{row[column]:,}" for column in columns),
+            *(_percent(row[share]) for share in shares),
+        ]
+        for name, threshold, row in [
+            *((str(n), point["thresholds"].get(n), row) for n, row in point["per_class"].items()),
+            ("all", None, point),
+        ]
+    )
+    lines = [
+        f"At thresholds, tIoU {point['tiou']:.2f}: F1 {f1} % (best possible {best} %)",
+        f"measured {point['measured']}",
+        _table(["class", "score", *columns, "precision %", "recall %", "F1 %"], *rows),
+        *_confusion(point),
+    ]
+    errors = {"all": point["calibration"], "those above": point["calibration_above"]}
+    if texts := [f"{_percent(found['error'])} of {of}" for of, found in errors.items() if found]:
+        lines.append(f"expected calibration error of the scores, in points: {', '.join(texts)}")
+    return "\n".join(lines)
+
+
+def _confusion(point: Mapping) -> Iterable[str]:
+    """Yields the confusion matrix, or of many classes what is confused most."""
+    labels = [*point["per_class"], None]
+    counts = {(row, column): number for row, column, number in point["confusion"]}
+    if len(labels) <= _MATRIX_CLASSES + 1:
+        names = [*map(str, labels[:-1]), "nothing"]
+        yield _table(
+            ["action, found as", *names],
+            *(
+                [name, *(f"{counts.get((row, column), '.')}" for column in labels)]
+                for name, row in zip(names, labels, strict=True)
+            ),
+        )
+        return
+    confused = [row for row in point["confusion"] if None not in row and row[0] != row[1]]
+    confused.sort(key=lambda row: -row[2])
+    if confused:
+        most = (f"{row} as {column} {number}" for row, column, number in confused)
+        yield f"most confused: {', '.join(list(most)[:_SHOWN_CONFUSIONS])}"
 
 
 def _remarks(result: Mapping) -> Iterable[str]:

@@ -10,6 +10,7 @@ process's share is done, that of another is not.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
@@ -32,6 +33,19 @@ def _run(flags: argparse.Namespace) -> int:
     return work.run(flags)
 
 
+def _threshold(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        if math.isfinite(score := float(text)) and score >= 0:
+            return score
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is neither auto nor a score: give a number from 0, as 0.3"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = command.Parser(
         prog="python -m segtad_jax.predict",
@@ -45,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     add_feature_flags(parser, what, required=True)
     add("--output", required=True, metavar="FILE", help="json of detections, official form")
     add("--subset", default="testing", help="of a prepared data set (default: %(default)s)")
+    add(
+        "--threshold",
+        type=_threshold,
+        metavar="auto|X",
+        help="least score of what is shown: auto, the run's own of each class (default, where it "
+        "has them), or a number, 0 for everything; --output always has everything",
+    )
     add("--class_scores", metavar="FILE", help="video-level scores of another classifier")
     add("--num_processes", type=int, default=1, metavar="N", help="that share the work")
     add("--process_id", type=int, default=0, metavar="I", help="which this one is, from 0")

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, SupportsFloat
+from typing import Any, Literal, NamedTuple, SupportsFloat
 
 import jax
 import numpy as np
@@ -13,12 +13,13 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
-from segtad_jax.checkpoint import run_folder
+from segtad_jax.checkpoint import run_folder, thresholds
 from segtad_jax.checkpoint.store import locate, restore_variables
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.data.features import FeatureError, as_frames, cast
 from segtad_jax.data.preparation import LENGTH_TOLERANCE, Preparation, read_preparation
 from segtad_jax.detector import Detector, NotFiniteError
+from segtad_jax.evaluation.operating_point import Threshold, above
 from segtad_jax.models.grid import grid
 from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.postprocess import Detection
@@ -45,6 +46,7 @@ class Trained:
     variables: Mapping[str, Any]  # {"params", "batch_stats"}
     step: int  # of the checkpoint
     preparation: Preparation  # how its features were made
+    thresholds: Mapping[str, float] | None = None  # from which score each class counts
 
     def detect(
         self,
@@ -52,6 +54,7 @@ class Trained:
         *,
         rate: SupportsFloat | None = None,
         duration: SupportsFloat | None = None,
+        threshold: Threshold | Literal["auto"] = 0.0,
     ) -> list[Detection]:
         """Detects the actions in one recording; returns them, best first.
 
@@ -60,11 +63,14 @@ class Trained:
                 trained on signals; one array for each source where there were several.
             rate: of these, in Hz; may be left out where the model knows it, or a duration is given.
             duration: seconds.
+            threshold: the least score, of all classes or {label: score}; "auto" for those that the
+                run has chosen; by default everything that was found is returned.
 
         Raises:
             ValueError: another width, rate or range of values than in training, or something that
-                is no number; says what was expected.
+                is no number, or the run has no thresholds; says what was expected.
         """
+        least = self.threshold(threshold)
         arrays = [as_frames(array, "tc", "features") for array in _as_arrays(features)]
         hertz, seconds = _positive("rate", rate), _positive("duration", duration)
         prepared = self.prepare("recording", arrays, hertz, seconds)
@@ -73,7 +79,31 @@ class Trained:
         detections, failures = self.detect_all([prepared])
         if failures:
             raise FeatureError("not_finite", failures["recording"])
-        return detections["recording"]
+        return above(detections, least)["recording"]
+
+    def threshold(self, given: Threshold | Literal["auto"]) -> Threshold:
+        """Returns a threshold as it was given, or for "auto" those that the run has chosen.
+
+        Raises:
+            ValueError: the run has chosen none, or for other settings; or it is of unknown classes.
+        """
+        if given != "auto":
+            if isinstance(given, str):
+                raise ValueError(f"threshold={given!r} is neither 'auto' nor a number")
+            if unknown := sorted(
+                set(given if isinstance(given, Mapping) else ()) - {*self.classes}
+            ):
+                known = ", ".join(self.classes)
+                raise ValueError(f"threshold has {unknown[0]!r}, but the classes are: {known}")
+            return given
+        if self.thresholds is None:
+            raise ValueError(
+                f"step {self.step} of the run has no thresholds: it is of an older version, was "
+                "not evaluated in training, or config.eval (or --class_scores) differs from the "
+                "run's. Give a number instead of auto; or run `segtad evaluate --config=... "
+                "--workdir=RUN` as it was trained, which chooses those of the last step."
+            )
+        return self.thresholds
 
     def prepare(
         self,
@@ -282,4 +312,6 @@ def load(checkpoint: str, **settings: Any) -> Trained:
         window=config.data.num_frames,
         dtype="float32",
     )
-    return Trained(config, tuple(classes), channels, variables, step, preparation)
+    chosen = thresholds.read(run, step, config)
+    least = chosen.thresholds if chosen else None
+    return Trained(config, tuple(classes), channels, variables, step, preparation, least)

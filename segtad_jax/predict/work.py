@@ -7,7 +7,7 @@ import json
 import pathlib
 import stat
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -16,6 +16,7 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from segtad_jax import __version__
 from segtad_jax.checkpoint.store import locate, step_identity
+from segtad_jax.checkpoint.thresholds import NEUTRAL
 from segtad_jax.config.defaults import flatten
 from segtad_jax.data.dataset import find, find_all, open_dataset
 from segtad_jax.data.defects import KINDS
@@ -23,8 +24,10 @@ from segtad_jax.data.features import open_source
 from segtad_jax.data.pipeline import map_ahead
 from segtad_jax.evaluation.annotations import read_durations
 from segtad_jax.evaluation.ids import matching
+from segtad_jax.evaluation.operating_point import Threshold, above
 from segtad_jax.postprocess import official_results
 from segtad_jax.predict.output import Output, Prediction
+from segtad_jax.predict.shown import detections_of, told
 from segtad_jax.predict.trained import Input, Trained, load
 from segtad_jax.runtime import files, startup
 from segtad_jax.runtime.command import DONE
@@ -32,7 +35,7 @@ from segtad_jax.runtime.console import open_console
 
 SOME_FAILED, UNFINISHED = 3, 4  # exit statuses, besides those of runtime.command
 CHUNK = 16  # videos whose results are written together
-SHOWN = 10  # failures
+SHOWN = 10  # failures, notes and videos
 SAMPLE = 1 << 16  # bytes at both ends of a file that are part of its identity
 READERS, AHEAD = 16, 64  # threads that look at files, files that they are ahead
 
@@ -50,6 +53,7 @@ def run(flags: argparse.Namespace) -> int:
     folder, step = locate(flags.checkpoint)
     model = load(f"{folder}/{step}", **settings)
     model.require_rate(flags.rate)
+    threshold = _threshold(flags.threshold, model)
     videos: FeatureFiles | PreparedSplit
     if find_all(flags.features[0]):
         videos = PreparedSplit(model, flags.features[0], flags.subset)
@@ -71,15 +75,31 @@ def run(flags: argparse.Namespace) -> int:
         notes = output.finish(done, videos.notes)
     failures = {video: prediction.result for video, prediction in done.items() if prediction.failed}
     tell(f"{len(done) - len(failures):,} videos: {flags.output}")
-    for video, reason in list(failures.items())[:SHOWN]:
-        tell(f"failed: {video}: {reason}")
-    if len(failures) > SHOWN:
-        tell(f"... {len(failures) - SHOWN:,} more failed; all are in external_data.")
-    for name, note in list(notes.items())[:SHOWN]:
-        tell(f"note: {name}: {note}")
-    if len(notes) > SHOWN:
-        tell(f"... {len(notes) - SHOWN:,} more notes; all are in external_data.")
+    _list("failed: ", failures, "failed", tell)
+    _list("note: ", notes, "notes", tell)
+    if threshold is None:
+        tell("The run has no thresholds for these scores: --threshold=X says which actions count.")
+    else:
+        detections = above(detections_of(done), threshold)
+        everything = [row for rows in detections.values() for row in rows]
+        _list("", {video: told(rows) for video, rows in detections.items()}, "videos", tell)
+        tell(f"in all, {told(everything)}")
     return SOME_FAILED if failures else DONE
+
+
+def _list(before: str, lines: Mapping[str, object], what: str, tell: Callable[[str], None]) -> None:
+    """Prints the first lines, by their names, and how many more there are."""
+    for name, text in list(lines.items())[:SHOWN]:
+        tell(f"{before}{name}: {text}")
+    if len(lines) > SHOWN:
+        tell(f"... {len(lines) - SHOWN:,} more {what}; all are in the output.")
+
+
+def _threshold(given: float | str | None, model: Trained) -> Threshold | None:
+    """Returns the threshold of what is shown; None where none is given, and the run has none."""
+    if given is None and model.thresholds is None:
+        return None
+    return model.threshold("auto" if given is None else given)  # type: ignore[arg-type]
 
 
 def _identity(model: Trained) -> dict[str, Any]:
@@ -89,7 +109,7 @@ def _identity(model: Trained) -> dict[str, Any]:
         name: value
         for name, value in config.items()
         if name.startswith(("model.", "eval.", "data.num_frames"))
-        and name not in ("eval.batch_size", "eval.class_scores")
+        and name not in ("eval.class_scores", *NEUTRAL)
     }
     classes, preparation = list(model.classes), model.preparation.to_json()
     content = json.dumps([deciding, classes, preparation], sort_keys=True)
