@@ -19,7 +19,7 @@ DAMAGES = 250
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "write_page", lambda path, report: None)
+        patch.setattr(build, "write_page", lambda *page: None)
         inputs = good_inputs(tmp_path_factory.mktemp("whole"))
         assert prepare(inputs) == 0
     return inputs["output"] / "mine" / "1.0.0"

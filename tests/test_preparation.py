@@ -14,7 +14,7 @@ from test_features import write
 @pytest.fixture
 def inputs(tmp_path, monkeypatch):
     """Those of a command that writes no page, which takes most of the time."""
-    monkeypatch.setattr(build, "write_page", lambda path, report: None)
+    monkeypatch.setattr(build, "write_page", lambda *page: None)
     return good_inputs(tmp_path)
 
 

@@ -33,7 +33,7 @@ from test_features import FORMS, write
 @pytest.fixture
 def inputs(tmp_path, monkeypatch):
     """Those of a command that writes no page, which takes most of the time."""
-    monkeypatch.setattr(build, "write_page", lambda path, report: None)
+    monkeypatch.setattr(build, "write_page", lambda *page: None)
     return good_inputs(tmp_path)
 
 
@@ -177,7 +177,7 @@ def test_a_data_set_that_is_there_is_not_touched(inputs, capsys):
 def test_of_two_at_once_the_second_is_told_who_is_at_work(inputs, capsys, monkeypatch):
     refused = []
 
-    def meanwhile(path, report):
+    def meanwhile(*page):
         refused.append(prepare(inputs))
 
     monkeypatch.setattr(build, "write_page", meanwhile)
@@ -196,7 +196,7 @@ def test_of_two_at_once_the_second_is_told_who_is_at_work(inputs, capsys, monkey
 
 def test_a_lease_that_was_lost_writes_nothing(inputs, capsys, monkeypatch):
     lease = inputs["output"] / ".preparing-mine.lease"
-    monkeypatch.setattr(build, "write_page", lambda path, report: lease.unlink())
+    monkeypatch.setattr(build, "write_page", lambda *page: lease.unlink())
     assert prepare(inputs) == 1
     assert str(lease) in capsys.readouterr().err
     assert not (inputs["output"] / "mine").exists()

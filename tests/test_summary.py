@@ -76,7 +76,7 @@ def test_annotations_that_are_all_lost_are_refused():
 
 @pytest.fixture
 def inputs(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "write_page", lambda path, report: None)
+    monkeypatch.setattr(build, "write_page", lambda *page: None)
     return good_inputs(tmp_path) | {"rate": 2}
 
 

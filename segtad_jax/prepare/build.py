@@ -24,6 +24,7 @@ from segtad_jax.evaluation.ids import read_ids
 from segtad_jax.evaluation.json_files import sealed
 from segtad_jax.prepare.annotations import Annotations, read_annotations
 from segtad_jax.prepare.intake import Intake, Outcome, open_intake
+from segtad_jax.prepare.look import look_through
 from segtad_jax.prepare.recipes import RECIPES
 from segtad_jax.prepare.report import print_report, write_page
 from segtad_jax.prepare.simulation import simulated
@@ -191,7 +192,8 @@ def _write(
         print_report(report, console, REPORT)
         (writer.folder / FILE).write_text(json.dumps(sealed(preparation.to_json())) + "\n")
         (writer.folder / REPORT).write_text(json.dumps(sealed(report), indent=1) + "\n")
-        write_page(writer.folder / "report.html", report)
+        looks = look_through(intake, preparation, summary.all_records)
+        write_page(writer.folder / "report.html", report, looks)
         held.check()
         return writer.finish()
 

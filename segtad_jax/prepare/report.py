@@ -1,6 +1,6 @@
 """Shows a report of `prepare`: tables in the terminal, and one page with pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from segtad_jax.evaluation.report import style
 from segtad_jax.evaluation.report.html import write_html
+from segtad_jax.prepare.look import Look, look_figure
 
 SHOWN = 5  # of each kind of defect in the terminal
 SHOWN_ON_PAGE = 50  # of each kind of defect on the page
@@ -120,9 +121,12 @@ def _print_defects(defects: Mapping[str, Any], console: Console, file: str) -> N
             console.print(f"  and {more:,} more")
 
 
-def write_page(path: str | PathLike[str], report: Report) -> None:
-    """Writes the page, which opens from disk without a network."""
-    images = {}
+def write_page(path: str | PathLike[str], report: Report, looks: Iterable[Look] = ()) -> None:
+    """Writes the page, which opens from disk without a network, with a picture of each look."""
+    images, drawn = {}, []
+    for number, look in enumerate(looks):
+        images[f"look {number}"] = look_figure(look)
+        drawn.append(look.to_json())
     if report["ceiling"]["strides"]:
         images["ceiling"] = _ceiling_figure(report["ceiling"])
     if report["lengths"]["seconds_histogram"]["counts"]:
@@ -135,6 +139,7 @@ def write_page(path: str | PathLike[str], report: Report) -> None:
         title=report["name"],
         images=images,
         report=report,
+        drawn=drawn,
         thresholds=SHOWN_THRESHOLDS,
         shown=SHOWN_ON_PAGE,
     )

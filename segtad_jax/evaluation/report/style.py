@@ -1,7 +1,7 @@
 """Draws and saves figures in one look, that of figures.mplstyle."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from os import PathLike
@@ -22,11 +22,20 @@ ACCENT, INK, MUTED = COLORS[0], _STYLE["text.color"], _STYLE["axes.labelcolor"]
 
 
 @contextmanager
-def axes(rows: int = 1, columns: int = 1, *, size: tuple[float, float]) -> Iterator:
-    """Yields a figure of `size` inches and its [rows, columns] array of axes."""
+def axes(
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    size: tuple[float, float],
+    ratios: Sequence[float] | None = None,
+) -> Iterator:
+    """Yields a figure of `size` inches and its [rows, columns] array of axes.
+
+    `ratios` are of the columns' widths.
+    """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
-        yield figure, figure.subplots(rows, columns, squeeze=False)
+        yield figure, figure.subplots(rows, columns, squeeze=False, width_ratios=ratios)
 
 
 def note(panel: Axes, text: str) -> None:

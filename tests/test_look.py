@@ -1,0 +1,119 @@
+"""The pictures of the data page: the chosen recordings, thinned without losing peaks."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from prepare_cases import features, good_inputs, prepare, written
+from report_cases import EVIL_LABEL
+from segtad_jax.evaluation.annotation_files import Action
+from segtad_jax.prepare.annotations import Video
+from segtad_jax.prepare.look import choose_recordings, look_at, look_figure, thin, traces_of
+
+values = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 300), st.integers(1, 3)),
+    elements=st.floats(-100, 100, width=32),
+)
+
+
+@given(values, st.integers(1, 40))
+def test_peaks_stay_and_nothing_is_invented(signal, bins):
+    seconds = np.arange(len(signal)) / 7
+    at, thinned = thin(seconds, signal, bins)
+    assert len(at) == len(thinned) <= 2 * bins or len(thinned) == len(signal)
+    assert (np.diff(at) >= 0).all()
+    assert set(at) <= set(seconds)
+    for channel in range(signal.shape[1]):
+        assert set(thinned[:, channel]) <= set(signal[:, channel])
+        assert thinned[:, channel].min() == signal[:, channel].min()
+        assert thinned[:, channel].max() == signal[:, channel].max()
+
+
+def test_a_peak_is_drawn_where_it_is():
+    signal = np.zeros((10_000, 1), np.float32)
+    signal[6_543] = 5
+    at, thinned = thin(np.arange(10_000.0), signal, 100)
+    assert at[thinned[:, 0].argmax()] == pytest.approx(6_543, abs=100)
+
+
+def video(name, *actions):
+    rows = tuple(Action(float(start), float(end), label, "a.csv") for start, end, label in actions)
+    return Video(name, "training", None, None, rows)
+
+
+def test_each_class_is_drawn_in_a_recording_with_many_of_it():
+    one = video("one", (0, 1, "run"), (2, 3, "run"), (4, 5, "run"), (5, 6, "sit"))
+    two = video("two", (0, 1, "run"), (1, 2, "run"), (2, 3, "sit"))
+    seconds = {"one": 10.0, "two": 10.0}
+    chosen = choose_recordings([one, two], seconds)
+    assert {label: found.video for label, found in chosen.items()} == {"run": "one", "sit": "two"}
+    assert list(choose_recordings([one, two], seconds, most=1)) == ["run"]
+
+
+def test_what_leaves_the_signal_is_drawn_before_all_else():
+    fine = video("fine", *[(n, n + 0.5, "run") for n in range(9)])
+    late = video("late", (3, 14, "run"))
+    later = video("later", (3, 18, "run"))
+    chosen = choose_recordings([fine, late, later], dict.fromkeys(("fine", "late", "later"), 10.0))
+    assert chosen["run"] is later
+
+
+def look_of(end=10.0):
+    pieces = [(np.arange(0, 4, 0.02), np.ones((200, 2))), (np.arange(6, end, 0.02),) * 2]
+    pieces[1] = pieces[1][0], np.stack(pieces[1], axis=1)
+    recording = video("x", (1, 3, "run"), (7, 15, "run"), (8, 9, "sit"))
+    return look_at("sit", recording, pieces, ("a$", "b"), end)
+
+
+def test_the_figure_has_the_labels_where_they_are_and_shows_where_there_is_no_signal():
+    look = look_of()
+    assert look.to_json() == {
+        "label": "sit", "video": "x", "subset": "training", "seconds": 10.0, "actions": 1, "of": 3,
+        "beyond": 1,
+    }  # fmt: skip
+    whole, near = look_figure(look).axes
+    assert whole.get_xlim() == (0, 15)
+    assert near.get_xlim() == (7, 10)
+    spans = [collection.get_paths() for collection in whole.collections]
+    bars = sorted({(p.vertices[:, 0].min(), p.vertices[:, 0].max()) for s in spans for p in s})
+    assert bars == [(1, 3), (7, 15), (8, 9)]
+    assert "no signal" in {text.get_text() for text in whole.texts}
+    shaded = sorted(p.get_x() for p in whole.patches)
+    np.testing.assert_allclose(shaded, [3.98, 10.0])  # the gap, and what is beyond the end
+    lines = {float(line.get_xdata()[0]) for line in whole.lines}
+    assert lines == {0.0, 6.0, 10.0}
+
+
+def test_a_label_wholly_beyond_the_signal_can_be_drawn():
+    recording = video("x", (20, 30, "run"))
+    look = look_at("run", recording, [(np.arange(5.0), np.ones((5, 1)))], ("a",), 5.0)
+    assert not look.near
+    assert look_figure(look).axes[1].get_xlim() == (10, 40)
+
+
+def test_channels_of_signals_and_norms_of_features():
+    array = features(3, channels=5)
+    drawn, names = traces_of([array], ("a", "b", "c", "d", "e"), signal=True)
+    np.testing.assert_array_equal(drawn, array[:, :3])
+    assert names == ("a", "b", "c")
+    drawn, names = traces_of([array], (), signal=False)
+    np.testing.assert_allclose(drawn[:, 0], np.sqrt((array**2).sum(axis=1)), rtol=1e-6)
+    assert "5" in names[0]
+
+
+def test_the_page_draws_every_class(tmp_path):
+    inputs = good_inputs(tmp_path)
+    lines = [f"x{n},1,4,{label}" for n in range(8) for label in ("run", "jump")]
+    lines += [f'x2,9,30,"{EVIL_LABEL.replace(chr(34), chr(34) * 2)}"']
+    inputs["annotations"] = written(
+        tmp_path / "a.csv", "\n".join(["video,start,end,label", *lines])
+    )
+    assert prepare(inputs, "--rate=2") == 0
+    page = (inputs["output"] / "mine" / "1.0.0" / "report.html").read_text()
+    assert page.count('<figure class="look">') == 3
+    assert "1 end after the signal" in page
+    assert "<b>bold</b>" not in page
+    assert "&lt;b&gt;bold" in page
