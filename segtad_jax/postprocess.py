@@ -14,6 +14,7 @@ from etils import epath
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
+from segtad_jax.evaluation.ids import whole_id
 from segtad_jax.ops.boundaries import boundary_scores, centre, snap
 from segtad_jax.ops.nms import soft_nms
 from segtad_jax.ops.videos import over_videos
@@ -224,6 +225,23 @@ def with_video_classes(
     return sorted(fused, key=lambda d: -d.score)
 
 
+def join_pieces(
+    detections: Mapping[str, Sequence[Detection]],
+) -> dict[str, list[Detection]]:
+    """Returns the detections by recording and in its seconds, best first, of pieces between gaps.
+
+    Those of whole recordings stay as they are.
+    """
+    joined: dict[str, list[Detection]] = {}
+    for ident, rows in detections.items():
+        video, start = whole_id(ident)
+        moved = [d._replace(start=d.start + start, end=d.end + start) for d in rows]
+        joined.setdefault(video, []).extend(rows if ident == video else moved)
+        if ident != video:
+            joined[video].sort(key=lambda d: -d.score)
+    return joined
+
+
 def official_file(results: Mapping[str, Any], **external_data: Any) -> dict[str, Any]:
     """Returns the official file of `official_results`, with all three keys."""
     return {"version": "VERSION 1.3", "results": results, "external_data": external_data}
@@ -238,5 +256,5 @@ def official_results(detections: Mapping[str, Sequence[Detection]]) -> dict[str,
 
 
 def write_detections(path: epath.PathLike, detections: Mapping[str, Sequence[Detection]]) -> None:
-    """Writes the official result file: ids as in the annotations."""
-    write_json(path, official_file(official_results(detections)))
+    """Writes the official result file: ids and seconds as in the annotations."""
+    write_json(path, official_file(official_results(join_pieces(detections))))

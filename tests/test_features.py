@@ -183,7 +183,7 @@ def test_files_that_are_cut_short(tmp_path, form):
 def test_files_that_are_something_else(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(FeatureError, match=message) as caught:
-        open_source(tmp_path).read("x")
+        open_source(tmp_path).read_numbers("x")
     assert caught.value.kind == "unreadable"
 
 
@@ -324,7 +324,7 @@ def test_a_file_that_pytorch_cannot_read(tmp_path):
 def test_sources_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no features at .*nowhere: there is no such file"):
         open_source(tmp_path / "nowhere")
-    with pytest.raises(FeatureError, match=r"has no file \.csv, \.npy"):
+    with pytest.raises(FeatureError, match=r"has no file \.csv, \.mat, \.npy"):
         open_source(tmp_path)
     (tmp_path / "x.txt").write_text("")
     with pytest.raises(FeatureError, match=r"x\.txt: not a feature file; expected a folder"):

@@ -39,7 +39,7 @@ PARTS = {
     "augment": set(),
     "losses": {"ops"},
     "optim": set(),
-    "postprocess": {"ops", "runtime"},
+    "postprocess": {"evaluation", "ops", "runtime"},
     "targets": {"ops"},
     "models": {"ops"},
     "ops": set(),

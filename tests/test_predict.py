@@ -210,7 +210,10 @@ def test_odd_recordings_are_named(trained, flags, tmp_path, capsys):
     assert "fill.npy: -9999 at frame 40, channel 1" in failures["fill"]
     assert re.match(r"50000 at frame 40, channel 1, which was -.* in training", failures["far"])
     assert re.search(rf"{len(x)} frames / 50 Hz = .* but the duration is 9 s", failures["long"])
-    assert sorted(notes) == ["._odd.npy", "brief", "labels.csv", "odd", "still", "times"]
+    assert sorted(notes) == [
+        "._odd.npy", "brief", "column 'timestamps'", "labels.csv", "odd", "still", "times",
+    ]  # fmt: skip
+    assert "counts rows" in notes["column 'timestamps'"]
     assert notes["odd"].startswith("60 at frame 40, channel 1, which was")
     assert "'timestamps'" in notes["times"]
     assert "1 frame, and the shortest proposal has 4" in notes["brief"]

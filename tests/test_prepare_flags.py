@@ -20,7 +20,6 @@ from segtad_jax.prepare.flags import parse
         (["--rate=0"], "0 must be above 0"),
         (["--rate=fast"], "'fast' is not a number"),
         (["--rate=nan"], "nan must be above 0"),
-        (["--signals=statistics"], "--signals needs --rate=HZ"),
         (["--layout=xy"], "invalid choice"),
         (["--annotations=,"], "--annotations: names nothing"),
         (["--feature=a"], "unrecognized arguments"),

@@ -28,7 +28,7 @@ def summary_of(splits, raw=None):
             split, np.zeros((20, 1), np.float32), 2.0, 10.0,
             np.array(segments, float).reshape(-1, 2), ("run",) * len(segments),
         )  # fmt: skip
-        outcomes.append(Outcome(videos[split], record, ()))
+        outcomes.append(Outcome(videos[split], (record,), ()))
     lost = Defect("outside", "training", "[20, 30] run, duration 10", "a.csv, line 2")
     summary = Summary(Annotations(videos, (), ()), [lost])
     for outcome in outcomes:

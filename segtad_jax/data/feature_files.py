@@ -11,11 +11,14 @@ import math
 import pathlib
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
+
+from segtad_jax.data.timeline import NAMES, read_dates
 
 KEY = "feats"  # the name of the array in a file that holds several
 # Packed data that are unpacked to more than both of these are taken for a bomb.
@@ -25,6 +28,9 @@ MOST_RATIO = 100  # unpacked / packed
 TABLES = {"labels", "annotations", "ground_truth", "groundtruth", "durations", "classes", "splits"}
 VIDEO_COLUMNS = {"video", "video_id", "video_name", "video-id"}
 STARTS, ENDS = ("start", "begin", "onset", "t-start"), ("end", "stop", "offset", "t-end")
+MATLAB_NUMBERS = {"double", "single", "logical"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 SAFE_TORCH = (2, 6)  # before it, weights_only=True could still run code (CVE-2025-32434)
 
 
@@ -40,8 +46,11 @@ class Stored(NamedTuple):
     """An array as a file holds it."""
 
     array: np.ndarray
-    columns: tuple[str, ...] = ()  # of a csv file, all different; 'column 3' where it has no name
+    columns: tuple[str, ...] = ()  # of a table, all different; 'column 3' where it has no name
     beside: tuple[str, ...] = ()  # names of other arrays in the file, which are not read
+    times: tuple[str, np.ndarray] | None = None  # name and numbers of an array beside it
+    dates: Mapping[str, str] = MappingProxyType({})  # times that are ISO 8601 there, seconds here
+    wrong: Mapping[str, str] = MappingProxyType({})  # columns that are no numbers, NaN here: why
 
 
 def list_arrays(path: epath.Path) -> list[str]:
@@ -132,16 +141,42 @@ def _members(archive: zipfile.ZipFile) -> list[str]:
 def _read_npz(path: epath.Path, name: str | None = None) -> Stored:
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         members = _members(archive)
-        chosen = _choose(members) if name is None else name
-        entry = archive.getinfo(f"{chosen}.npy")
-        if entry.flag_bits & 1:
-            raise ValueError("encrypted: save it without a password")
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError("compressed in another way than by np.savez_compressed")
-        _require_no_bomb(entry.compress_size, entry.file_size)
-        array = _load_npy(archive.read(entry), f"{path}, {chosen}")
-        others = () if name is not None else tuple(m for m in members if m != chosen)
-        return Stored(array, beside=others)
+
+        def read(member: str) -> np.ndarray:
+            entry = archive.getinfo(f"{member}.npy")
+            if entry.flag_bits & 1:
+                raise ValueError("encrypted: save it without a password")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("compressed in another way than by np.savez_compressed")
+            _require_no_bomb(entry.compress_size, entry.file_size)
+            return _load_npy(archive.read(entry), f"{path}, {member}")
+
+        return _with_times(members, read) if name is None else Stored(read(name))
+
+
+def _with_times(names: Sequence[str], read: Callable[[str], np.ndarray]) -> Stored:
+    """Reads the one array of a file, and the times of its frames where an array is called so."""
+    called = [name for name in names if name.casefold() in NAMES]
+    chosen = _choose([name for name in names if name not in called] or names)
+    array, times, dates = read(chosen), None, dict[str, str]()
+    for name in called if chosen not in called else ():
+        values = read(name)
+        if times is None and values.size == max(values.shape, default=0) in array.shape:
+            times = name, _as_times(values.reshape(-1), name, dates)
+    unread = (name for name in names if name != chosen and (times is None or name != times[0]))
+    return Stored(array, beside=tuple(unread), times=times, dates=dates)
+
+
+def _as_times(values: np.ndarray, name: str, dates: dict[str, str]) -> np.ndarray:
+    """Returns times as numbers, dates as seconds since 1970, the first of which is put down."""
+    if values.dtype.kind == "M":
+        dates[name] = str(values[0].astype("datetime64[us]"))
+        seconds = values.astype("datetime64[ns]").astype(np.int64) / 1e9
+        return np.where(np.isnat(values), np.nan, seconds)
+    if values.dtype.kind == "U":
+        dates[name] = str(values[0])
+        return read_dates(values.tolist())
+    return values.astype(np.float64)
 
 
 def _read_csv(path: epath.Path) -> Stored:
@@ -160,17 +195,67 @@ def _read_csv(path: epath.Path) -> Stored:
     lines = lines[header:]
     if not lines:
         return Stored(np.zeros((0, len(columns))), columns)
+    width = len(next(csv.reader([lines[0][1]], delimiter=delimiter)))
+    if commented and len(cells) < 2:  # a title
+        columns = _column_names([""] * width)
+    if width != len(columns):
+        raise ValueError(f"{len(columns)} columns have names, {width} have values")
     rows = [line for _, line in lines]
     try:
         array = np.loadtxt(rows, delimiter=delimiter, ndmin=2, comments=None, quotechar='"')
-    except ValueError as error:
-        _require_numbers(lines, delimiter, columns)
-        raise ValueError(_reason(error)) from error
-    if commented and len(cells) < 2:  # a title
-        columns = _column_names([""] * array.shape[1])
-    if array.shape[1] != len(columns):
-        raise ValueError(f"{len(columns)} columns have names, {array.shape[1]} have numbers")
+    except ValueError:
+        return _read_cells(lines, delimiter, columns)
     return Stored(array, columns)
+
+
+def _read_cells(
+    lines: Sequence[tuple[int, str]], delimiter: str, columns: tuple[str, ...]
+) -> Stored:
+    """Reads a table that has dates, or cells that are no numbers."""
+    rows = [next(csv.reader([line], delimiter=delimiter)) for _, line in lines]
+    for (number, _), row in zip(lines, rows, strict=True):
+        if len(row) != len(columns):
+            raise ValueError(f"line {number} has {len(row)} columns, expected {len(columns)}")
+    array, dates, wrong = np.full((len(rows), len(columns)), np.nan), {}, {}
+    for index, name in enumerate(columns):
+        cells = [row[index].strip() for row in rows]
+        try:
+            array[:, index] = np.array(cells).astype(np.float64)
+        except ValueError:
+            try:
+                array[:, index] = read_dates(cells)
+                dates[name] = cells[0]
+            except ValueError:
+                wrong[name] = _first_wrong([n for n, _ in lines], cells, index + 1, name)
+    return Stored(array, columns, dates=dates, wrong=wrong)
+
+
+def _first_wrong(lines: Sequence[int], cells: Sequence[str], index: int, name: str) -> str:
+    """Returns line, column and value of the first cell that is not as a column's others are."""
+    dated = _is_date(cells[0])
+    fits = _is_date if dated else _is_number
+    number, cell = next((n, c) for n, c in zip(lines, cells, strict=True) if not fits(c))
+    column = f"column {index}"
+    column += f" ({name!r})" if name != column else ""
+    advice = "remove the line or the column, or name the others: --channels=A,B"
+    if _is_number(cell.replace(",", ".")):
+        advice = "write decimals with a point"
+    elif _like_a_date(cell):
+        advice = f"write dates as 2024-05-01T10:00:00.000, or {advice}"
+    kind = "no ISO 8601 time" if dated else "no number"
+    return f"line {number}, {column}: {cell[:40]!r} is {kind}: {advice}"
+
+
+def _is_date(text: str) -> bool:
+    try:
+        read_dates([text])
+    except ValueError:
+        return False
+    return True
+
+
+def _like_a_date(text: str) -> bool:
+    return bool(re.search(r"\d[-./:]\d+[-./:]\d", text))
 
 
 def is_table_of_annotations(path: epath.Path) -> bool:
@@ -202,22 +287,6 @@ def _column_names(cells: Sequence[str]) -> tuple[str, ...]:
         unnamed = not cell or cell in names or cell.startswith("Unnamed:")  # the last by pandas
         names.append(f"column {number}" if unnamed else cell)
     return tuple(names)
-
-
-def _require_numbers(
-    lines: Sequence[tuple[int, str]], delimiter: str, columns: Sequence[str]
-) -> None:
-    for number, line in lines:
-        cells = next(csv.reader([line], delimiter=delimiter))
-        if len(cells) != len(columns):
-            raise ValueError(f"line {number} has {len(cells)} columns, expected {len(columns)}")
-        for index, (cell, name) in enumerate(zip(cells, columns, strict=True), start=1):
-            if not _is_number(cell):
-                column = f"column {index}"
-                column += f" ({name!r})" if name != column else ""
-                point = _is_number(cell.replace(",", "."))
-                advice = "write decimals with a point" if point else "remove the column or the line"
-                raise ValueError(f"line {number}, {column}: {cell[:40]!r} is no number: {advice}")
 
 
 def _read_torch(path: epath.Path) -> Stored:
@@ -272,10 +341,99 @@ def _pickle(where: str) -> FeatureError:
     )
 
 
+def _read_parquet(path: epath.Path) -> Stored:
+    arrow: Any = importlib.import_module("pyarrow")
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    with path.open("rb") as file:
+        schema = parquet.read_schema(file)
+        texts = [field.name for field in schema if arrow.types.is_string(field.type)]
+        # As a dictionary the same text takes no memory for each row.
+        table = parquet.ParquetFile(file, read_dictionary=texts)
+        groups = [table.metadata.row_group(k) for k in range(table.metadata.num_row_groups)]
+        shape = table.metadata.num_rows, len(schema)
+        unpacked = max(sum(group.total_byte_size for group in groups), 8 * math.prod(shape))
+        _require_no_bomb(path.stat().length, unpacked)
+        flat = [field.name for field in schema if not arrow.types.is_nested(field.type)]
+        content = table.read(flat)
+    # The second is how pandas calls an index without a name.
+    columns = _column_names([re.sub(r"^__index_level_\d+__$", "", name) for name in schema.names])
+    array, dates, wrong = np.full(shape, np.nan), dict[str, str](), dict[str, str]()
+    for index, (field, name) in enumerate(zip(schema, columns, strict=True)):
+        try:
+            if field.name in texts:
+                parts = content.column(field.name).chunks
+                words = [np.array(part.dictionary.to_pylist(), str) for part in parts]
+                codes = [part.indices.to_numpy(zero_copy_only=False) for part in parts]
+                values = np.concatenate([w[c] for w, c in zip(words, codes, strict=True)])
+            else:
+                values = content.column(field.name).to_numpy()
+            array[:, index] = _as_times(values, name, dates)
+        except Exception as error:  # noqa: BLE001 - nested, a text, a null, ...: all the same
+            dates.pop(name, None)
+            wrong[name] = (
+                f"column {name!r} holds {field.type}: {_reason(error)}: remove it, or name the "
+                "others: --channels=A,B"
+            )
+    return Stored(array, columns, dates=dates, wrong=wrong)
+
+
+def _read_mat(path: epath.Path) -> Stored:
+    with path.open("rb") as file:
+        if file.read(10) == b"MATLAB 7.3":  # which is HDF5
+            return _read_mat73(path)
+        from scipy import io as matlab
+
+        found = {name: (shape, kind) for name, shape, kind in matlab.whosmat(file)}
+        shapes = {n: shape for n, (shape, kind) in found.items() if kind in MATLAB_NUMBERS}
+
+        def read(name: str) -> np.ndarray:
+            _require_no_bomb(path.stat().length, 8 * math.prod(shapes[name]))
+            file.seek(0)
+            return matlab.loadmat(file, variable_names=[name])[name]
+
+        return _from_variables(shapes, read, [name for name in found if name not in shapes])
+
+
+def _read_mat73(path: epath.Path) -> Stored:
+    import h5py
+
+    with path.open("rb") as file, h5py.File(file, "r") as content:
+        items = {n: _item(content, n) for n in content if not n.startswith("#")}
+        kinds = {n: item.attrs.get("MATLAB_class", b"").decode() for n, item in items.items()}
+        shapes = {n: items[n].shape[::-1] for n, kind in kinds.items() if kind in MATLAB_NUMBERS}
+
+        def read(name: str) -> np.ndarray:
+            return _numbers(items[name], f"{path}, {name}").T  # MATLAB writes columns first
+
+        return _from_variables(shapes, read, [name for name in items if name not in shapes])
+
+
+def _from_variables(
+    shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray], others: Sequence[str]
+) -> Stored:
+    """Reads one matrix of numbers, or vectors of one length as columns; single numbers are not."""
+    sizes = {name: math.prod(shape) for name, shape in shapes.items() if math.prod(shape) > 1}
+    beside = (*others, *(name for name in shapes if name not in sizes))
+    if not sizes and others:
+        raise ValueError(
+            f"holds no matrix of numbers, but {', '.join(map(repr, others[:5]))} (tables, structs "
+            "and cells are not read): save('x.mat', 'feats') of one, or writetable to csv"
+        )
+    vectors = [name for name, size in sizes.items() if size == max(shapes[name])]
+    if len(vectors) > 1 and vectors == list(sizes) and len(set(sizes.values())) == 1:
+        table = np.stack([read(name).reshape(-1) for name in vectors], axis=1)
+        return Stored(table.astype(np.float64), tuple(vectors), beside)
+    stored = _with_times(list(sizes), read)
+    return stored._replace(beside=(*stored.beside, *beside))
+
+
 READERS: dict[str, Callable[[epath.Path], Stored]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+    ".mat": _read_mat,
     ".pt": _read_torch,
     ".pth": _read_torch,
     ".pkl": _refuse_pickle,
@@ -287,19 +445,27 @@ def _read_h5(path: epath.Path, name: str) -> Stored:
     import h5py
 
     with path.open("rb") as file, h5py.File(file, "r") as content:
-        item, others = _item(content, name), ()
+        item = _item(content, name)
+
+        def read(item: Any) -> np.ndarray:
+            where = f"{path}, {name}"
+            if not isinstance(item, h5py.Dataset):
+                raise FeatureError("bad_type", f"{where}: a group of groups, expected an array")
+            return _numbers(item, where)
+
         if isinstance(item, h5py.Group):  # as in ActivityNet's own, where it holds c3d_features
-            chosen = _choose(list(item))
-            others = tuple(other for other in item if other != chosen)
-            item = _item(item, chosen)
-        if not isinstance(item, h5py.Dataset):
-            raise FeatureError("bad_type", f"{path}, {name}: a group of groups, expected an array")
-        if item.dtype.hasobject:
-            raise FeatureError("bad_type", f"{path}, {name}: holds {item.dtype}, expected numbers")
-        if item.is_virtual or item.external:
-            raise ValueError("its numbers lie in other files, which are not read: copy them")
-        _require_stored(item)
-        return Stored(item[()], beside=others)
+            return _with_times(list(item), lambda inner: read(_item(item, inner)))
+        return Stored(read(item))
+
+
+def _numbers(item: Any, where: str) -> np.ndarray:
+    """Returns a data set of HDF5 whose numbers are in the file."""
+    if item.dtype.hasobject:
+        raise FeatureError("bad_type", f"{where}: holds {item.dtype}, expected numbers")
+    if item.is_virtual or item.external:
+        raise ValueError("its numbers lie in other files, which are not read: copy them")
+    _require_stored(item)
+    return item[()]
 
 
 def _item(group: Any, name: str) -> Any:

@@ -4,11 +4,13 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from segtad_jax.data.clocks import Clock
 from segtad_jax.data.features import LAYOUTS
+from segtad_jax.data.timeline import UNITS
 
 
 def add_feature_flags(parser: argparse.ArgumentParser, features: str, **more: Any) -> None:
-    """Adds --features, --rate, --durations and --layout.
+    """Adds --features, --rate, --time, --durations and --layout.
 
     Args:
         parser: of a command.
@@ -18,8 +20,17 @@ def add_feature_flags(parser: argparse.ArgumentParser, features: str, **more: An
     add = parser.add_argument
     add("--features", type=comma_separated, help=features, **more)
     add("--rate", type=positive(float), metavar="HZ", help="features (or samples) a second")
+    times = "column of times, unit s, ms, us or ns; none (default: the one that is found)"
+    add("--time", type=_clock, default="", metavar="COLUMN[:UNIT]", help=times)
     add("--durations", metavar="FILE", help="csv video,duration or json {id: seconds}")
     add("--layout", choices=list(LAYOUTS), default="auto", help="frames or channels first")
+
+
+def _clock(text: str) -> Clock | None:
+    """Returns how times are read: not at all for 'none', '' in any column that has them."""
+    column, _, unit = text.rpartition(":")
+    clock = Clock(column, unit) if column and unit in UNITS else Clock(text)
+    return None if text == "none" else clock
 
 
 def comma_separated(text: str) -> list[str]:

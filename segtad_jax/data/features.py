@@ -1,19 +1,23 @@
 """Finds the features of videos and brings them into one form: float32, frames by channels.
 
-A source is a folder with a file a video (.npy, .npz, .csv, .pt, .pth), named by its id with or
-without `v_`, or one .h5, .hdf5 or .npz file with an array a video. Nothing is ever unpickled.
+A source is a folder with a file a video (.npy, .npz, .csv, .tsv, .parquet, .mat, .pt, .pth), named
+by its id with or without `v_`, or one .h5, .hdf5 or .npz file with an array a video. Nothing is
+ever unpickled.
 """
 
 import collections
+import contextlib
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 from jaxtyping import Float
 
-from segtad_jax.data.columns import in_order, named, time_columns, usual_columns
+from segtad_jax.data.clocks import Clock, fit_clock, read_timeline
+from segtad_jax.data.columns import in_order, is_called_times, named, time_columns, usual_columns
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.feature_files import (
     CONTAINERS,
@@ -26,11 +30,14 @@ from segtad_jax.data.feature_files import (
     place_name,
     read_array,
 )
+from segtad_jax.data.timeline import Piece, Timeline, even, pieces
 from segtad_jax.data.value_range import FILLS, HALF_FILLS, outlier, require_no_fill
 from segtad_jax.evaluation.ids import match_id
 
 LAYOUTS = ("tc", "ct", "auto")
 LAYOUT_SAMPLE = 20  # files that decide which axis is time
+SAME_RATE = 1e-3  # of a rate, by which two clocks may differ untold
+LATE = 1.0  # seconds; times that begin later are told
 
 
 Place = tuple[epath.Path, str | None]  # file, name of the array in it
@@ -42,8 +49,27 @@ class Form:
 
     layout: str  # 'tc' or 'ct'
     width: int  # channels
-    columns: tuple[str, ...] = ()  # names of the channels in csv files, () if there are none
+    columns: tuple[str, ...] = ()  # names of the channels in tables, () if there are none
     times: Mapping[str, str] = dataclasses.field(default_factory=dict)  # columns left out: values
+    chosen: bool = False  # whether `columns` were, so that files may have others
+    clock: Clock | None = None  # how times are read; None: they are not used
+    rates: tuple[float | None, ...] = ()  # of the first few files by their times, in Hz
+
+
+class Frames(NamedTuple):
+    """A video's features in one source, as they are stored."""
+
+    array: Float[np.ndarray, "F C"]
+    notes: list[tuple[str, str]]  # kind and text of what is to be told
+    timeline: Timeline | None  # None: there are no times, or they are not used
+
+
+class Recorded(NamedTuple):
+    """A video's features in all sources: as they are stored, or at one rate between gaps."""
+
+    pieces: list[Piece]
+    notes: list[tuple[str, str]]
+    timeline: Timeline | None  # of the source that begins first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +89,29 @@ class Source:
         """
         return read_array(*self.places[video])
 
+    def read_numbers(self, video: str, columns: Collection[str] = ()) -> Stored:
+        """Returns the same; these columns (by default all that a table has) must be numbers.
+
+        Raises:
+            FeatureError: as `read`, or a column is no numbers.
+        """
+        stored = self.read(video)
+        for column, reason in stored.wrong.items():
+            if not columns or column in columns:
+                where = place_name(*self.places[video])
+                raise FeatureError("unreadable", f"{where}: {reason}")
+        return stored
+
     def form(
         self,
         videos: Iterable[str],
         layout: str,
         width: int | None = None,
         columns: Sequence[str] = (),
+        *,
+        chosen: bool = False,
+        clock: Clock | None = None,
+        rate: float | None = None,
     ) -> Form:
         """Returns the form of the arrays, from the first few of these videos that can be read.
 
@@ -77,11 +120,14 @@ class Source:
             layout: 'tc', 'ct' or 'auto'.
             width: C if known, as of a trained model.
             columns: names of the channels, if known.
+            chosen: whether these were, so that files may have other columns.
+            clock: how times are read; None: they are not used.
+            rate: of the features in Hz, if known.
 
         Raises:
             FeatureError: nothing says which axis is time, or no array can be read.
         """
-        samples, reason = self._samples(videos)
+        samples, reason = self._samples(videos, columns if chosen else ())
         # The columns under a header are channels, and so they are in any csv that leaves it open.
         shapes = [sample.array.shape for sample in samples if not named(sample.columns)]
         if not shapes and layout == "auto":  # or each file fails by name
@@ -94,39 +140,62 @@ class Source:
             layout = "tc"
         tables = [sample for sample in samples if sample.columns and layout == "tc"]
         times = {k: v for k, v in time_columns(tables).items() if k not in columns}
+        if clock and any(clock.column in table.columns for table in tables):
+            times.setdefault(clock.column, "as --time names it")
         columns = tuple(columns) or usual_columns(tables, times)
-        usual = _usual_width(samples, layout, times)
+        usual = len(columns) if chosen else _usual_width(samples, layout, times)
         if width is None and not usual:
             raise FeatureError(
                 "unreadable",
                 f"{self.path}: no video has features of frames by channels that can be read; the "
                 f"first: {reason or f'its shape is {samples[0].array.shape}'}",
             )
-        return Form(layout, width or usual, columns, times)
+        form = Form(layout, width or usual, columns, times, chosen)
+        if clock is None:
+            return form
+        clock, told = fit_clock(samples, clock, times, rate)
+        times |= {k: f"{times[k]}; {how}" if k in times else how for k, how in told.items()}
+        form = dataclasses.replace(form, clock=clock)
+        rates: list[float | None] = []
+        for sample in samples:
+            with contextlib.suppress(ValueError):  # named when the video's turn comes
+                timeline = read_timeline(sample, clock, _left_out(sample, form), rate)
+                rates.append(timeline.rate if timeline else None)
+        return dataclasses.replace(form, rates=tuple(rates))
 
-    def frames(
-        self, video: str, form: Form
-    ) -> tuple[Float[np.ndarray, "F C"], list[tuple[str, str]]]:
-        """Returns a video's frames by channels, and kind and text of what else is to be told.
+    def frames(self, video: str, form: Form, rate: float | None = None) -> Frames:
+        """Returns a video's frames by channels, and their times.
+
+        Args:
+            video: by `match_id`.
+            form: of the source.
+            rate: of the features in Hz, if known.
 
         Raises:
             FeatureError: it cannot be read, or not be used; names the file.
         """
         where = place_name(*self.places[video])
-        stored, notes = self.read(video), []
-        array = stored.array
-        if stored.columns and form.columns:
-            array, moved = in_order(stored, form.columns, form.times, where)
+        stored = self.read_numbers(video, form.columns if form.chosen else ())
+        array, notes, timeline = stored.array, [], None
+        left_out = _left_out(stored, form)
+        if form.columns and (stored.columns or form.chosen):
+            array, moved = in_order(stored, form.columns, left_out, where, form.chosen)
             if moved:
                 notes.append(("column_order", ", ".join(stored.columns)))
-        if stored.beside:
-            notes.append(("not_read", ", ".join(map(repr, stored.beside))))
         frames = as_frames(array, form.layout, where)
         if text := outlier(frames):
             notes.append(("outlier", text))
-        return frames, notes
+        if form.clock is not None:
+            try:
+                timeline = read_timeline(stored, form.clock, left_out, rate)
+            except ValueError as error:
+                raise FeatureError("bad_times", f"{where}: {error}") from error
+        beside = [*stored.beside, *([stored.times[0]] if stored.times and not timeline else [])]
+        if beside:
+            notes.append(("not_read", ", ".join(map(repr, beside))))
+        return Frames(frames, notes, timeline)
 
-    def _samples(self, videos: Iterable[str]) -> tuple[list[Stored], str]:
+    def _samples(self, videos: Iterable[str], columns: Collection[str]) -> tuple[list[Stored], str]:
         """Returns the first few arrays that can be used, and why the first other one cannot."""
         samples: list[Stored] = []
         reason = ""
@@ -134,7 +203,7 @@ class Source:
             if len(samples) == LAYOUT_SAMPLE:
                 break
             try:
-                sample = self.read(video)
+                sample = self.read_numbers(video, columns)
             except FeatureError as error:  # named again when the video's turn comes
                 reason = reason or str(error)
                 continue
@@ -145,10 +214,65 @@ class Source:
         return samples, reason
 
 
+def read_recording(
+    sources: Sequence[Source],
+    forms: Sequence[Form],
+    video: str,
+    rate: float | None,
+    *,
+    fill: bool = False,
+) -> Recorded:
+    """Reads a video from all sources; where there are times, at one rate and split at gaps.
+
+    Args:
+        sources: that have the video.
+        forms: of each.
+        video: by `match_id`.
+        rate: Hz; None: times are not used.
+        fill: whether gaps are filled instead.
+
+    Raises:
+        FeatureError: it cannot be used in one of the sources; names the file.
+    """
+    read = [s.frames(video, form, rate) for s, form in zip(sources, forms, strict=True)]
+    arrays, notes = [frames.array for frames in read], [n for frames in read for n in frames.notes]
+    timed = [frames.timeline for frames in read if frames.timeline is not None]
+    if rate is None or not timed:
+        if any(any(form.rates) for form in forms):
+            notes.append(("no_times", "no column of times"))
+        return Recorded([Piece(0.0, arrays)], notes, None)
+    timelines = [f.timeline or even(len(f.array), rate) for f in read]
+    try:
+        found = pieces(timelines, arrays, rate, fill=fill)
+    except ValueError as error:
+        where = place_name(*sources[0].places[video])
+        raise FeatureError("bad_times", f"{where}: {error}") from error
+    for number, (line, array) in enumerate(zip(timelines, arrays, strict=True)):
+        samples = sum(len(piece.arrays[number]) for piece in found)
+        if abs(line.rate / rate - 1) > SAME_RATE or samples != len(array):
+            notes.append(
+                ("resampled", f"{line.rate:.4g} Hz by {line.column!r}, resampled to {rate:g} Hz")
+            )
+        how = "filled" if fill else "split"
+        notes += [("gap", f"gap of {long:.1f} s at {at:.4g} s: {how}") for at, long in line.gaps]
+        if line.unequal:
+            notes.append(("jitter", line.unequal))
+        if not line.date and abs(line.zero or 0) >= LATE:
+            begins = f"{line.column!r} begins at {line.zero:.10g} s"
+            notes.append(("time_start", f"{begins}, which is second 0 of annotations"))
+    return Recorded(found, notes, min(timed, key=lambda timeline: timeline.zero or 0.0))
+
+
+def _left_out(stored: Stored, form: Form) -> set[str]:
+    """Returns the columns of a table that are no features; other files may call theirs so too."""
+    called = {n for n in stored.columns if n in stored.dates or is_called_times(n)}
+    return (called | form.times.keys()) - set(form.columns)
+
+
 def _usual_width(samples: Sequence[Stored], layout: str, times: Mapping[str, str]) -> int:
     """Returns the number of channels that most arrays have; 0 if none has frames by channels."""
     counts: collections.Counter[int] = collections.Counter()
-    for array, columns, _ in samples:
+    for array, columns, *_ in samples:
         if columns and layout == "tc":
             counts[sum(name not in times for name in columns)] += 1
         elif len(shape := _plain_shape(array.shape)) == 2:
@@ -182,7 +306,7 @@ def _entries(path: epath.Path) -> tuple[list[tuple[str, Place]], list[Defect]]:
         entries: list[tuple[str, Place]] = []
         defects = []
         for file in _files(path):
-            table = file.suffix.lower() == ".csv" and is_table_of_annotations(file)
+            table = file.suffix.lower() in (".csv", ".tsv") and is_table_of_annotations(file)
             if table or file.name.startswith("."):  # macOS puts ._x.npy beside x.npy
                 defects.append(Defect("not_features", file.name, "skipped", str(file)))
             else:

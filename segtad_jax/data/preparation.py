@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
+from segtad_jax.data.clocks import Clock
 from segtad_jax.data.features import RESIZERS, FeatureError, with_channels
 from segtad_jax.data.index import RESTORE
 from segtad_jax.data.signals import Normalisation, window_statistics, with_context
@@ -97,7 +98,10 @@ class Preparation:
     dtype: str  # of the stored features
     signals: SignalTransform | None = None
     # What the training recordings had; None and () also in preparations from before it was stored.
-    columns: tuple[tuple[str, ...], ...] = ()  # of each source: names of channels in csv files
+    columns: tuple[tuple[str, ...], ...] = ()  # of each source: names of channels in tables
+    chosen: bool = False  # whether --channels named these; then files may have other columns
+    clocks: tuple[Clock, ...] = ()  # of each source: how times are read; (): they are not used
+    gaps: str = "split"  # or 'fill': what is done at gaps in the times
     rates: tuple[float, float] | None = None  # least and greatest of the sources, in Hz
     range: ValueRange | None = None  # of the sources' values
 
@@ -161,6 +165,7 @@ class Preparation:
             "widths": tuple(content["widths"]),
             "signals": signals and SignalTransform.from_json(signals),
             "columns": tuple(map(tuple, content.get("columns", ()))),
+            "clocks": tuple(Clock(*clock) for clock in content.get("clocks", ())),
             "rates": (rates := content.get("rates")) and tuple(rates),
             "range": values and ValueRange.from_json(values),
         }

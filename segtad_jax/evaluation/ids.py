@@ -10,9 +10,11 @@ from segtad_jax.evaluation.json_files import InputError, load_json, read_text
 
 # Of files that are named for the video: a recording, or its features.
 _ENDING = re.compile(
-    r"(\.(mp4|m4v|mkv|mov|avi|webm|mpe?g|wmv|flv|wav|mp3|m4a|flac|ogg|npy|npz|csv|txt|pth?))+$",
+    r"(\.(mp4|m4v|mkv|mov|avi|webm|mpe?g|wmv|flv|wav|mp3|m4a|flac|ogg|txt|npy|npz|[ct]sv"
+    r"|parquet|mat|pth?))+$",
     re.IGNORECASE,
 )
+_PIECE = re.compile(r"(.+)#t=(\d+(?:\.\d+)?),\d+(?:\.\d+)?")
 _BREAK = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _INVISIBLE = re.compile(r"[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -41,6 +43,17 @@ def clean_label(label: str) -> str:
     """
     visible = _INVISIBLE.sub("", _BREAK.sub(" ", label)).strip()
     return "" if _SURROGATE.search(label) else unicodedata.normalize("NFC", visible)
+
+
+def piece_id(video: str, start: float, end: float) -> str:
+    """Returns the id of a part of a video, in seconds, as W3C's Media Fragments write it."""
+    return f"{video}#t={start:.10g},{end:.10g}"
+
+
+def whole_id(video: str) -> tuple[str, float]:
+    """Reverses `piece_id`: returns the id of the video and where in it the part starts."""
+    found = _PIECE.fullmatch(video)
+    return (found[1], float(found[2])) if found else (video, 0.0)
 
 
 def look_alikes(labels: Iterable[str]) -> list[list[str]]:

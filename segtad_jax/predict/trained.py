@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, SupportsFloat
@@ -16,13 +17,16 @@ from numpy.typing import ArrayLike
 from segtad_jax.checkpoint import run_folder, thresholds
 from segtad_jax.checkpoint.store import locate, restore_variables
 from segtad_jax.data.dataset import Dataset, Recording
+from segtad_jax.data.defects import KINDS
 from segtad_jax.data.features import FeatureError, as_frames, cast
 from segtad_jax.data.preparation import LENGTH_TOLERANCE, Preparation, read_preparation
 from segtad_jax.detector import Detector, NotFiniteError
+from segtad_jax.evaluation.ids import piece_id
 from segtad_jax.evaluation.operating_point import Threshold, above
 from segtad_jax.models.grid import grid
 from segtad_jax.models.segtad import SegTAD, create_variables
-from segtad_jax.postprocess import Detection
+from segtad_jax.postprocess import Detection, join_pieces
+from segtad_jax.predict.recording_files import RecordingFiles
 from segtad_jax.runtime import parallel
 
 RATE_TOLERANCE = 0.01  # of the rate that the model was trained at
@@ -50,7 +54,7 @@ class Trained:
 
     def detect(
         self,
-        features: ArrayLike | Sequence[ArrayLike],
+        features: "ArrayLike | os.PathLike[str] | Sequence[ArrayLike | os.PathLike[str]]",
         *,
         rate: SupportsFloat | None = None,
         duration: SupportsFloat | None = None,
@@ -59,9 +63,11 @@ class Trained:
         """Detects the actions in one recording; returns them, best first.
 
         Args:
-            features: frames by channels, as prepare read them: raw samples where the model was
-                trained on signals; one array for each source where there were several.
-            rate: of these, in Hz; may be left out where the model knows it, or a duration is given.
+            features: a file that prepare reads, with its times; or frames by channels, as prepare
+                read them: raw samples where the model was trained on signals. One file or array for
+                each source where there were several.
+            rate: of these, in Hz; may be left out where the model knows it, a duration is given, or
+                the file has times.
             duration: seconds.
             threshold: the least score, of all classes or {label: score}; "auto" for those that the
                 run has chosen; by default everything that was found is returned.
@@ -69,8 +75,11 @@ class Trained:
         Raises:
             ValueError: another width, rate or range of values than in training, or something that
                 is no number, or the run has no thresholds; says what was expected.
+            FileNotFoundError: there is no such file.
         """
         least = self.threshold(threshold)
+        if paths := _as_paths(features):
+            return above({"": self._detect_files(paths, rate, duration)}, least)[""]
         arrays = [as_frames(array, "tc", "features") for array in _as_arrays(features)]
         hertz, seconds = _positive("rate", rate), _positive("duration", duration)
         prepared = self.prepare("recording", arrays, hertz, seconds)
@@ -104,6 +113,60 @@ class Trained:
                 "--workdir=RUN` as it was trained, which chooses those of the last step."
             )
         return self.thresholds
+
+    def _detect_files(
+        self, paths: Sequence[str], rate: SupportsFloat | None, duration: SupportsFloat | None
+    ) -> list[Detection]:
+        self.require_sources(len(paths))
+        files = RecordingFiles(self.preparation, paths)
+        if len(files.keys) != 1:
+            raise ValueError(f"{', '.join(paths)}: has {len(files.keys)} recordings, expected one")
+        (video,) = files.keys
+        inputs, notes, _ = self.inputs(
+            files, video, _positive("rate", rate), _positive("duration", duration)
+        )
+        for note in notes:
+            warnings.warn(note, stacklevel=3)
+        detections, failures = self.detect_all(inputs)
+        for failure in failures.values():
+            raise FeatureError("not_finite", failure)
+        return join_pieces(detections)[video]
+
+    def inputs(
+        self, files: RecordingFiles, video: str, rate: float | None, duration: float | None
+    ) -> tuple[list[Input], list[str], str]:
+        """Reads a recording.
+
+        Returns:
+            It, or its pieces between gaps; what is odd; and the date of its start, ISO 8601, if its
+            times are dates, else ''.
+
+        Raises:
+            KeyError: one of the sources does not have it.
+            FeatureError: it cannot be used; names the file.
+        """
+        recorded = files.read(video)
+        notes = [f"{KINDS[kind].meaning}: {text}" for kind, text in recorded.notes]
+        date = ""
+        if recorded.timeline is not None:
+            rate, date = self.preparation.rate, recorded.timeline.date
+        if len(recorded.pieces) == 1:
+            made = self.prepare(video, recorded.pieces[0].arrays, rate, duration)
+            return [made], [*notes, *made.notes], date
+        inputs = []
+        assert rate is not None  # else there is one piece
+        for piece in recorded.pieces:
+            start, seconds = round(piece.start, 3), max(map(len, piece.arrays)) / rate
+            ident = piece_id(video, start, round(start + seconds, 3))
+            try:
+                inputs.append(self.prepare(ident, piece.arrays, rate, None))
+            except FeatureError as error:
+                if error.kind != "empty":
+                    raise
+                notes.append(f"{error}, from {start:.4g} s on")
+        if not inputs:
+            raise FeatureError("empty", f"{video}: all its pieces are too short: {notes[-1]}")
+        return inputs, [*notes, *(note for made in inputs for note in made.notes)], date
 
     def prepare(
         self,
@@ -269,6 +332,13 @@ def _positive(name: str, value: SupportsFloat | None) -> float | None:
     if value is not None and not 0 < float(value) < float("inf"):
         raise ValueError(f"{name}={value} must be a number above 0")
     return None if value is None else float(value)
+
+
+def _as_paths(features: Any) -> list[str]:
+    """Returns the paths, if there are any instead of arrays."""
+    listed = features if isinstance(features, list | tuple) else [features]
+    paths = [os.fspath(item) for item in listed if isinstance(item, str | os.PathLike)]
+    return paths if len(paths) == len(listed) else []
 
 
 def _as_arrays(features: Any) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ import pathlib
 import stat
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from etils import epath
@@ -18,15 +19,15 @@ from segtad_jax import __version__
 from segtad_jax.checkpoint.store import locate, step_identity
 from segtad_jax.checkpoint.thresholds import NEUTRAL
 from segtad_jax.config.defaults import flatten
-from segtad_jax.data.dataset import find, find_all, open_dataset
-from segtad_jax.data.defects import KINDS
-from segtad_jax.data.features import open_source
+from segtad_jax.data.dataset import Recording, find, find_all, open_dataset
 from segtad_jax.data.pipeline import map_ahead
+from segtad_jax.data.timeline import date_after
 from segtad_jax.evaluation.annotations import read_durations
-from segtad_jax.evaluation.ids import matching
+from segtad_jax.evaluation.ids import matching, whole_id
 from segtad_jax.evaluation.operating_point import Threshold, above
-from segtad_jax.postprocess import official_results
+from segtad_jax.postprocess import Detection, join_pieces, official_results
 from segtad_jax.predict.output import Output, Prediction
+from segtad_jax.predict.recording_files import RecordingFiles
 from segtad_jax.predict.shown import detections_of, told
 from segtad_jax.predict.trained import Input, Trained, load
 from segtad_jax.runtime import files, startup
@@ -59,7 +60,9 @@ def run(flags: argparse.Namespace) -> int:
         videos = PreparedSplit(model, flags.features[0], flags.subset)
     else:
         durations = read_durations(flags.durations) if flags.durations else {}
-        videos = FeatureFiles(model, flags.features, flags.layout, flags.rate, durations)
+        model.require_sources(len(flags.features))
+        files = RecordingFiles(model.preparation, flags.features, flags.layout, flags.time)
+        videos = FeatureFiles(model, files, flags.rate, durations)
     made_by = _identity(model) | {"checkpoint": step_identity(folder, step)} | videos.settings
     sources = videos.sources()
     output = Output(epath.Path(flags.output), made_by, sources, tell)
@@ -154,7 +157,9 @@ class PreparedSplit:
         """
         self._model, self._dataset = model, open_dataset(find(directory, "--features"))
         model.require_same(self._dataset)
-        self._recordings = {r.video: r for r in self._dataset.recordings(subset)}
+        self._recordings: dict[str, list[Recording]] = {}  # pieces between gaps are one
+        for recording in self._dataset.recordings(subset):
+            self._recordings.setdefault(whole_id(recording.video)[0], []).append(recording)
         self.settings: dict[str, Any] = {}
         self.notes: dict[str, str] = {}
 
@@ -162,17 +167,19 @@ class PreparedSplit:
         """Returns {video: identity of its features}."""
         shard, folder = functools.cache(_file_identity), self._dataset.directory
         return {
-            r.video: f"{shard(folder / r.shard)} at byte {r.offset}"  # of an older version
-            if r.checksum is None
-            else f"{r.size} bytes, checksum {r.checksum:08x}"
-            for r in self._recordings.values()
+            video: "; ".join(
+                f"{shard(folder / r.shard)} at byte {r.offset}"  # of an older version
+                if r.checksum is None
+                else f"{r.size} bytes, checksum {r.checksum:08x}"
+                for r in recordings
+            )
+            for video, recordings in self._recordings.items()
         }
 
     def detect(self, ids: Sequence[str]) -> Results:
         """Detects in these recordings."""
-        recordings = [self._recordings[video] for video in ids]
-        detections, not_finite = self._model.detect_in(self._dataset, recordings)
-        return official_results(detections) | not_finite
+        recordings = [recording for video in ids for recording in self._recordings[video]]
+        return _results(*self._model.detect_in(self._dataset, recordings))
 
 
 class FeatureFiles:
@@ -181,76 +188,68 @@ class FeatureFiles:
     def __init__(
         self,
         model: Trained,
-        paths: Sequence[str],
-        layout: str,
+        files: RecordingFiles,
         rate: float | None,
         durations: Mapping[str, float],
     ) -> None:
-        """Finds the videos of all sources.
-
-        Raises:
-            ValueError: the sources are not those that the model takes.
-        """
-        self._model, self._rate = model, rate
-        model.require_sources(len(paths))
-        self._sources = [open_source(path) for path in paths]
-        widths = model.preparation.widths
-        keys = sorted({key for source in self._sources for key in source.places})
-        # {id as the first source that has the video writes it: key of `Source.places`}
-        self._keys = {next(s.names[k] for s in self._sources if k in s.names): k for k in keys}
-        self._durations = {key: durations[k] for key, k in matching(keys, durations).items()}
-        columns = model.preparation.columns or ((),) * len(widths)
-        self._forms = [
-            source.form(source.places, layout, width, names)
-            for source, width, names in zip(self._sources, widths, columns, strict=True)
-        ]
-        defects = [defect for source in self._sources for defect in source.defects]
-        self.notes = {d.video: f"{KINDS[d.kind].meaning}: {d.value}" for d in defects}
-        for form in self._forms:
-            for name, values in form.times.items():
-                self.notes[f"column {name!r}"] = f"{KINDS['time_column'].meaning} ({values})"
-        # What decides of all features alike.
-        forms = [[form.layout, list(form.columns), sorted(form.times)] for form in self._forms]
-        self.settings = {"rate": rate or model.preparation.rate, "forms": forms}
+        """Reads nothing more yet."""
+        self._model, self._files, self._rate = model, files, rate
+        found = matching(files.keys.values(), durations)
+        self._durations = {key: durations[k] for key, k in found.items()}
+        self.notes = dict(files.notes)
+        self.settings = {"rate": rate or model.preparation.rate, "forms": files.identity}
 
     def sources(self) -> dict[str, str]:
         """Returns {video: identity of its features}: sizes and times of files, and the duration."""
         identity = functools.cache(_file_identity)  # a file may hold many videos
 
         def of_video(video: str) -> str:
-            key = self._keys[video]
-            places = [source.places[key] for source in self._sources if key in source.places]
+            key = self._files.keys[video]
+            sources = self._files.sources
+            places = [source.places[key] for source in sources if key in source.places]
             return json.dumps(
                 [[(identity(path), name) for path, name in places], self._durations.get(key)]
             )
 
-        return dict(zip(self._keys, map_ahead(of_video, self._keys, READERS, AHEAD), strict=True))
+        keys = self._files.keys
+        return dict(zip(keys, map_ahead(of_video, keys, READERS, AHEAD), strict=True))
 
     def detect(self, ids: Sequence[str]) -> Results:
         """Detects in these videos; one that cannot be read or used fails alone."""
         failures: Results = {}
-        inputs = []
+        inputs: list[Input] = []
+        dates: dict[str, str] = {}
         for video in ids:
             try:
-                inputs.append(self._input(video))
+                duration = self._durations.get(self._files.keys[video])
+                made, notes, dates[video] = self._model.inputs(
+                    self._files, video, self._rate, duration
+                )
             except KeyError:
                 failures[video] = "has no features in one of the sources"
             except ValueError as error:
                 failures[video] = str(error)
-        detections, not_finite = self._model.detect_all(inputs)
-        return failures | not_finite | official_results(detections)
+            else:
+                inputs += made
+                if notes:
+                    self.notes[video] = "; ".join(notes)
+        return failures | _results(*self._model.detect_all(inputs), dates)
 
-    def _input(self, video: str) -> Input:
-        key, arrays, notes = self._keys[video], [], []
-        for source, form in zip(self._sources, self._forms, strict=True):
-            frames, told = source.frames(key, form)
-            arrays.append(frames)
-            notes += [f"{KINDS[kind].meaning}: {text}" for kind, text in told]
-        duration = self._durations.get(key)
-        made = self._model.prepare(video, arrays, self._rate, duration)
-        if notes := [*notes, *made.notes]:
-            self.notes[video] = "; ".join(notes)
-        return made
+
+def _results(
+    detections: Mapping[str, Sequence[Detection]],
+    not_finite: Mapping[str, str],
+    dates: Mapping[str, str] = MappingProxyType({}),
+) -> Results:
+    """Returns the results by recording: its pieces are joined, and one that fails fails it.
+
+    Detections in recordings with a date at their start, ISO 8601, have such `times` as well.
+    """
+    results = official_results(join_pieces(detections))
+    for video, rows in results.items():
+        for row in rows if dates.get(video) else ():
+            row["times"] = [date_after(dates[video], seconds) for seconds in row["segment"]]
+    return results | {whole_id(video)[0]: reason for video, reason in not_finite.items()}
 
 
 def _file_identity(path: epath.Path) -> str:

@@ -51,7 +51,7 @@ def run(
         path.unlink()
     outcomes = [_from_json(json.loads(line), intake) for line in lines]
     outcomes.sort(key=lambda outcome: (SPLITS.index(outcome.video.subset), outcome.video.video))
-    written = collections.Counter(o.video.subset for o in outcomes if o.record is not None)
+    written = collections.Counter(o.video.subset for o in outcomes for _ in o.records)
     for split, number in written.items():
         writer.adopt(split, number)
     yield from outcomes
@@ -69,40 +69,45 @@ class _Read(beam.DoFn):
 
     def process(self, key: str) -> Iterator[Any]:
         outcome = self._intake.outcome(key, self._preparation)
-        if outcome.record is not None:
-            payload = self._serialise(outcome.record)
-            yield beam.pvalue.TaggedOutput(outcome.video.subset, payload)
+        for record in outcome.records:
+            yield beam.pvalue.TaggedOutput(outcome.video.subset, self._serialise(record))
         yield json.dumps(_to_json(key, outcome))
 
 
 def _to_json(key: str, outcome: Outcome) -> dict[str, Any]:
-    record = outcome.record
     return {
         "key": key,
         "rate": outcome.rate,
         "range": outcome.range and outcome.range.to_json(),
         "defects": [dataclasses.astuple(defect) for defect in outcome.defects],
-        "record": record
-        and {
-            "features": len(record.features),
-            "rate": record.rate,
-            "duration": record.duration,
-            "segments": record.segments.tolist(),
-            "labels": record.labels,
-        },
+        "times": outcome.times,
+        "records": [
+            {
+                "video": record.video,
+                "features": len(record.features),
+                "rate": record.rate,
+                "duration": record.duration,
+                "segments": record.segments.tolist(),
+                "labels": record.labels,
+            }
+            for record in outcome.records
+        ],
     }
 
 
 def _from_json(content: dict[str, Any], intake: Intake) -> Outcome:
-    video, fields = intake.annotations.videos[content["key"]], content["record"]
-    record = fields and Record(
-        video=video.video,
-        features=np.zeros((fields["features"], 0), np.float32),
-        rate=fields["rate"],
-        duration=fields["duration"],
-        segments=np.array(fields["segments"], np.float64).reshape(-1, 2),
-        labels=tuple(fields["labels"]),
+    video = intake.annotations.videos[content["key"]]
+    records = tuple(
+        Record(
+            video=fields["video"],
+            features=np.zeros((fields["features"], 0), np.float32),
+            rate=fields["rate"],
+            duration=fields["duration"],
+            segments=np.array(fields["segments"], np.float64).reshape(-1, 2),
+            labels=tuple(fields["labels"]),
+        )
+        for fields in content["records"]
     )
     defects = tuple(Defect(*defect) for defect in content["defects"])
     values = content["range"] and ValueRange.from_json(content["range"])
-    return Outcome(video, record, defects, content["rate"], values)
+    return Outcome(video, records, defects, content["rate"], values, content["times"])

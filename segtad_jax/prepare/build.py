@@ -63,6 +63,10 @@ def _run(flags: argparse.Namespace, held: lease.Lease | None) -> int:
             durations=durations,
             blocked=read_ids(flags.blocked) if flags.blocked else [],
             widen=flags.widen,
+            rate=flags.rate,
+            clock=flags.time,
+            fill=flags.gaps == "fill",
+            channels=flags.channels,
         )
         if flags.strict:
             _stop_at(intake.defects)
@@ -137,19 +141,24 @@ def _dataset_name(flags: argparse.Namespace) -> str:
 def _preparation(flags: argparse.Namespace, intake: Intake, console: Console) -> Preparation:
     signals = None
     if flags.signals:
+        if intake.rate is None:
+            raise ValueError("--signals needs --rate=HZ, or times in every file, for their rate")
         number = sum(intake.annotations.videos[key].subset == "training" for key in intake.keys)
         training = _progress(intake.training_arrays(), number, console, "statistics")
-        signals = SignalTransform.fit(flags.rate, sum(intake.widths), map(with_channels, training))
+        signals = SignalTransform.fit(intake.rate, sum(intake.widths), map(with_channels, training))
     return Preparation(
         name=_dataset_name(flags),
         widths=intake.widths,
-        rate=flags.rate,
+        rate=intake.rate,
         num_frames=flags.num_frames,
         resize=flags.resize,
         window=flags.num_frames or flags.window or 0,
         dtype=flags.dtype,
         signals=signals,
         columns=tuple(form.columns for form in intake.forms),
+        chosen=bool(flags.channels),
+        clocks=tuple(form.clock for form in intake.forms if form.clock is not None),
+        gaps=flags.gaps,
     )
 
 
@@ -207,16 +216,15 @@ def _read(
 ) -> Iterator[Outcome]:
     """Yields every video as it was read and, where there is a writer, written."""
 
-    def read(key: str) -> tuple[Outcome, bytes | None]:
+    def read(key: str) -> tuple[Outcome, list[bytes]]:
         outcome = intake.outcome(key, preparation)
-        if writer is None or outcome.record is None:
-            return outcome, None
-        return outcome, writer.serialise(outcome.record)
+        return outcome, [writer.serialise(r) for r in outcome.records] if writer else []
 
     results = map_ahead(read, intake.keys, flags.workers, 2 * flags.workers)
-    for outcome, payload in _progress(results, len(intake.keys), console, "videos"):
-        if writer is not None and outcome.record is not None:
-            writer.write(outcome.video.subset, outcome.record, payload)
+    for outcome, payloads in _progress(results, len(intake.keys), console, "videos"):
+        for record, payload in zip(outcome.records, payloads, strict=False):
+            assert writer is not None  # else there are no payloads
+            writer.write(outcome.video.subset, record, payload)
         yield outcome
 
 

@@ -61,10 +61,6 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
             "--simulate makes the features: give no --features or --signals",
         ),
         (
-            flags.signals and not flags.rate,
-            "--signals needs --rate=HZ, the sampling rate of the signals",
-        ),
-        (
             flags.num_frames and flags.window,
             "--num_frames resizes whole recordings, --window cuts them: give one of them",
         ),
@@ -91,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     group = r"its first parentheses find a person in an id, who is to stand on one side: '^(s\d+)_'"
     add("--group", type=_pattern, metavar="REGEX", help=group)
     add("--output", help="folder of data sets: OUTPUT/NAME/VERSION is written")
+    channels = "columns that are the features, in this order: acc_x,acc_y"
+    add("--channels", type=comma_separated, default=[], metavar="A,B", help=channels)
+    gaps = "in the times: split recordings there, or fill (default: %(default)s)"
+    add("--gaps", choices=["split", "fill"], default="split", help=gaps)
     add("--num_frames", type=_frames, metavar="T", help="resize every recording to T frames")
     how = "how (default: half_pixel, in place; linear keeps the corners, as ActivityNet's are made)"
     add("--resize", choices=list(RESIZERS), default="half_pixel", help=how)

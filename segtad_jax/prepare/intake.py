@@ -2,17 +2,29 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from segtad_jax.data.clocks import Clock
 from segtad_jax.data.defects import Defect
-from segtad_jax.data.features import FeatureError, Form, Source, cast, corner_shift
+from segtad_jax.data.features import (
+    FeatureError,
+    Form,
+    Recorded,
+    Source,
+    cast,
+    corner_shift,
+    read_recording,
+)
 from segtad_jax.data.preparation import LENGTH_TOLERANCE, Preparation
 from segtad_jax.data.records import Record
+from segtad_jax.data.timeline import Piece, usual_rate
 from segtad_jax.data.value_range import ValueRange
-from segtad_jax.evaluation.ids import ending_note, match_id, matching
+from segtad_jax.evaluation.annotation_files import Action
+from segtad_jax.evaluation.ids import ending_note, match_id, matching, piece_id
 from segtad_jax.prepare.annotations import Annotations, Video, checked_actions
 
 SPLITS = ("training", "validation", "testing")
@@ -23,10 +35,11 @@ class Outcome:
     """One video after it was read."""
 
     video: Video
-    record: Record | None  # None: left out
+    records: tuple[Record, ...]  # several if it was split at gaps, none if it was left out
     defects: tuple[Defect, ...]
     rate: float = 0.0  # frames per second of the longest source
     range: ValueRange | None = None  # of the sources' values; None: left out
+    times: Mapping[str, Any] | None = None  # `Timeline.to_json`; None: it has none
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,6 +52,9 @@ class Intake:
     durations: Mapping[str, float]  # seconds by `match_id`, besides the annotations'
     keys: tuple[str, ...]  # `match_id`s of the videos to read, by subset and id
     defects: tuple[Defect, ...]  # of videos that are not to be read
+    rate: float | None  # of the features in Hz: --rate, or chosen by their times
+    needs_times: bool  # whether it was chosen
+    fill: bool  # whether gaps are filled
     widen: float = 0.0  # seconds of the actions that moments become; 0: they stay moments
 
     @property
@@ -46,23 +62,26 @@ class Intake:
         """Channels that most videos of each source have."""
         return tuple(form.width for form in self.forms)
 
-    def arrays(self, key: str) -> tuple[list[Float[np.ndarray, "_ _"]], list[tuple[str, str]]]:
-        """Returns the array of every source, frames first, float32, and what is to be told.
+    def recorded(self, key: str) -> Recorded:
+        """Returns the arrays of every source, frames first, float32, and what is to be told.
 
         Raises:
             FeatureError: one cannot be used.
         """
-        pairs = [s.frames(key, form) for s, form in zip(self.sources, self.forms, strict=True)]
-        return [frames for frames, _ in pairs], [note for _, notes in pairs for note in notes]
+        recorded = read_recording(self.sources, self.forms, key, self.rate, fill=self.fill)
+        if self.needs_times and recorded.timeline is None:
+            where = self.sources[0].places[key][0]
+            raise FeatureError("no_length", f"{where}: has no times as others have: give --rate")
+        return recorded
 
     def training_arrays(self) -> Iterator[list[Float[np.ndarray, "_ _"]]]:
         """Yields the arrays of the training videos, less those that will be left out."""
         for key in self.keys:
             if self.annotations.videos[key].subset == "training":
                 with contextlib.suppress(FeatureError):  # named when the video's turn comes
-                    arrays, _ = self.arrays(key)
-                    if tuple(array.shape[1] for array in arrays) == self.widths:
-                        yield arrays
+                    for _, arrays in self.recorded(key).pieces:
+                        if tuple(array.shape[1] for array in arrays) == self.widths:
+                            yield arrays
 
     def outcome(self, key: str, preparation: Preparation) -> Outcome:
         """Reads one video."""
@@ -70,60 +89,145 @@ class Intake:
         where = str(self.sources[0].places[key][0])
         rate = preparation.frame_rate
         defects: list[Defect] = []
+        parts: list[_Part] = []
+        times: Mapping[str, Any] | None = None
 
         def note(kind: str, text: str) -> None:
             defects.append(Defect(kind, video.video, text, where))
 
         try:
-            arrays, notes = self.arrays(key)
-            for kind, text in notes:
+            recorded = self.recorded(key)
+            times = recorded.timeline.to_json() if recorded.timeline else None
+            for kind, text in recorded.notes:
                 note(kind, text)
-            features = preparation.features(arrays)
-            duration, covered = self._seconds(video, preparation, arrays, len(features))
-            stored = cast(preparation.resized(features), np.dtype(preparation.dtype), where)
+            if parts := _parts(recorded, preparation, where, note):
+                duration, covered = self._seconds(video, preparation, parts[-1])
         except FeatureError as error:
             note(error.kind, str(error))
-            return Outcome(video, None, tuple(defects))
+            parts = []
+        if not parts:
+            return Outcome(video, (), tuple(defects), times=times)
         if rate and abs(covered - duration) > LENGTH_TOLERANCE * duration:
-            seconds = f"{len(features)} frames / {rate:g} Hz = {covered:.2f} s"
+            seconds = f"{len(parts[0].features)} frames / {rate:g} Hz = {covered:.2f} s"
+            seconds = f"the last piece ends at {covered:.2f} s" if len(parts) > 1 else seconds
             note("length_differs", f"{seconds}, duration {duration:g}")
-        if preparation.resize == "linear" and preparation.num_frames:
-            shift = corner_shift(len(features), preparation.num_frames)
-            if shift > 1:
-                resized = f"{len(features)} frames resized to {preparation.num_frames}"
-                note("corners", f"{resized}: up to {shift:.1f} of these off")
-        if len(features) > 1 and (features == features[0]).all():
-            note("constant", f"all {len(features)} frames are the same")
+        for part in parts:
+            part.tell(preparation, note)
         if not video.actions and video.subset != "testing":
             note("no_annotations", video.subset)
         actions, wrong = checked_actions(video, duration, self.widen)
-        record = Record(
-            video=video.video,
-            features=stored,
-            rate=rate if rate and preparation.num_frames is None else len(stored) / covered,
-            duration=duration,
-            segments=np.array([(a.start, a.end) for a in actions], np.float64).reshape(-1, 2),
-            labels=tuple(action.label for action in actions),
-        )
+        defects.extend(wrong)
+        if len(recorded.pieces) == 1:
+            records = [_record(video.video, parts[0], preparation, duration, covered, actions)]
+        else:
+            records, cut = _split(video.video, parts, preparation, actions)
+            defects.extend(cut)
         return Outcome(
             video,
-            record,
-            (*defects, *wrong),
-            rate=preparation.rate or max(map(len, arrays)) / (video.covered or duration),
-            range=ValueRange.of(arrays),
+            tuple(records),
+            tuple(defects),
+            rate=preparation.rate or parts[0].samples / (video.covered or duration),
+            range=ValueRange.union([ValueRange.of(part.piece.arrays) for part in parts]),
+            times=times,
         )
 
     def _seconds(
-        self, video: Video, preparation: Preparation, arrays: Sequence[np.ndarray], num_frames: int
+        self, video: Video, preparation: Preparation, last: "_Part"
     ) -> tuple[float, float]:
-        """Returns the seconds of the video, and those that its features cover."""
+        """Returns the seconds of the video, and those until the end of its features."""
         stated = self.durations.get(match_id(video.video), video.duration)
         if preparation.rate is None or preparation.frame_rate is None:
             if stated is None:
                 raise FeatureError("no_length", "neither a rate nor a duration is known")
             return stated, video.covered or stated
-        duration = max(map(len, arrays)) / preparation.rate if stated is None else stated
-        return duration, num_frames / preparation.frame_rate
+        duration = last.start + last.samples / preparation.rate if stated is None else stated
+        return duration, last.start + len(last.features) / preparation.frame_rate
+
+
+class _Part(NamedTuple):
+    """A piece of a recording, and what becomes of it."""
+
+    piece: Piece
+    features: Float[np.ndarray, "F C"]
+    stored: np.ndarray  # as the record has them
+
+    @classmethod
+    def of(cls, piece: Piece, preparation: Preparation, where: str) -> "_Part":
+        """Makes the features of a piece; raises FeatureError."""
+        features = preparation.features(piece.arrays)
+        stored = cast(preparation.resized(features), np.dtype(preparation.dtype), where)
+        return cls(piece, features, stored)
+
+    @property
+    def start(self) -> float:
+        """Seconds since the recording's start, to a millisecond."""
+        return round(self.piece.start, 3)
+
+    @property
+    def samples(self) -> int:
+        """Those of the longest source."""
+        return max(map(len, self.piece.arrays))
+
+    def tell(self, preparation: Preparation, note: Callable[[str, str], None]) -> None:
+        """Notes what is odd about the features: kind and text."""
+        frames = len(self.features)
+        if preparation.resize == "linear" and preparation.num_frames:
+            shift = corner_shift(frames, preparation.num_frames)
+            if shift > 1:
+                resized = f"{frames} frames resized to {preparation.num_frames}"
+                note("corners", f"{resized}: up to {shift:.1f} of these off")
+        if frames > 1 and (self.features == self.features[0]).all():
+            note("constant", f"all {frames} frames are the same")
+
+
+def _parts(
+    recorded: Recorded, preparation: Preparation, where: str, note: Callable[[str, str], None]
+) -> list[_Part]:
+    """Makes the features of all pieces; notes the kind and text of what cannot be used."""
+    parts = []
+    for piece in recorded.pieces:
+        try:
+            parts.append(_Part.of(piece, preparation, where))
+        except FeatureError as error:
+            place = f", from {piece.start:.4g} s on" if len(recorded.pieces) > 1 else ""
+            note(error.kind, f"{error}{place}")
+    return parts
+
+
+def _split(
+    video: str, parts: Sequence[_Part], preparation: Preparation, actions: Sequence[Action]
+) -> tuple[list[Record], list[Defect]]:
+    """Returns a record of each piece, and what is wrong with the actions at the gaps."""
+    rate = preparation.rate
+    assert rate is not None  # else there is one piece
+    spans = [(part.start, part.start + part.samples / rate) for part in parts]
+    cut, defects = cut_at_gaps(video, actions, spans, 1 / rate)
+    records = []
+    for part, (start, end), inside in zip(parts, spans, cut, strict=True):
+        ident = piece_id(video, start, round(end, 3))
+        covered = len(part.features) / (preparation.frame_rate or rate)
+        records.append(_record(ident, part, preparation, end - start, covered, inside))
+    return records, defects
+
+
+def _record(
+    video: str,
+    part: _Part,
+    preparation: Preparation,
+    duration: float,
+    covered: float,
+    actions: Sequence[Action],
+) -> Record:
+    """Returns the record of a piece; seconds count from its start."""
+    fixed = preparation.frame_rate if preparation.num_frames is None else None
+    return Record(
+        video=video,
+        features=part.stored,
+        rate=fixed or len(part.stored) / covered,
+        duration=duration,
+        segments=np.array([(a.start, a.end) for a in actions], np.float64).reshape(-1, 2),
+        labels=tuple(action.label for action in actions),
+    )
 
 
 def open_intake(
@@ -134,6 +238,10 @@ def open_intake(
     durations: Mapping[str, float],
     blocked: Collection[str] = (),
     widen: float = 0.0,
+    rate: float | None = None,
+    clock: Clock | None = None,
+    fill: bool = False,
+    channels: Sequence[str] = (),
 ) -> Intake:
     """Looks up the features of every annotated video.
 
@@ -144,10 +252,14 @@ def open_intake(
         durations: seconds by `match_id`.
         blocked: ids to leave out.
         widen: seconds of the actions that moments become; 0: they stay moments.
+        rate: of the features in Hz; None: their times say it, or each video's duration.
+        clock: how times are read; None: they are not used.
+        fill: whether gaps in the times are filled; otherwise recordings are split there.
+        channels: columns of tables that are the features, if they were chosen.
 
     Raises:
-        FeatureError: no annotated video has features that can be read, or nothing says which axis
-            of them is time.
+        FeatureError: no annotated video has features that can be read, nothing says which axis of
+            them is time, or no file has the clock's column.
     """
     defects = [*annotations.defects, *(d for source in sources for d in source.defects)]
     notes = list(annotations.notes)
@@ -181,12 +293,85 @@ def open_intake(
             f"annotations name {wanted}, the features {there}",
         )
     keys.sort(key=lambda key: (SPLITS.index(annotations.videos[key].subset), key))
-    forms = tuple(source.form(keys, layout) for source in sources)
+    forms, hertz = _forms(sources, keys, layout, rate, clock, channels, notes)
     for source, form in zip(sources, forms, strict=True):
         for name, values in form.times.items():
             defects.append(Defect("time_column", name, f"{name!r}: {values}", str(source.path)))
     annotations = dataclasses.replace(annotations, notes=tuple(notes))
-    return Intake(annotations, tuple(sources), forms, durations, tuple(keys), tuple(defects), widen)
+    return Intake(
+        annotations=annotations,
+        sources=tuple(sources),
+        forms=tuple(forms),
+        durations=durations,
+        keys=tuple(keys),
+        defects=tuple(defects),
+        rate=hertz,
+        needs_times=rate is None and hertz is not None,
+        fill=fill,
+        widen=widen,
+    )
+
+
+def _forms(
+    sources: Sequence[Source],
+    keys: Sequence[str],
+    layout: str,
+    rate: float | None,
+    clock: Clock | None,
+    channels: Sequence[str],
+    notes: list[str],
+) -> tuple[list[Form], float | None]:
+    """Returns the sources' forms and the rate of the features, for `open_intake`."""
+    forms = [
+        source.form(keys, layout, columns=channels, chosen=bool(channels), clock=clock, rate=rate)
+        for source in sources
+    ]
+    if clock and clock.column and not any(clock.column in form.times for form in forms):
+        raise FeatureError(
+            "bad_times",
+            f"--time={clock.column}: no file of {', '.join(str(s.path) for s in sources)} has such "
+            "a column of numbers or of ISO 8601",
+        )
+    measured = [hertz for form in forms for hertz in form.rates]
+    if rate is None and measured and None not in measured:
+        rate, others = usual_rate(list(filter(None, measured)))
+        notes.append(
+            f"without --rate all is brought to {rate:g} Hz, the own rate of most files by their "
+            f"times{others}; --rate=HZ says otherwise"
+        )
+    elif rate is None:
+        forms = [dataclasses.replace(form, clock=None) for form in forms]
+        if any(measured):
+            notes.append("some files have no times: without --rate those of others are not used")
+    return forms, rate
+
+
+def cut_at_gaps(
+    video: str, actions: Sequence[Action], spans: Sequence[tuple[float, float]], least: float
+) -> tuple[list[list[Action]], list[Defect]]:
+    """Returns the actions of each piece of a recording, in its own seconds, and the defects.
+
+    Args:
+        video: id of the recording.
+        actions: in its seconds.
+        spans: of the pieces, in seconds.
+        least: seconds; shorter remainders of an action at a gap are none.
+    """
+    cut: list[list[Action]] = [[] for _ in spans]
+    defects = []
+    for action in actions:
+        length, within = action.end - action.start, 0.0
+        hit = False
+        for inside, (start, end) in zip(cut, spans, strict=True):
+            a, b = max(action.start, start), min(action.end, end)
+            if b - a >= min(least, length):
+                inside.append(dataclasses.replace(action, start=a - start, end=b - start))
+                within, hit = within + b - a, True
+        if not hit or length - within > least:
+            value = f"[{action.start:.10g}, {action.end:.10g}] {action.label}"
+            value += f": {within:.10g} s of it are recorded" if hit else ""
+            defects.append(Defect("cut_at_gap" if hit else "in_gap", video, value, action.where))
+    return cut, defects
 
 
 def _renamed(source: Source, wanted: Collection[str], notes: list[str]) -> Source:

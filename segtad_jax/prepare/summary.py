@@ -15,6 +15,7 @@ from segtad_jax.data.preparation import Preparation
 from segtad_jax.data.records import Record
 from segtad_jax.data.value_range import ValueRange
 from segtad_jax.evaluation.ceiling import Clip, grid_ceiling
+from segtad_jax.evaluation.ids import whole_id
 from segtad_jax.prepare.annotations import Annotations
 from segtad_jax.prepare.intake import SPLITS, Outcome
 
@@ -40,14 +41,19 @@ class Summary:
         # What the training recordings had.
         self._range: ValueRange | None = None
         self._rates: list[float] = []
+        self._used = dict.fromkeys(SPLITS, 0)  # recordings of which there are records
+        self._times: dict[str, Any] = {}
 
     def add(self, outcome: Outcome) -> None:
         """Takes in a video that was read."""
         self.defects += outcome.defects
-        if outcome.record is not None:
-            nothing = np.zeros((len(outcome.record.features), 0), np.float32)
-            record = dataclasses.replace(outcome.record, features=nothing)
-            self.records[outcome.video.subset].append(record)
+        self._used[outcome.video.subset] += bool(outcome.records)
+        if outcome.times is not None:
+            self._times[outcome.video.video] = outcome.times
+        for record in outcome.records:
+            nothing = np.zeros((len(record.features), 0), np.float32)
+            light = dataclasses.replace(record, features=nothing)
+            self.records[outcome.video.subset].append(light)
         if outcome.range is not None:
             moving = outcome.range.low < outcome.range.high
             self._moving = moving | self._moving if self._moving.size else moving
@@ -93,6 +99,7 @@ class Summary:
             "splits": {split: self._split(split) for split in SPLITS if split in splits},
             "defects": self._defects(preparation),
             "notes": [*self.annotations.notes, *self._frames_for_seconds(), *self._moments()],
+            "times": self._times,
             "classes": self._classes(),
             "lengths": self._lengths(),
             "ceiling": self._ceiling(preparation.window),
@@ -105,8 +112,8 @@ class Summary:
         seconds = sum(record.duration for record in records)
         return {
             "annotated": annotated,
-            "found": len(records),
-            "left_out": annotated - len(records),
+            "found": self._used[split],
+            "left_out": annotated - self._used[split],
             "without_annotations": sum(not record.labels for record in records),
             "actions": actions,
             "hours": seconds / 3600,
@@ -152,7 +159,10 @@ class Summary:
     def why_useless(self) -> str | None:
         """Returns why nothing can be done with what is left of the annotations, or None."""
         videos = self.annotations.videos.values()
-        durations = {record.video: record.duration for record in self.all_records}
+        durations: dict[str, float] = {}
+        for record in self.all_records:  # in order of time, where one was split
+            video, start = whole_id(record.video)
+            durations[video] = start + record.duration
         there = [(v.video, action) for v in videos if v.video in durations for action in v.actions]
         if there and all(action.end > OVERRUN * durations[video] for video, action in there):
             video, a = there[0]
