@@ -13,8 +13,10 @@ from segtad_jax.evaluation.__main__ import main
 from segtad_jax.evaluation.ground_truth import predictions_in_scope, read_ground_truth
 from segtad_jax.evaluation.ids import read_ids
 from segtad_jax.evaluation.json_files import InputError
+from segtad_jax.evaluation.operating_point import Chosen, assess, to_json
 from segtad_jax.evaluation.results import read_predictions
 from segtad_jax.evaluation.scoring import evaluate
+from segtad_jax.evaluation.tables import operating_point
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -112,6 +114,53 @@ def test_the_numbers_are_those_of_the_functions(run) -> None:
     assert metrics["map"]["0.80"] == pytest.approx((0 + 0.5) / 2)
     assert f"{100 * metrics['map']['average']:.2f}" in out
     assert len(metrics["diagnosis"]["sensitivity"]["coverage"]) == 5
+
+
+def test_right_and_wrong_at_a_threshold(run, tmp_path) -> None:
+    predictions = results(
+        a=[row(), row(50, 60, score=0.2)], b=[row(20, 30.5, "run", 0.4), row(60, 70, "jump", 0.1)]
+    )
+    _, metrics, out, _ = run(predictions, "--threshold=0.2")
+    point = metrics["operating_point"]
+    assert [point[name] for name in ("right", "false", "missed")] == [1, 2, 2]
+    assert point["precision"] == pytest.approx(1 / 3)
+    assert point["confusion"] == [
+        ["jump", "run", 1],
+        ["run", "run", 1],
+        ["run", None, 1],
+        [None, "run", 1],
+    ]
+    assert "measured at a given threshold" in out
+    assert f"F1 {100 * point['f1']:.2f} % (best possible {100 * point['best_f1']:.2f} %)" in out
+    matrix = out[out.index("action, found as") :].splitlines()[:4]
+    assert [line.split()[-3:] for line in matrix[1:]] == [
+        [".", "1", "."],
+        [".", "1", "1"],
+        [".", "1", "."],
+    ]
+    chosen = to_json(Chosen({"run": 0.3, "jump": 0.9}, ["t"], {}))
+    (tmp_path / "thresholds-8.json").write_text(json.dumps(chosen))
+    _, metrics, out, _ = run(predictions, f"--threshold={tmp_path / 'thresholds-8.json'}")
+    assert metrics["operating_point"]["false"] == 1
+    assert metrics["operating_point"]["thresholds"] == {"run": 0.3, "jump": 0.9}
+    assert "on other recordings" in out
+    _, metrics, out, _ = run(predictions, "--threshold=auto")
+    assert "by cross-fitting" in out
+    status, _, _, err = run(predictions, "--threshold=high")
+    assert status == 1
+    assert "--threshold=high is neither auto, a score, nor a file that is there" in err
+    status, _, _, err = run(predictions, "--threshold=0.2", "--metrics=ar")
+    assert status == 1
+    assert "--threshold needs labels" in err
+
+
+def test_many_classes_are_a_list_of_what_is_confused_most() -> None:
+    labels = [f"class {index:02d}" for index in range(14)]
+    truth = {"x": [(10.0 * i, 10.0 * i + 5, label) for i, label in enumerate(labels)]}
+    rows = {"x": [(s, e, "class 03", 0.5) for s, e, _ in truth["x"][:3]]}
+    text = operating_point(assess(truth, rows, 0.1))
+    assert "most confused: class 00 as class 03 1, class 01 as class 03 1" in text
+    assert "found as" not in text
 
 
 def test_flags(run, tmp_path) -> None:

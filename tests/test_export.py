@@ -15,6 +15,7 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
+from segtad_jax.checkpoint import thresholds
 from segtad_jax.checkpoint.store import restore_variables
 from segtad_jax.export import __main__ as export
 from segtad_jax.export import build
@@ -24,6 +25,7 @@ from tests.test_config import load as load_config
 from tests.tiny_runs import TINY, random_run
 
 CHANNELS, CLASSES = 6, ["jump", "run"]
+THRESHOLDS = {"jump": 0.15, "run": 0.045}  # amid the scores of both
 # All that the exported model may need: jax, what jax itself needs, and flatbuffers.
 ALLOWED = ["jax", "jaxlib", "numpy", "ml_dtypes", "opt_einsum", "scipy", "flatbuffers"]
 
@@ -34,7 +36,9 @@ def make_run(folder: pathlib.Path, **fields: object) -> pathlib.Path:
     config.update_from_flattened_dict(
         {"model.width": 8, "eval.max_detections": 20, "eval.min_score": 0.0} | fields
     )
-    return random_run(folder, config, CLASSES, CHANNELS)
+    run = random_run(folder, config, CLASSES, CHANNELS)
+    thresholds.write(epath.Path(run), 20, config, THRESHOLDS, ["x"])
+    return run
 
 
 def recordings() -> list[np.ndarray]:
@@ -116,6 +120,16 @@ def test_the_example_is_a_command(artifact, tmp_path, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)
     assert len(found) == 20
     assert set(found[0]) == {"label", "segment", "score"}
+    command("x.npy", "--rate=5", "--threshold=auto")
+    above = [row for row in found if row["score"] >= THRESHOLDS[row["label"]]]
+    assert json.loads(capsys.readouterr().out) == above
+    assert 0 < len(above) < 20
+    assert {row["label"] for row in above} == {*CLASSES}
+    command("x.npy", "--rate=5", "--threshold=0.2")
+    assert json.loads(capsys.readouterr().out) == [row for row in found if row["score"] >= 0.2]
+    with pytest.raises(SystemExit):
+        command("x.npy", "--rate=5", "--threshold=high")
+    assert "--threshold: invalid score value: 'high'" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"rate.*--rate=HZ"):
         command("x.npy")
     with pytest.raises(SystemExit, match=r"\[64, 7\].*\[frames, 6\].*model.json"):
@@ -222,6 +236,7 @@ def test_it_says_what_it_is(run, artifact):
     ]
     assert found["function"]["outputs"][1]["shape"] == ["r", 20, 2]
     assert found["labels"] == found["classes"] == CLASSES
+    assert found["thresholds"] == THRESHOLDS
     assert found["windows"] == {"frames": 64, "step": 32, "whole": False}
     assert found["rate"] is None
     assert found["config"]["model.width"] == 8

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from segtad_jax import evaluate, train
+from segtad_jax.checkpoint import thresholds
 from segtad_jax.checkpoint.store import locate
 from segtad_jax.config import fit
 from segtad_jax.config.check import check, check_data
 from segtad_jax.data.dataset import Recording, split_holdout
 from segtad_jax.detector import Detector
+from segtad_jax.evaluation import operating_point
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.optim import optimizer
 from segtad_jax.runtime import parallel
@@ -167,7 +169,10 @@ def test_best_checkpoint_by_holdout_stays(data_dir: str, tmp_path: pathlib.Path)
     dataset = evaluate.open_or_build(config.data)
     first = dataset.recordings("training")[0].video
     config.data.holdout = first[:-1] + "*"
-    train.train(config, tmp_path)
+    metrics = train.train(config, tmp_path)
+    held = thresholds.read(tmp_path, 12, config).videos
+    assert {video[:-1] for video in held} == {first[:-1]}
+    assert metrics["operating_point"]["measured"] == operating_point.OTHERS
     scores = {m["step"]: m["eval/map_average"] for m in logged(tmp_path) if "eval/map_0.50" in m}
     assert set(scores) == {4, 8, 12}
     steps = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}

@@ -16,7 +16,7 @@ NEUTRAL = ("eval.batch_size", "eval.least_precision")
 
 
 def write(
-    run: epath.Path,
+    run: epath.PathLike,
     step: int,
     config: ConfigDict,
     thresholds: Mapping[str, float],
@@ -36,7 +36,7 @@ def write(
     return chosen
 
 
-def read(run: epath.Path, step: int, config: ConfigDict) -> Chosen | None:
+def read(run: epath.PathLike, step: int, config: ConfigDict) -> Chosen | None:
     """Returns the thresholds of a step.
 
     None where there are none, as in runs of older versions and of steps that were not evaluated, or
@@ -53,8 +53,8 @@ def read(run: epath.Path, step: int, config: ConfigDict) -> Chosen | None:
     return chosen if same else None
 
 
-def _path(run: epath.Path, step: int) -> epath.Path:
-    return run / f"thresholds-{step}.json"
+def _path(run: epath.PathLike, step: int) -> epath.Path:
+    return epath.Path(run) / f"thresholds-{step}.json"
 
 
 def _settings(fields: Mapping[str, Any]) -> dict[str, Any]:

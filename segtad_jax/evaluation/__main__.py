@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from segtad_jax.evaluation.average_precision import threshold_keys
 from segtad_jax.evaluation.ground_truth import Subset, predictions_in_scope, read_ground_truth
 from segtad_jax.evaluation.ids import read_ids
 from segtad_jax.evaluation.json_files import InputError
+from segtad_jax.evaluation.operating_point import assess, read_chosen
 from segtad_jax.evaluation.results import read_predictions
 from segtad_jax.evaluation.scoring import METRICS, PROTOCOLS, evaluate
 from segtad_jax.evaluation.tables import summary
@@ -59,9 +61,30 @@ def _score(
         protocol=flags.protocol,
         durations=subset.durations,
     )
+    if flags.threshold is not None:
+        if not labelled:
+            raise InputError("--threshold needs labels: leave it out with --metrics=ar")
+        scored["operating_point"] = assess(
+            subset.ground_truth, predictions, _read_threshold(flags.threshold)
+        )
     scope["notes"] = [*subset.notes, *notes, *scope["notes"]]
     files = {"ground_truth": subset.path, "predictions": str(path)}
     return predictions, {**files, "subset": subset.name, **scored, **scope}
+
+
+def _read_threshold(text: str) -> Any:
+    """Returns a score for all classes, the thresholds in a file, or None: to be chosen."""
+    if text == "auto":
+        return None
+    try:
+        score = float(text)
+    except ValueError:
+        if Path(text).exists():
+            return read_chosen(text)
+        score = np.nan
+    if not np.isfinite(score):
+        raise InputError(f"--threshold={text} is neither auto, a score, nor a file that is there")
+    return score
 
 
 def _write_report(
@@ -134,6 +157,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--tiou", type=_thresholds, metavar="START:STEP:STOP", help="default: the protocol's")
     add("--metrics", type=_metrics, default=list(METRICS), help="some of map,ar,diagnosis")
     add("--protocol", choices=list(PROTOCOLS), default="activitynet")
+    add(
+        "--threshold",
+        metavar="auto|X|FILE",
+        help="precision, recall, F1 and confusion of predictions above: a score; a run's "
+        "thresholds-STEP.json; auto: the best F1, by cross-fitting",
+    )
     add("--blocked", type=Path, metavar="FILE", help="ids of videos to leave out")
     background = "classes that are none, such as a background"
     add("--ignore", "--ignored", default="", metavar="A,B", help=background)

@@ -7,7 +7,7 @@ all thresholds: the counts at a threshold are sums over the detections above it.
 
 from collections.abc import Collection, Mapping
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 
@@ -29,7 +29,7 @@ PARTS = 5  # of cross-fitting
 BINS = 10  # of scores, for their calibration
 REMEDY = "Delete it: `segtad evaluate --workdir=RUN` chooses the last step's thresholds anew."
 
-Threshold = float | Mapping[Label, float]  # of all classes, or of each
+Threshold = SupportsFloat | Mapping[Label, SupportsFloat]  # of all classes, or of each
 
 # How figures at thresholds were measured.
 OTHERS = "on other recordings than those that chose the thresholds"
@@ -71,7 +71,7 @@ def above(predictions: Predictions, threshold: Threshold) -> dict[str, list[Any]
     """Returns the predictions of at least the threshold; none of a class that has no threshold."""
 
     def least(label: Label) -> float:
-        return threshold.get(label, np.inf) if isinstance(threshold, Mapping) else threshold
+        return float(threshold.get(label, np.inf) if isinstance(threshold, Mapping) else threshold)
 
     return {
         video: [row for row in rows if float(row[3]) >= least(row[2])]
@@ -318,7 +318,7 @@ def assess(
         **count(ground_truth, kept, classes=classes),
         "thresholds": dict(thresholds)
         if isinstance(thresholds, Mapping)
-        else dict.fromkeys(sorted(classes), thresholds),
+        else dict.fromkeys(sorted(classes), float(thresholds)),
         "measured": measured,
         "best_f1": count(ground_truth, above(predictions, own), classes=classes)["f1"],
         "calibration": calibration(ground_truth, predictions, classes=classes),

@@ -31,28 +31,30 @@ def average_recall(
 
     Returns:
         {"1": AR@1, "5", "10", "50", "100", "auc": area / 100, "curve": [100] AR at each AN,
-        "per_tiou": {"0.50": recall at AN = 100, ...}}, fractions.
+        "per_tiou": {"0.50": recall at AN = 100, ...}, "most": {"1": the most that AR@1 can be, if
+        each of so many proposals finds an action of its own, ...}}, fractions.
     """
     keys = threshold_keys(tiou_thresholds)
-    recall = _recall(ground_truth, proposals, tiou_thresholds)  # [thresholds, 100]
+    recall, most = _recall(ground_truth, proposals, tiou_thresholds)  # [thresholds, 100], [100]
     curve = recall.mean(axis=0)
     return {
         **{str(number): float(curve[number - 1]) for number in _REPORTED},
         "auc": float(((curve[1:] + curve[:-1]) / 2).sum() / _MAX_PROPOSALS),
         "curve": curve.tolist(),
         "per_tiou": dict(zip(keys, recall[:, -1].tolist(), strict=True)),
+        "most": {str(number): float(most[number - 1]) for number in _REPORTED},
     }
 
 
 def _recall(
     ground_truth: GroundTruth, proposals: Predictions, tiou_thresholds: Thresholds
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     table = tabulate(ground_truth, proposals, by_class=False)
     truths, proposed = table.truths, table.predictions
     number = np.arange(1, _MAX_PROPOSALS + 1)
     recall = np.zeros((len(tiou_thresholds), _MAX_PROPOSALS))
     if not (truths.size and proposed.size):
-        return recall
+        return recall, recall.sum(axis=0)
     num_videos = np.unique(truths.video).size
     per_video = np.bincount(proposed.video, minlength=len(table.videos))
     # Written as the official script writes it: the truncations below depend on the rounding.
@@ -60,7 +62,7 @@ def _recall(
     kept = np.minimum((per_video * ratio).astype(int), per_video)
     total = kept[np.unique(truths.video)].sum()
     if not total:
-        return recall
+        return recall, recall.sum(axis=0)
     share = number / 100.0 * (_MAX_PROPOSALS * float(num_videos) / total)
     # [truths, 100] how many proposals of the truth's video count at each operating point
     allowed = kept[truths.video][:, None]
@@ -74,7 +76,8 @@ def _recall(
         # Pairs go by falling score: written backwards, the best-ranked one stays.
         first_rank[reached.truth[::-1]] = rank[reached.prediction[::-1]]
         recall[row] = (first_rank[:, None] < allowed).mean(axis=0)
-    return recall
+    actions = np.bincount(truths.video)[truths.video]  # of each truth's video
+    return recall, np.minimum(allowed / actions[:, None], 1).mean(axis=0)
 
 
 def _rank_within(group: np.ndarray) -> np.ndarray:

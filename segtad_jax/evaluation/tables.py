@@ -92,7 +92,7 @@ def operating_point(point: Mapping) -> str:
     lines = [
         f"At thresholds, tIoU {point['tiou']:.2f}: F1 {f1} % (best possible {best} %)",
         f"measured {point['measured']}",
-        _table(["class", "score", *columns, "precision %", "recall %", "F1 %"], *rows),
+        _table(["class", "from", *columns, "precision %", "recall %", "F1 %"], *rows),
         *_confusion(point),
     ]
     errors = {"all": point["calibration"], "those above": point["calibration_above"]}

@@ -175,6 +175,8 @@ def describe(model: Trained, exported: jax.export.Exported) -> dict[str, Any]:
         "parameters": {"file": PARAMETERS},
         "labels": labels(model),
         "classes": list(model.classes),
+        # From which score detections count; null where the run has none, or the labels no class.
+        "thresholds": None if config.eval.class_scores else model.thresholds,
         "channels": model.num_channels,
         "windows": {
             "frames": config.data.num_frames,

@@ -5,7 +5,7 @@ import functools
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, SupportsFloat
+from typing import Any, NamedTuple, SupportsFloat
 
 import jax
 import numpy as np
@@ -58,7 +58,7 @@ class Trained:
         *,
         rate: SupportsFloat | None = None,
         duration: SupportsFloat | None = None,
-        threshold: Threshold | Literal["auto"] = 0.0,
+        threshold: Threshold | str = 0.0,
     ) -> list[Detection]:
         """Detects the actions in one recording; returns them, best first.
 
@@ -90,7 +90,7 @@ class Trained:
             raise FeatureError("not_finite", failures["recording"])
         return above(detections, least)["recording"]
 
-    def threshold(self, given: Threshold | Literal["auto"]) -> Threshold:
+    def threshold(self, given: Threshold | str) -> Threshold:
         """Returns a threshold as it was given, or for "auto" those that the run has chosen.
 
         Raises:

@@ -102,7 +102,7 @@ def _threshold(given: float | str | None, model: Trained) -> Threshold | None:
     """Returns the threshold of what is shown; None where none is given, and the run has none."""
     if given is None and model.thresholds is None:
         return None
-    return model.threshold("auto" if given is None else given)  # type: ignore[arg-type]
+    return model.threshold("auto" if given is None else given)
 
 
 def _identity(model: Trained) -> dict[str, Any]:

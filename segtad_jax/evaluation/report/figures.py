@@ -59,6 +59,9 @@ def evaluation_figures(
         )
     if "ar" in metrics:
         figures["average_recall"] = recall_figure(metrics["ar"], compare and compare.get("ar"))
+    if calibration := metrics.get("operating_point", {}).get("calibration"):
+        above = metrics["operating_point"]["calibration_above"]
+        figures["reliability"] = reliability_figure(calibration, above)
     if "diagnosis" in metrics:
         figures["error_types"] = outcome_figure(metrics["diagnosis"])
         figures["sensitivity"] = sensitivity_figure(metrics["diagnosis"])
@@ -103,7 +106,7 @@ def map_figure(values: Mapping[str, float], compare: Mapping[str, float] | None 
             label = f"{name}average {100 * result['average']:.2f}"
             panel.plot(list(points), list(points.values()), "o-", color=color, label=label)
             panel.axhline(result["average"], color=color, linewidth=1, linestyle=(0, (4, 3)))
-        panel.legend(loc="lower left")
+        style.legend_below(figure)
     return figure
 
 
@@ -119,7 +122,7 @@ def precision_recall_figure(
         panel.set_ylabel("precision")
         _percent_axis(panel.xaxis)
         panel.set_xlim(0, 1)
-        panel.legend(loc="upper right")
+        style.legend_below(figure)
     return figure
 
 
@@ -131,7 +134,27 @@ def recall_figure(values: Mapping[str, Any], compare: Mapping[str, Any] | None =
             label = f"{name}AUC {100 * result['auc']:.2f}"
             panel.plot(np.arange(1, 101), result["curve"], color=color, label=label)
         panel.set_xlim(0, 100)
-        panel.legend(loc="lower right")
+        style.legend_below(figure)
+    return figure
+
+
+def reliability_figure(
+    calibration: Mapping[str, Any], above: Mapping[str, Any] | None = None
+) -> Figure:
+    """Draws the share of predictions that are right against their score; of those above, too."""
+    title = "Right among predictions of a score (%)"
+    with _panel(title, "score", top=1.02) as (figure, panel):
+        panel.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        for name, found, look in (
+            ("all", calibration, {"color": style.ACCENT}),
+            ("above the thresholds", above, {"color": "#d55e00", "linestyle": (0, (1, 1.5))}),
+        ):
+            bins = found["bins"] if found else []
+            label = f"{name}: off by {100 * found['error']:.1f}" if found else None
+            points = [row["score"] for row in bins], [row["right"] for row in bins]
+            panel.plot(*points, marker="o", markersize=4, label=label, **look)
+        panel.set_xlim(0, 1)
+        style.legend_below(figure)
     return figure
 
 

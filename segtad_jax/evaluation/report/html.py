@@ -67,4 +67,6 @@ def _resource(name: str) -> str:
 
 
 def _data_url(figure: Figure) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(style.encode(figure, 'svg')).decode()}"
+    # Transparent: where the reader prefers it dark, the page inverts the lines alone.
+    content = style.encode(figure, "svg", transparent=True)
+    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"

@@ -27,6 +27,9 @@
   const clock = (s) => s < 60 ? `${+s.toFixed(1)} s`
     : `${Math.floor(s / 60)}:${String(Math.round(s % 60)).padStart(2, "0")}`;
   const topScore = 10000 * data.score_unit;
+  // The page opens at the thresholds of the classes, if there are any; null: a class never counts.
+  let ofClasses = !!data.thresholds;
+  const counts = (d) => data.thresholds[d.label] !== null && d.score >= data.thresholds[d.label];
 
   function element(parent, name, attributes = {}, text) {
     const node = parent.namespaceURI === SVG || name === "svg"
@@ -97,15 +100,22 @@
     if (row) { event.preventDefault(); row.focus(); if (row.video) select(row.video); }
   });
 
+  function cutByClass(on) {
+    ofClasses = on;
+    byId("own").setAttribute("aria-pressed", on);
+    if (selected) draw();
+  }
+
   // ---- the timeline: for each class its truths, its segmentation curve and its detections
   const LEFT = 6, BAR = 9, GAP = 2, TRUTH = 16, CURVE = 46;
   function draw() {
     const video = selected, stage = byId("timeline");
     const share = byId("score").value / 100; // squared below: finer where scores are low
     const least = share ? topScore * share ** 2 : -Infinity;
-    byId("threshold").textContent = share ? least.toPrecision(3) : "any";
+    byId("threshold").textContent = ofClasses ? "" : share ? least.toPrecision(3) : "any";
     const truths = truthsOf(video);
-    const all = detectionsOf(video), kept = all.filter((d) => d.score >= least);
+    const all = detectionsOf(video);
+    const kept = all.filter((d) => ofClasses ? counts(d) : d.score >= least);
     heading(video, truths, all, kept);
     stage.replaceChildren();
     const width = Math.max(stage.clientWidth, 300);
@@ -221,16 +231,21 @@
   // ---- tables sort by a click on a heading
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-    heads.forEach((head, column) => head.addEventListener("click", () => {
-      const down = head.getAttribute("aria-sort") === "ascending";
-      heads.forEach((h) => h.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const value = (row) => row.cells[column].textContent;
-      const compare = head.classList.contains("text")
-        ? (a, b) => value(a).localeCompare(value(b))
-        : (a, b) => (parseFloat(value(a)) || 0) - (parseFloat(value(b)) || 0);
-      body.append(...[...body.rows].sort((a, b) => down ? compare(b, a) : compare(a, b)));
-    }));
+    heads.forEach((head, column) => {
+      const name = head.textContent;
+      head.replaceChildren();
+      element(head, "button", {type: "button"}, name).addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        heads.forEach((h) => h.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const value = (row) => row.cells[column].textContent;
+        const number = (text) => parseFloat(text.replaceAll(",", "")) || 0;
+        const compare = head.classList.contains("text")
+          ? (a, b) => value(a).localeCompare(value(b))
+          : (a, b) => number(value(a)) - number(value(b));
+        body.append(...[...body.rows].sort((a, b) => down ? compare(b, a) : compare(a, b)));
+      });
+    });
   }
 
   // ---- start
@@ -243,7 +258,10 @@
   byId("search").addEventListener("input", refresh);
   byId("class").addEventListener("change", refresh);
   byId("order").addEventListener("change", refresh);
-  byId("score").addEventListener("input", () => selected && draw());
+  byId("own").hidden = !data.thresholds;
+  byId("own").addEventListener("click", () => cutByClass(!ofClasses));
+  byId("score").addEventListener("input", () => cutByClass(false));
+  cutByClass(ofClasses);
   window.addEventListener("resize", () => selected && draw());
   if (data.videos.length) refresh();
   document.documentElement.dataset.ready = "true";

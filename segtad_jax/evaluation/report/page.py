@@ -14,6 +14,9 @@ from segtad_jax.evaluation.report.videos import Segmentation, timelines
 from segtad_jax.evaluation.scoring import PROTOCOLS
 from segtad_jax.evaluation.thumos14 import without_ambiguous
 
+_MATRIX_CLASSES = 40  # a matrix of more is not readable
+_CONFUSED_PAIRS = 100
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -78,14 +81,29 @@ def write_report(
         compared=other,
         highlights=[f"{threshold:.2f}" for threshold in figures.ends_and_middle(thresholds)],
         classes=_class_rows(metrics, other),
+        point=(point := metrics.get("operating_point")),
+        confusion=_confusion(point) if point else {},
         config=json.dumps(run.config, indent=2, default=str) if run.config else None,
         data={
             **data,
             "tiou": tiou,
             "outcomes": [name.replace("_", " ") for name in OUTCOMES],
             "colors": list(figures.OUTCOME_COLORS.values()),
+            "thresholds": point and [point["thresholds"].get(label) for label in data["labels"]],
         },
     )
+
+
+def _confusion(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the whole matrix with the names of its rows, or of many classes the largest pairs."""
+    labels = list(point["per_class"])
+    counts = {(row, column): number for row, column, number in point["confusion"]}
+    if len(labels) > _MATRIX_CLASSES:
+        pairs = [row for row in point["confusion"] if None not in row and row[0] != row[1]]
+        return {"pairs": sorted(pairs, key=lambda row: -row[2])[:_CONFUSED_PAIRS]}
+    every = [*labels, None]
+    matrix = [[counts.get((row, column), 0) for column in every] for row in every]
+    return {"names": labels, "matrix": matrix}
 
 
 def _class_rows(

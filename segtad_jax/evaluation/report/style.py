@@ -47,12 +47,17 @@ def note(panel: Axes, text: str) -> None:
     panel.set_yticks([])
 
 
-def encode(figure: Figure, form: str) -> bytes:
+def legend_below(figure: Figure) -> None:
+    """Puts the legend of all panels under them, where it hides nothing."""
+    figure.legend(loc="outside lower center", ncols=2)
+
+
+def encode(figure: Figure, form: str, *, transparent: bool = False) -> bytes:
     """Returns the figure as bytes of an image; `form` is png, svg or pdf."""
     metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
     buffer = io.BytesIO()
     with mpl.rc_context(_STYLE):
-        figure.savefig(buffer, format=form, dpi=200, metadata=metadata)
+        figure.savefig(buffer, format=form, dpi=200, metadata=metadata, transparent=transparent)
     return buffer.getvalue()
 
 

@@ -64,9 +64,28 @@ def windows(features: np.ndarray, model: dict[str, Any]) -> tuple[np.ndarray, ..
 
 
 def detect(
-    function: Callable, model: dict[str, Any], features: np.ndarray, rate: float
+    function: Callable,
+    model: dict[str, Any],
+    features: np.ndarray,
+    rate: float,
+    threshold: float | str = 0.0,
 ) -> list[dict[str, Any]]:
-    """Actions of one recording, best first, in seconds; `rate` in frames of `features` a second."""
+    """Actions of one recording, best first, in seconds; `rate` in frames of `features` a second.
+
+    Args:
+        function: of `load`.
+        model: of `load`.
+        features: see `windows`.
+        rate: frames of `features` a second.
+        threshold: the least score; "auto" for `thresholds` of model.json, one for each class.
+
+    Raises:
+        ValueError: as `windows`, or the model has no thresholds, or makes no numbers of this.
+    """
+    given = dict.fromkeys(model["labels"], threshold)
+    chosen = model["thresholds"] if threshold == "auto" else given
+    if chosen is None:
+        raise ValueError("the model has no thresholds: give a number instead of auto")
     scores, segments, labels = map(np.asarray, function(*windows(features, model)))
     if np.isnan(scores).any():
         raise ValueError(
@@ -77,8 +96,13 @@ def detect(
     return [
         {"label": model["labels"][label], "segment": [float(start), float(end)], "score": score}
         for score, (start, end), label in zip(scores[0].tolist(), seconds, labels[0], strict=True)
-        if label >= 0 and end > start  # -1 fills up
+        if label >= 0 and end > start and score >= chosen[model["labels"][label]]  # -1 fills up
     ]
+
+
+def score(text: str) -> float | str:
+    """The value of --threshold."""
+    return text if text == "auto" else float(text)
 
 
 def main() -> None:
@@ -89,6 +113,13 @@ def main() -> None:
     parser.add_argument("features", help="npy file, [frames, channels], see above")
     parser.add_argument(
         "--rate", type=float, help="frames of FEATURES a second; default: as in training"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=score,
+        default=0.0,
+        metavar="auto|X",
+        help="least score; auto: each class's own, of model.json; default: 0, all",
     )
     given = parser.parse_args()
     function, model = load()
@@ -104,7 +135,7 @@ def main() -> None:
         features = np.load(given.features, allow_pickle=False)
         if not isinstance(features, np.ndarray):
             raise ValueError(f"{given.features} holds several arrays; give an .npy file, with one")
-        found = detect(function, model, features, rate)
+        found = detect(function, model, features, rate, given.threshold)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(json.dumps(found, indent=1))
