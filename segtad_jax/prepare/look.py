@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from segtad_jax.data.preparation import Preparation
 from segtad_jax.data.records import DURATION_TOLERANCE, Record
-from segtad_jax.evaluation.ids import match_id
+from segtad_jax.evaluation.ids import match_id, whole_id
 from segtad_jax.evaluation.report import style
 from segtad_jax.prepare.annotations import Video
 from segtad_jax.prepare.intake import Intake
@@ -65,17 +65,22 @@ def look_through(
         preparation: of their features.
         records: of those that were used.
     """
-    used = {match_id(record.video): record for record in records}
-    seconds = {record.video: len(record.features) / record.rate for record in used.values()}
+    seconds: dict[str, float] = {}  # to the end of the signal
+    for record in records:  # in order of time, where one was split
+        name, start = whole_id(record.video)
+        seconds[name] = start + len(record.features) / record.rate
+    used = {match_id(name) for name in seconds}
     videos = [intake.annotations.videos[key] for key in intake.keys if key in used]
     few = sum(intake.widths) <= FEW_CHANNELS
     for label, video in choose_recordings(videos, seconds).items():
-        arrays, _ = intake.arrays(match_id(video.video))
-        rate = preparation.rate or len(arrays[0]) / seconds[video.video]
         signal = few or preparation.signals is not None
-        values, names = traces_of(arrays, intake.forms[0].columns, signal)
-        pieces = [(np.arange(len(values)) / rate, values)]
-        yield look_at(label, video, pieces, names, len(values) / rate)
+        names: Sequence[str] = ()
+        pieces = []
+        for start, arrays in intake.recorded(match_id(video.video)).pieces:
+            rate = preparation.rate or len(arrays[0]) / seconds[video.video]
+            values, names = traces_of(arrays, intake.forms[0].columns, signal)
+            pieces.append((start + np.arange(len(values)) / rate, values))
+        yield look_at(label, video, pieces, names, start + len(values) / rate)
 
 
 def choose_recordings(
