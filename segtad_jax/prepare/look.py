@@ -40,6 +40,7 @@ class Look:
     near: Sequence[Part]  # around one action of the class
     closeup: tuple[float, float]  # seconds
     end: float  # of the signal, seconds
+    rate: float  # its own, in Hz
 
     def to_json(self) -> dict[str, Any]:
         """Returns what is written above the picture, in JSON's types."""
@@ -49,6 +50,8 @@ class Look:
             "video": self.video.video,
             "subset": self.video.subset,
             "seconds": self.end,
+            "rate": self.rate,
+            "gaps": len(self.whole) - 1,
             "actions": sum(action.label == self.label for action in actions),
             "of": len(actions),
             "beyond": sum(action.end > self.end + DURATION_TOLERANCE for action in actions),
@@ -65,22 +68,25 @@ def look_through(
         preparation: of their features.
         records: of those that were used.
     """
-    seconds: dict[str, float] = {}  # to the end of the signal
-    for record in records:  # in order of time, where one was split
+    ends: dict[str, float] = {}  # of the signals, seconds
+    frames: dict[str, float] = {}  # seconds, by which features may end earlier
+    for record in records:
         name, start = whole_id(record.video)
-        seconds[name] = start + len(record.features) / record.rate
-    used = {match_id(name) for name in seconds}
-    videos = [intake.annotations.videos[key] for key in intake.keys if key in used]
-    few = sum(intake.widths) <= FEW_CHANNELS
+        frames[name] = 1 / record.rate
+        ends[name] = max(start + len(record.features) / record.rate, ends.get(name, 0.0))
+    videos = [v for v in map(intake.annotations.videos.get, intake.keys) if v and v.video in ends]
+    seconds = {name: end + frames[name] for name, end in ends.items()}
+    signal = preparation.signals is not None or sum(intake.widths) <= FEW_CHANNELS
     for label, video in choose_recordings(videos, seconds).items():
-        signal = few or preparation.signals is not None
-        names: Sequence[str] = ()
-        pieces = []
-        for start, arrays in intake.recorded(match_id(video.video)).pieces:
-            rate = preparation.rate or len(arrays[0]) / seconds[video.video]
+        recorded = intake.recorded(match_id(video.video))
+        rate = intake.rate or len(recorded.pieces[0].arrays[0]) / ends[video.video]
+        parts = []
+        for start, arrays in recorded.pieces:
             values, names = traces_of(arrays, intake.forms[0].columns, signal)
-            pieces.append((start + np.arange(len(values)) / rate, values))
-        yield look_at(label, video, pieces, names, start + len(values) / rate)
+            parts.append((start + np.arange(len(values)) / rate, values))
+        end = float(parts[-1][0][-1] + 1 / rate)
+        hertz = recorded.timeline.rate if recorded.timeline else rate
+        yield look_at(label, video, parts, names, end, hertz)
 
 
 def choose_recordings(
@@ -120,7 +126,12 @@ def choose_recordings(
 
 
 def look_at(
-    label: str, video: Video, pieces: Sequence[Part], names: Sequence[str], end: float
+    label: str,
+    video: Video,
+    pieces: Sequence[Part],
+    names: Sequence[str],
+    end: float,
+    rate: float,
 ) -> Look:
     """Returns what is drawn of a recording for a class.
 
@@ -130,12 +141,14 @@ def look_at(
         pieces: seconds and values of the samples between gaps.
         names: of the values' channels, () if unknown.
         end: of the signal, seconds.
+        rate: of the signal as it was recorded, in Hz.
     """
     actions = [action for action in video.actions if action.label == label]
     inside = [a for a in actions if a.start < end] or actions
     action = sorted(inside, key=lambda a: a.end - a.start)[len(inside) // 2]
     margin = AROUND * (action.end - action.start) or 0.02 * end
-    closeup = max(action.start - margin, min(action.start, 0.0)), action.end + margin
+    last = max([end, *(a.end for a in video.actions)])
+    closeup = max(action.start - margin, min(action.start, 0.0)), min(action.end + margin, last)
     near = [
         (seconds[within], values[within])
         for seconds, values in pieces
@@ -153,6 +166,7 @@ def look_at(
         near=[thin(*piece, BINS // 2) for piece in near],
         closeup=closeup,
         end=end,
+        rate=rate,
     )
 
 
