@@ -3,16 +3,20 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prepare_cases import good_inputs, prepare, report_of, written
+from prepare_cases import features, good_inputs, prepare, report_of, written
+from segtad_jax.data.dataset import open_dataset
+from segtad_jax.data.timeline import Piece
 from segtad_jax.evaluation.annotation_files import NOTE, Entry
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.prepare import build
 from segtad_jax.prepare.split import (
     Division,
+    cut_pieces,
     draw_groups,
     group_videos,
     groups_on_both_sides,
@@ -218,3 +222,83 @@ def test_choices_on_the_command_line(inputs, tmp_path, capsys):
     assert "1 of 8 groups validate" in capsys.readouterr().out
     (note,) = [note for note in report["notes"] if "'nap'" in note]
     assert "'goal'" in note
+
+
+RATE = 10.0
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=4),
+    st.integers(1, 3),
+    st.floats(-5, 40, allow_nan=False),
+    st.integers(1, 3),
+)
+def test_cut_pieces_hold_each_sample_once_at_its_time(lengths, sources, at, ratio):
+    """Of sources that differ in their rates by a ratio, and pieces with gaps between them."""
+    pieces, start = [], 0.0
+    for length in lengths:
+        arrays = [start + np.arange(length * ratio)[:, None] / (RATE * ratio)] * (sources - 1)
+        pieces.append(Piece(start, [*arrays, start + np.arange(length)[:, None] / RATE]))
+        start += length / RATE + 2
+    rate = RATE * (ratio if sources > 1 else 1)
+    before, after = cut_pieces(pieces, at, rate)
+    for source in range(sources):
+        parts = [piece.arrays[source] for piece in (*before, *after)]
+        whole = [piece.arrays[source] for piece in pieces]
+        rest = len(np.concatenate(whole)) - len(np.concatenate(parts))
+        assert 0 <= rest <= ratio  # of a source with fewer samples there may be none left
+        assert all((part < at + 1.01 / RATE).all() for p in before for part in [p.arrays[source]])
+        assert all((part > at - 1.01 / RATE).all() for p in after for part in [p.arrays[source]])
+    for piece in (*before, *after):
+        assert piece.start == pytest.approx(piece.arrays[0][0, 0], abs=0.51 / RATE)
+
+
+def timed(inputs, tmp_path, *flags, lines=()):
+    """The parts of x0 and x1 of eight recordings of 10 s and more at 2 Hz, cut at 0.7."""
+    rows = [f"x{n},1,4,run\nx{n},{6 + n / 2},{9 + n / 2},run" for n in range(8)]
+    inputs["annotations"] = written(
+        tmp_path / "a.csv", "\n".join(["video,start,end,label", *rows, *lines])
+    )
+    assert prepare(inputs, "--split=time:0.7", "--strict", *flags) == 0
+    directory = inputs["output"] / "mine" / "1.0.0"
+    return open_dataset(directory), report_of(directory)
+
+
+def test_the_end_of_each_recording_validates(inputs, tmp_path):
+    dataset, report = timed(
+        inputs, tmp_path, "--rate=2", lines=["x0,7.5,9.5,run", "x1,9,10,jump", "x0,2,3,jump"]
+    )
+    parts = {split: [r.video for r in rows] for split, rows in dataset.splits.items()}
+    whole = ["x2", "x3", "x4", "x5"]
+    assert parts["training"] == ["x0#t=0,7", "x1#t=0,7.5", *whole, "x6#t=0,9", "x7#t=0,9.5"]
+    ends = ["x0#t=7,10", "x1#t=7.5,10.5", "x6#t=9,13", "x7#t=9.5,13.5"]
+    assert parts["validation"] == ends
+    first, last = dataset.splits["training"][0], dataset.splits["validation"][0]
+    np.testing.assert_array_equal(dataset.features(first), features(0)[:14])
+    np.testing.assert_array_equal(dataset.features(last), features(0)[14:])
+    assert (first.duration, last.duration) == (7.0, 3.0)
+    np.testing.assert_allclose(first.segments, [[1, 4], [6, 7], [2, 3]])
+    np.testing.assert_allclose(last.segments, [[0, 2], [0.5, 2.5]])
+    (across,) = [i for i in report["defects"]["cut_in_two"]["items"] if i["video"] == "x0"]
+    assert across["value"] == "[6, 9] run, cut at 7 s"
+    assert "a.csv, line 3" in across["where"]
+    assert [item["video"] for item in report["defects"]["not_cut"]["items"]] == whole
+    rows = report["splits"]
+    assert (rows["training"]["found"], rows["validation"]["found"]) == (8, 4)
+    assert rows["training"]["left_out"] == rows["validation"]["left_out"] == 0
+    assert any("#t=START,END" in note for note in report["notes"])
+
+
+def test_recordings_of_a_known_duration_alone_are_cut_too(inputs, tmp_path):
+    table = "\n".join(["video,duration", *(f"x{n},{5 + n / 2}" for n in range(8))])
+    durations = written(tmp_path / "durations.csv", table)
+    lines = [f"x{n},4,{5 + n / 2},run" for n in range(8)]
+    inputs["annotations"] = written(
+        tmp_path / "b.csv", "\n".join(["video,start,end,label", *lines, "x0,1,2,run"])
+    )
+    assert prepare(inputs, "--split=time:0.7", f"--durations={durations}") == 0
+    dataset = open_dataset(inputs["output"] / "mine" / "1.0.0")
+    (end,) = dataset.splits["validation"]
+    assert end.video == "x0#t=3.5,5"  # 20 frames in 5 s
+    assert (end.rate, end.num_frames) == (4.0, 6)
+    np.testing.assert_allclose(end.segments, [[0.5, 1.5]])

@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 LEFT_OUT, CHANGED, KEPT = "left out", "changed", "kept"
-ASKED = {"blocked", "ignored", "widened"}  # kinds that a flag asks for
+ASKED = {"blocked", "ignored", "widened", "cut_in_two"}  # kinds that a flag asks for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,7 @@ KINDS = {
         CHANGED, "a duration that is no positive number, or an action's length: taken as unknown"
     ),
     "durations_differ": Kind(CHANGED, "a video whose lines name several durations: not used"),
+    "not_cut": Kind(KEPT, "no whole action on one side of the cut of --split=time: all trains"),
     "no_annotations": Kind(KEPT, "a training or validation video without any annotation"),
     # of an action
     "bad_action": Kind(LEFT_OUT, "an annotation without segment [start, end] or without label"),
@@ -61,6 +62,7 @@ KINDS = {
     "reversed": Kind(LEFT_OUT, "an annotation that ends before it starts"),
     "in_gap": Kind(LEFT_OUT, "an annotation wholly in a gap of its recording"),
     "cut_at_gap": Kind(CHANGED, "an annotation across a gap of its recording: cut"),
+    "cut_in_two": Kind(CHANGED, "an annotation across the cut of --split=time: part of it trains"),
     "outside": Kind(LEFT_OUT, "an annotation wholly before or after its video"),
     "duplicate": Kind(LEFT_OUT, "an annotation that is there already"),
     "ignored": Kind(LEFT_OUT, "of a class that --ignore names"),

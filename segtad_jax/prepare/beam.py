@@ -39,7 +39,8 @@ def run(
             | beam.Reshuffle()
             | beam.ParDo(_Read(intake, preparation, classes)).with_outputs(*SPLITS, main="outcomes")
         )
-        for split in sorted({intake.annotations.videos[key].subset for key in intake.keys}):
+        splits = {intake.annotations.videos[key].subset for key in intake.keys}
+        for split in sorted(splits | ({"validation"} if intake.time else set())):
             prefix = str(writer.folder / shard_prefix(preparation.name, split))
             outputs[split] | f"write {split}" >> beam.io.WriteToTFRecord(
                 prefix, shard_name_template="-SSSSS"
@@ -68,15 +69,16 @@ class _Read(beam.DoFn):
         self._serialise = serialiser(self._classes, self._preparation.num_channels, dtype)
 
     def process(self, key: str) -> Iterator[Any]:
-        outcome = self._intake.outcome(key, self._preparation)
-        for record in outcome.records:
-            yield beam.pvalue.TaggedOutput(outcome.video.subset, self._serialise(record))
-        yield json.dumps(_to_json(key, outcome))
+        for outcome in self._intake.outcomes(key, self._preparation):
+            for record in outcome.records:
+                yield beam.pvalue.TaggedOutput(outcome.video.subset, self._serialise(record))
+            yield json.dumps(_to_json(key, outcome))
 
 
 def _to_json(key: str, outcome: Outcome) -> dict[str, Any]:
     return {
         "key": key,
+        "subset": outcome.video.subset,
         "rate": outcome.rate,
         "range": outcome.range and outcome.range.to_json(),
         "defects": [dataclasses.astuple(defect) for defect in outcome.defects],
@@ -97,6 +99,7 @@ def _to_json(key: str, outcome: Outcome) -> dict[str, Any]:
 
 def _from_json(content: dict[str, Any], intake: Intake) -> Outcome:
     video = intake.annotations.videos[content["key"]]
+    video = dataclasses.replace(video, subset=content["subset"])
     records = tuple(
         Record(
             video=fields["video"],

@@ -67,6 +67,7 @@ def _run(flags: argparse.Namespace, held: lease.Lease | None) -> int:
             clock=flags.time,
             fill=flags.gaps == "fill",
             channels=flags.channels,
+            time=flags.split.time,
         )
         if flags.strict:
             _stop_at(intake.defects)
@@ -216,16 +217,19 @@ def _read(
 ) -> Iterator[Outcome]:
     """Yields every video as it was read and, where there is a writer, written."""
 
-    def read(key: str) -> tuple[Outcome, list[bytes]]:
-        outcome = intake.outcome(key, preparation)
-        return outcome, [writer.serialise(r) for r in outcome.records] if writer else []
+    def read(key: str) -> list[tuple[Outcome, list[bytes]]]:
+        return [
+            (outcome, [writer.serialise(record) for record in outcome.records] if writer else [])
+            for outcome in intake.outcomes(key, preparation)
+        ]
 
     results = map_ahead(read, intake.keys, flags.workers, 2 * flags.workers)
-    for outcome, payloads in _progress(results, len(intake.keys), console, "videos"):
-        for record, payload in zip(outcome.records, payloads, strict=False):
-            assert writer is not None  # else there are no payloads
-            writer.write(outcome.video.subset, record, payload)
-        yield outcome
+    for outcomes in _progress(results, len(intake.keys), console, "videos"):
+        for outcome, payloads in outcomes:
+            for record, payload in zip(outcome.records, payloads, strict=False):
+                assert writer is not None  # else there are no payloads
+                writer.write(outcome.video.subset, record, payload)
+            yield outcome
 
 
 def _progress(

@@ -51,6 +51,14 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
             flags.split.by_group and not flags.group,
             r"--split=group needs --group=REGEX, as --group='^(s\d+)_'",
         ),
+        (
+            flags.split.time and flags.group,
+            "--split=time:SHARE has everybody on both sides: give no --group",
+        ),
+        (
+            flags.split.time and flags.num_frames,
+            "--num_frames resizes whole recordings, --split=time cuts them: give one of them",
+        ),
         (missing, f"missing: {missing}"),
         (
             flags.name and not re.fullmatch(r"[a-z][a-z0-9_]*", flags.name),
@@ -82,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--ignore", "--ignored", type=comma_separated, default=[], metavar="A,B", help=background)
     moments = "make actions of so many seconds of moments, whose start is their end"
     add("--widen", type=positive(float), default=0.0, metavar="SECONDS", help=moments)
-    split = "who validates: lists of ids or tables video,subset; or --group"
-    add("--split", type=_division, default=Division(), metavar="A,B|group", help=split)
+    split = "who validates: files of ids or of video,subset; a --group; the end of each recording"
+    add("--split", type=_division, default=Division(), metavar="A,B|group|time:0.8", help=split)
     group = r"its first parentheses find a person in an id, who is to stand on one side: '^(s\d+)_'"
     add("--group", type=_pattern, metavar="REGEX", help=group)
     add("--output", help="folder of data sets: OUTPUT/NAME/VERSION is written")
@@ -114,7 +122,17 @@ def _parser() -> argparse.ArgumentParser:
 def _division(text: str) -> Division:
     if text == "group":
         return Division(by_group=True)
-    return Division(tuple(comma_separated(text)))
+    if not text.startswith("time:"):
+        return Division(tuple(comma_separated(text)))
+    try:
+        share = float(text.removeprefix("time:"))
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text}: expected the share of a recording that trains, as in time:0.8"
+        )
+    return Division(time=share)
 
 
 def _pattern(text: str) -> re.Pattern:

@@ -26,6 +26,7 @@ from segtad_jax.data.value_range import ValueRange
 from segtad_jax.evaluation.annotation_files import Action
 from segtad_jax.evaluation.ids import ending_note, match_id, matching, piece_id
 from segtad_jax.prepare.annotations import Annotations, Video, checked_actions
+from segtad_jax.prepare.split import cut_pieces
 
 SPLITS = ("training", "validation", "testing")
 
@@ -56,6 +57,7 @@ class Intake:
     needs_times: bool  # whether it was chosen
     fill: bool  # whether gaps are filled
     widen: float = 0.0  # seconds of the actions that moments become; 0: they stay moments
+    time: float | None = None  # the share of a recording that trains; the rest validates
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -79,34 +81,70 @@ class Intake:
         for key in self.keys:
             if self.annotations.videos[key].subset == "training":
                 with contextlib.suppress(FeatureError):  # named when the video's turn comes
-                    for _, arrays in self.recorded(key).pieces:
+                    recorded, end = self._divided(key)
+                    for start, arrays in recorded.pieces:
+                        if end is not None and start >= end:
+                            break
                         if tuple(array.shape[1] for array in arrays) == self.widths:
                             yield arrays
 
-    def outcome(self, key: str, preparation: Preparation) -> Outcome:
-        """Reads one video."""
+    def _divided(self, key: str) -> tuple[Recorded, float | None]:
+        """Reads a video, and cuts it where its end is to validate: the second to be returned.
+
+        None: it is not to be cut, or has not a whole action on either side.
+        """
+        recorded, video = self.recorded(key), self.annotations.videos[key]
+        seconds = video.covered or self.durations.get(key, video.duration)
+        if self.time is None or video.subset != "training" or not (self.rate or seconds):
+            return recorded, None
+        samples = max(map(len, recorded.pieces[-1].arrays))
+        rate = self.rate or samples / (seconds or 1.0)
+        end = recorded.pieces[-1].start + samples / rate
+        before, after = cut_pieces(recorded.pieces, self.time * end, rate)
+        at = after[0].start if after else end
+        sides = {a.end <= at for a in video.actions if a.end <= at or a.start >= at}
+        if not before or not after or len(sides) < 2:
+            return recorded, None
+        return recorded._replace(pieces=[*before, *after]), at
+
+    def outcomes(self, key: str, preparation: Preparation) -> tuple[Outcome, ...]:
+        """Reads one video, of which a second outcome is the end that validates, if it was cut."""
         video = self.annotations.videos[key]
         where = str(self.sources[0].places[key][0])
+        try:
+            recorded, end = self._divided(key)
+        except FeatureError as error:
+            return (Outcome(video, (), (Defect(error.kind, video.video, str(error), where),)),)
+        whole, parts = self._outcome(video, where, recorded, preparation)
+        if end is not None:
+            return _halves(whole, parts, round(end, 3))
+        if self.time is not None and video.subset == "training" and parts:
+            told = Defect("not_cut", video.video, f"{len(video.actions)} actions", where)
+            whole = dataclasses.replace(whole, defects=(*whole.defects, told))
+        return (whole,)
+
+    def _outcome(
+        self, video: Video, where: str, recorded: Recorded, preparation: Preparation
+    ) -> tuple[Outcome, list["_Part"]]:
+        """Returns a video's outcome, and the parts of its records."""
         rate = preparation.frame_rate
         defects: list[Defect] = []
         parts: list[_Part] = []
-        times: Mapping[str, Any] | None = None
+        times = recorded.timeline.to_json() if recorded.timeline else None
 
         def note(kind: str, text: str) -> None:
             defects.append(Defect(kind, video.video, text, where))
 
+        for kind, text in recorded.notes:
+            note(kind, text)
         try:
-            recorded = self.recorded(key)
-            times = recorded.timeline.to_json() if recorded.timeline else None
-            for kind, text in recorded.notes:
-                note(kind, text)
             if parts := _parts(recorded, preparation, where, note):
                 duration, covered = self._seconds(video, preparation, parts[-1])
         except FeatureError as error:
             note(error.kind, str(error))
             parts = []
         if not parts:
-            return Outcome(video, (), tuple(defects), times=times)
+            return Outcome(video, (), tuple(defects), times=times), []
         if rate and abs(covered - duration) > LENGTH_TOLERANCE * duration:
             seconds = f"{len(parts[0].features)} frames / {rate:g} Hz = {covered:.2f} s"
             seconds = f"the last piece ends at {covered:.2f} s" if len(parts) > 1 else seconds
@@ -120,9 +158,10 @@ class Intake:
         if len(recorded.pieces) == 1:
             records = [_record(video.video, parts[0], preparation, duration, covered, actions)]
         else:
-            records, cut = _split(video.video, parts, preparation, actions)
+            hertz = preparation.rate or sum(p.samples for p in parts) / (video.covered or duration)
+            records, cut = _split(video.video, parts, preparation, hertz, actions)
             defects.extend(cut)
-        return Outcome(
+        outcome = Outcome(
             video,
             tuple(records),
             tuple(defects),
@@ -130,6 +169,7 @@ class Intake:
             range=ValueRange.union([ValueRange.of(part.piece.arrays) for part in parts]),
             times=times,
         )
+        return outcome, parts
 
     def _seconds(
         self, video: Video, preparation: Preparation, last: "_Part"
@@ -194,12 +234,42 @@ def _parts(
     return parts
 
 
+def _halves(whole: Outcome, parts: Sequence[_Part], at: float) -> tuple[Outcome, Outcome]:
+    """Returns what trains of a recording, with all that is to be told, and what validates."""
+
+    def half(subset: str, after: bool) -> Outcome:
+        pairs = zip(parts, whole.records, strict=True)
+        inside = [(part, record) for part, record in pairs if (part.start >= at) == after]
+        ranges = [ValueRange.of(part.piece.arrays) for part, _ in inside]
+        return dataclasses.replace(
+            whole,
+            video=dataclasses.replace(whole.video, subset=subset),
+            records=tuple(record for _, record in inside),
+            range=ValueRange.union(ranges) if ranges else None,
+        )
+
+    across = [
+        Defect(
+            "cut_in_two",
+            whole.video.video,
+            f"[{a.start:.10g}, {a.end:.10g}] {a.label}, cut at {at:.10g} s",
+            a.where,
+        )
+        for a in whole.video.actions
+        if a.start < at < a.end
+    ]
+    training = dataclasses.replace(half("training", False), defects=(*whole.defects, *across))
+    return training, dataclasses.replace(half("validation", True), defects=(), times=None)
+
+
 def _split(
-    video: str, parts: Sequence[_Part], preparation: Preparation, actions: Sequence[Action]
+    video: str,
+    parts: Sequence[_Part],
+    preparation: Preparation,
+    rate: float,
+    actions: Sequence[Action],
 ) -> tuple[list[Record], list[Defect]]:
     """Returns a record of each piece, and what is wrong with the actions at the gaps."""
-    rate = preparation.rate
-    assert rate is not None  # else there is one piece
     spans = [(part.start, part.start + part.samples / rate) for part in parts]
     cut, defects = cut_at_gaps(video, actions, spans, 1 / rate)
     records = []
@@ -242,6 +312,7 @@ def open_intake(
     clock: Clock | None = None,
     fill: bool = False,
     channels: Sequence[str] = (),
+    time: float | None = None,
 ) -> Intake:
     """Looks up the features of every annotated video.
 
@@ -256,6 +327,7 @@ def open_intake(
         clock: how times are read; None: they are not used.
         fill: whether gaps in the times are filled; otherwise recordings are split there.
         channels: columns of tables that are the features, if they were chosen.
+        time: the share of each training video that trains; the rest of it validates.
 
     Raises:
         FeatureError: no annotated video has features that can be read, nothing says which axis of
@@ -309,6 +381,7 @@ def open_intake(
         needs_times=rate is None and hertz is not None,
         fill=fill,
         widen=widen,
+        time=time,
     )
 
 

@@ -1,4 +1,4 @@
-"""Divides videos into training and validation: by people, by a list, or by a checksum."""
+"""Divides videos into training and validation: by people, by a list, by time, or by a checksum."""
 
 import dataclasses
 import re
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
 
+from segtad_jax.data.timeline import Piece
 from segtad_jax.evaluation.annotation_files import NOTE, Entry, ReportDefect, shown
 from segtad_jax.evaluation.annotations import SUBSETS, canonical_subset, has_subsets, read_videos
 from segtad_jax.evaluation.ids import ending_note, match_id, matching, read_ids
@@ -22,6 +23,7 @@ class Division:
 
     files: tuple[str, ...] = ()  # that list who is where
     by_group: bool = False  # whatever subsets the annotations name
+    time: float | None = None  # the share of each recording that trains
     group: re.Pattern | None = None  # its first capture in an id is the person
 
     def apply(self, entries: Mapping[str, Entry], report: ReportDefect) -> dict[str, Entry]:
@@ -37,6 +39,14 @@ class Division:
         groups = group_videos({key: entry.video for key, entry in entries.items()}, self.group)
         if self.files:
             entries = self._divide_by_list(entries, report)
+        elif self.time is not None:
+            for entry in entries.values():
+                entry.subset = "testing" if entry.subset == "testing" else "training"
+            line = (
+                f"after {self.time:.0%} of a recording the rest validates, if there are whole "
+                "actions on both sides; ids of the parts end in #t=START,END, seconds of the whole"
+            )
+            report(NOTE, "", line, "")
         elif self.by_group or not has_subsets(entries):
             self._divide_by_group(entries, groups, report)
         subsets = {key: str(entry.subset) for key, entry in entries.items()}
@@ -149,6 +159,27 @@ def groups_on_both_sides(
     for key, subset in sorted(subsets.items()):
         sides[groups[key]][subset].append(key)
     return {name: s for name, s in sorted(sides.items()) if "training" in s and len(s) > 1}
+
+
+def cut_pieces(pieces: Sequence[Piece], at: float, rate: float) -> tuple[list[Piece], list[Piece]]:
+    """Returns the pieces of a recording before a time, and those after it.
+
+    Args:
+        pieces: between gaps, in order of time.
+        at: seconds of the recording, brought to the nearest sample.
+        rate: of the samples, in Hz; that of the source with most, if there are several.
+    """
+    before, after = [], []
+    for start, arrays in pieces:
+        longest = max(map(len, arrays))
+        samples = min(max(round((at - start) * rate), 0), longest)
+        ends = [round(len(array) * samples / longest) for array in arrays]
+        if all(ends):
+            before.append(Piece(start, [a[:end] for a, end in zip(arrays, ends, strict=True)]))
+        if all(end < len(array) for array, end in zip(arrays, ends, strict=True)):
+            rest = [array[end:] for array, end in zip(arrays, ends, strict=True)]
+            after.append(Piece(start + samples / rate, rest))
+    return before, after
 
 
 def read_lists(paths: Sequence[str]) -> tuple[dict[str, str], str | None]:

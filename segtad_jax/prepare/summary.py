@@ -41,12 +41,15 @@ class Summary:
         # What the training recordings had.
         self._range: ValueRange | None = None
         self._rates: list[float] = []
+        self._annotated = {(v.video, v.subset) for v in annotations.videos.values()}
         self._used = dict.fromkeys(SPLITS, 0)  # recordings of which there are records
         self._times: dict[str, Any] = {}
 
     def add(self, outcome: Outcome) -> None:
         """Takes in a video that was read."""
         self.defects += outcome.defects
+        # The end of a recording may validate, whose annotations are of a video that trains.
+        self._annotated.add((outcome.video.video, outcome.video.subset))
         self._used[outcome.video.subset] += bool(outcome.records)
         if outcome.times is not None:
             self._times[outcome.video.video] = outcome.times
@@ -89,7 +92,7 @@ class Summary:
 
     def report(self, preparation: Preparation) -> dict[str, Any]:
         """Returns the contents of report.json, in JSON's types."""
-        splits = {video.subset for video in self.annotations.videos.values()}
+        splits = {subset for _, subset in self._annotated}
         return {
             "name": preparation.name,
             "channels": preparation.num_channels,
@@ -107,7 +110,7 @@ class Summary:
 
     def _split(self, split: str) -> dict[str, Any]:
         records = self.records[split]
-        annotated = sum(video.subset == split for video in self.annotations.videos.values())
+        annotated = sum(subset == split for _, subset in self._annotated)
         actions = sum(len(record.labels) for record in records)
         seconds = sum(record.duration for record in records)
         return {
