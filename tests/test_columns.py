@@ -99,13 +99,15 @@ def test_columns_are_matched_by_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("header", "columns"),
-    [("of one person", ("column 1", "column 2", "column 3")), ("x,y,z", ("x", "y", "z"))],
+    [("of one tall person", ("column 1", "column 2", "column 3")), ("x,y,z", ("x", "y", "z"))],
 )
 def test_what_savetxt_writes_above_the_numbers(tmp_path, header, columns):
-    np.savetxt(tmp_path / "x.csv", numbers(), delimiter=",", header=header)
-    form, found, _ = frames(tmp_path, "x")
-    assert form.columns == columns
-    np.testing.assert_allclose(found, numbers(), rtol=1e-5)
+    for delimiter in (",", " "):
+        above = header.replace(",", delimiter)
+        np.savetxt(tmp_path / "x.csv", numbers(), delimiter=delimiter, header=above)
+        form, found, _ = frames(tmp_path, "x")
+        assert form.columns == columns
+        np.testing.assert_allclose(found, numbers(), rtol=1e-5)
 
 
 def test_where_either_has_no_header_the_order_is_believed(tmp_path):
@@ -133,6 +135,7 @@ def test_headers_as_people_have_them(tmp_path, header):
         lambda text: text.replace("\n", "\r\n"),
         lambda text: "\ufeff" + text,
         lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "   "),
         lambda text: text.replace(",", "\t"),
         lambda text: text.replace("\n", "\n\n"),
         lambda text: text.replace(",", " , "),
@@ -146,6 +149,11 @@ def test_ways_to_write_the_same_table(tmp_path, change):
     form, found, _ = frames(tmp_path, "x")
     assert form.columns == ("a", "b", "c")
     np.testing.assert_array_equal(found, plain)
+
+
+def test_names_may_have_blanks_where_tabs_separate_them(tmp_path):
+    (tmp_path / "x.csv").write_text("acc x\tacc y\n1\t2\n3\t5\n7\t1\n")
+    assert open_source(tmp_path).read("x").columns == ("acc x", "acc y")
 
 
 def test_a_table_has_a_row_a_frame_without_being_asked(tmp_path):

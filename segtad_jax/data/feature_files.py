@@ -185,6 +185,9 @@ def _read_csv(path: epath.Path) -> Stored:
     except UnicodeDecodeError as error:
         raise ValueError(f"{error}: save it as UTF-8 text") from error
     lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if lines and _has_blanks_between(lines[-1][1]):  # as numpy.savetxt writes by default
+        width = len(lines[-1][1].split())
+        lines = [(n, _with_commas(line, width)) for n, line in lines]
     first = lines[0][1] if lines else ""
     commented = first.startswith("#")  # as numpy.savetxt writes a header
     first = first.lstrip("# ")
@@ -206,6 +209,20 @@ def _read_csv(path: epath.Path) -> Stored:
     except ValueError:
         return _read_cells(lines, delimiter, columns)
     return Stored(array, columns)
+
+
+def _has_blanks_between(line: str) -> bool:
+    """Returns whether blanks alone separate the numbers of a line."""
+    parts = line.split()
+    return len(parts) > 1 and "\t" not in line and all(map(_is_number, parts))
+
+
+def _with_commas(line: str, width: int) -> str:
+    """Returns a line with commas for blanks; a comment only if it has the `width` of the others."""
+    words = line.lstrip("#").split()
+    if not line.startswith("#"):
+        return ",".join(words)
+    return f"#{','.join(words)}" if len(words) == width else line
 
 
 def _read_cells(
