@@ -10,6 +10,7 @@ from report_cases import EVIL_LABEL
 from segtad_jax.evaluation.annotation_files import Action
 from segtad_jax.prepare.annotations import Video
 from segtad_jax.prepare.look import choose_recordings, look_at, look_figure, thin, traces_of
+from segtad_jax.prepare.report import time_rows
 
 
 @given(st.integers(1, 300), st.integers(1, 3), st.integers(1, 40), st.integers(0, 99))
@@ -96,6 +97,14 @@ def test_channels_of_signals_and_norms_of_features():
     drawn, names = traces_of([array], (), signal=False)
     np.testing.assert_allclose(drawn[:, 0], np.sqrt((array**2).sum(axis=1)), rtol=1e-6)
     assert "5" in names[0]
+
+
+def test_rates_and_gaps_of_each_recording_in_words():
+    found = {"column": "t", "date": "", "rate": 49.9987, "unequal": "", "gaps": []}
+    gap = found | {"gaps": [[82.98, 6.02]], "unequal": "steps vary by 12%"}
+    rows = time_rows({"a": found, "b": gap, "c": found | {"unequal": "odd"}})
+    assert [row["video"] for row in rows] == ["b", "c", "a"]
+    assert (rows[0]["gaps"], rows[0]["rate"]) == ("6.0 s at 82.98 s", "50")
 
 
 def test_the_page_draws_every_class(tmp_path):

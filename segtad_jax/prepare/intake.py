@@ -248,6 +248,7 @@ def _halves(whole: Outcome, parts: Sequence[_Part], at: float) -> tuple[Outcome,
             range=ValueRange.union(ranges) if ranges else None,
         )
 
+    ends = [p.start + r.duration for p, r in zip(parts, whole.records, strict=True) if p.start < at]
     across = [
         Defect(
             "cut_in_two",
@@ -256,7 +257,7 @@ def _halves(whole: Outcome, parts: Sequence[_Part], at: float) -> tuple[Outcome,
             a.where,
         )
         for a in whole.video.actions
-        if a.start < at < a.end
+        if a.end > at and ends and a.start < ends[-1]  # between them may be a gap
     ]
     training = dataclasses.replace(half("training", False), defects=(*whole.defects, *across))
     return training, dataclasses.replace(half("validation", True), defects=(), times=None)

@@ -140,9 +140,25 @@ def write_page(path: str | PathLike[str], report: Report, looks: Iterable[Look] 
         images=images,
         report=report,
         drawn=drawn,
+        times=time_rows(report.get("times", {})),
         thresholds=SHOWN_THRESHOLDS,
         shown=SHOWN_ON_PAGE,
     )
+
+
+def time_rows(times: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns what was measured of each recording's times, in words; those with gaps first."""
+    rows = [
+        {
+            "video": video,
+            "rate": f"{found['rate']:.4g}",
+            "gaps": ", ".join(f"{long:.1f} s at {at:.4g} s" for at, long in found["gaps"]),
+            "unequal": found["unequal"],
+            "begins": found["date"],
+        }
+        for video, found in times.items()
+    ]
+    return sorted(rows, key=lambda row: (not row["gaps"], not row["unequal"], row["video"]))
 
 
 def _ceiling_figure(ceiling: Mapping[str, Any]) -> Figure:
