@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segtad_jax.data.defects import KINDS
-from segtad_jax.evaluation.annotation_files import Action
 from segtad_jax.evaluation.annotations import read_durations
+from segtad_jax.evaluation.entries import Action, Reading
 from segtad_jax.evaluation.ground_truth import predictions_in_scope, read_ground_truth
 from segtad_jax.evaluation.ids import match_id, matching
 from segtad_jax.evaluation.json_files import InputError
@@ -256,7 +256,7 @@ class TestFrames:
         return folder
 
     def test_equal_neighbours_are_an_action(self, folder):
-        annotations = read_annotations([folder], rate=2.0)
+        annotations = read_annotations([folder], Reading(rate=2.0))
         first, second = annotations.videos["s1_test"], annotations.videos["s2"]
         assert actions_of(first) == [(0, 1, "bg"), (1, 2.5, "take cup"), (2.5, 3, "bg")]
         assert actions_of(second) == [(0, 1, "put"), (1, 1.5, "bg")]
@@ -264,10 +264,12 @@ class TestFrames:
         assert any("'bg'" in note and "--ignore=bg" in note for note in annotations.notes)
 
     def test_a_background_is_left_out_by_name(self, folder):
-        annotations = read_annotations([folder], rate=2.0, ignored=["bg"])
+        annotations = read_annotations([folder], Reading(rate=2.0), ignored=["bg"])
         assert annotations.classes == ("put", "take cup")
         assert [d.kind for d in annotations.defects] == ["ignored"] * 3
-        truth = read_ground_truth(folder, "validation", rate=2.0, ignored=["bg"]).ground_truth
+        truth = read_ground_truth(
+            folder, "validation", Reading(rate=2.0), ignored=["bg"]
+        ).ground_truth
         assert truth == {"s1_test": [(1, 2.5, "take cup")], "s2": [(0, 1, "put")]}
 
     def test_they_need_a_rate(self, folder):
@@ -563,9 +565,9 @@ def test_whatever_the_file_holds_is_kept_or_named(tmp_path_factory, content):
         (
             "a.csv",
             f'video,start,end,label\n"{"x" * 200_000}",1,2,a\n',
-            "line 1: not csv: field larger",
+            "line 2: not csv: field larger",
         ),
-        ("a.xml", "", r"are a \.json or \.csv file, a folder"),
+        ("a.doc", "", r"are a \.json or \.csv file, a file of an annotation tool"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, content, message):

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from segtad_jax.data.defects import KINDS
+from segtad_jax.evaluation.entries import Reading
 from segtad_jax.evaluation.ground_truth import predictions_in_scope, read_ground_truth
 from segtad_jax.evaluation.ids import read_ids
 from segtad_jax.evaluation.json_files import InputError
@@ -130,7 +131,7 @@ def refusal(act, *arguments):
 
 
 def read_for_training(path):
-    annotations = read_annotations([path], rate=15.0)
+    annotations = read_annotations([path], Reading(rate=15.0))
     assert {defect.kind for defect in annotations.defects} <= set(KINDS)
     assert all(path in defect.where for defect in annotations.defects)
     for label in annotations.classes:
@@ -141,7 +142,7 @@ def read_for_training(path):
 
 
 def read_for_scoring(path, lenient):
-    truth = read_ground_truth(path, "validation", lenient=lenient, rate=15.0)
+    truth = read_ground_truth(path, "validation", Reading(rate=15.0), lenient=lenient)
     evaluate(truth.ground_truth, {}, durations=truth.durations)
 
 

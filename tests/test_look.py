@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from prepare_cases import features, good_inputs, prepare, written
 from report_cases import EVIL_LABEL
-from segtad_jax.evaluation.annotation_files import Action
+from segtad_jax.evaluation.entries import Action
 from segtad_jax.prepare.annotations import Video
 from segtad_jax.prepare.look import choose_recordings, look_at, look_figure, thin, traces_of
 from segtad_jax.prepare.report import time_rows

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prepare_cases import features, good_inputs, prepare, report_of, written
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.data.timeline import Piece
-from segtad_jax.evaluation.annotation_files import NOTE, Entry
+from segtad_jax.evaluation.entries import NOTE, Entry
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.prepare import build
 from segtad_jax.prepare.split import (

@@ -8,7 +8,7 @@ import pytest
 from prepare_cases import arrays, good_inputs, prepare, report_of, written
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.records import Record
-from segtad_jax.evaluation.annotation_files import Action
+from segtad_jax.evaluation.entries import Action
 from segtad_jax.prepare import build
 from segtad_jax.prepare.annotations import Annotations, Video
 from segtad_jax.prepare.intake import Outcome

@@ -46,6 +46,7 @@ KINDS = {
         LEFT_OUT, "a video that occurs twice (v_ or not is the same): the second"
     ),
     "bad_video": Kind(LEFT_OUT, "an entry that is not of the expected form"),
+    "not_annotated": Kind(LEFT_OUT, "a task of an annotation tool that nobody has annotated yet"),
     "unknown_subset": Kind(LEFT_OUT, "a subset that is not training, validation or testing"),
     "unlisted": Kind(LEFT_OUT, "a video that no file of --split names"),
     "subsets_differ": Kind(LEFT_OUT, "a video whose lines name several subsets"),
@@ -58,6 +59,9 @@ KINDS = {
     "no_annotations": Kind(KEPT, "a training or validation video without any annotation"),
     # of an action
     "bad_action": Kind(LEFT_OUT, "an annotation without segment [start, end] or without label"),
+    "moment": Kind(
+        LEFT_OUT, "an event without a length in an annotation tool; --widen=SECONDS makes an action"
+    ),
     "bad_time": Kind(LEFT_OUT, "a start or end that is no finite number"),
     "reversed": Kind(LEFT_OUT, "an annotation that ends before it starts"),
     "in_gap": Kind(LEFT_OUT, "an annotation wholly in a gap of its recording"),

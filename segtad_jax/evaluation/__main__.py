@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from segtad_jax.evaluation.annotation_flags import add_annotation_flags, reading_of
 from segtad_jax.evaluation.average_precision import threshold_keys
 from segtad_jax.evaluation.ground_truth import Subset, predictions_in_scope, read_ground_truth
 from segtad_jax.evaluation.ids import read_ids
@@ -34,9 +35,9 @@ def _run(flags: argparse.Namespace) -> None:
     subset = read_ground_truth(
         flags.ground_truth,
         flags.subset,
+        reading_of(flags),
         blocked=blocked,
         lenient=flags.lenient,
-        rate=flags.rate,
         ignored=[label for label in flags.ignore.split(",") if label],
     )
     predictions, result = _score(flags, subset, flags.predictions)
@@ -167,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     background = "classes that are none, such as a background"
     add("--ignore", "--ignored", default="", metavar="A,B", help=background)
     add("--rate", type=float, metavar="HZ", help="of txt files with a class a frame")
+    add_annotation_flags(parser)
     add("--lenient", action="store_true", help="leave out what is unknown or broken, and say so")
     add("--output", type=Path, metavar="FILE", help="write metrics.json")
     add("--report", type=Path, metavar="FILE", help="write one HTML page")

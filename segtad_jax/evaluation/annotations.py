@@ -5,7 +5,8 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 
-from segtad_jax.evaluation.annotation_files import NOTE, Entry, ReportDefect, read_entries, shown
+from segtad_jax.evaluation.annotation_files import read_entries
+from segtad_jax.evaluation.entries import NOTE, SECONDS, Entry, Reading, ReportDefect, shown
 from segtad_jax.evaluation.ids import match_id
 from segtad_jax.evaluation.json_files import InputError
 
@@ -34,18 +35,18 @@ def canonical_subset(word: str) -> str:
 def read_videos(
     paths: Sequence[str | PathLike[str]],
     report: ReportDefect,
+    reading: Reading = SECONDS,
     *,
-    rate: float | None = None,
     ignored: Collection[str] = (),
     durations: bool = False,
 ) -> dict[str, Entry]:
     """Reads files or folders that complete each other, and joins what they say of each video.
 
     Args:
-        paths: as of `read_entries`, which takes the other arguments, too.
+        paths: as of `read_entries`.
         report: called with each defect. Where the lines of a video name several subsets it is left
             out, where they name several durations its duration is unknown.
-        rate: Hz, of files with a class a frame.
+        reading: decides what the files leave open.
         ignored: classes that are none, such as a background.
         durations: also read a json {id: seconds}.
 
@@ -57,7 +58,7 @@ def read_videos(
     """
     videos: dict[str, Entry] = {}
     for path in paths:
-        for entry in read_entries(path, report, rate=rate, durations=durations):
+        for entry in read_entries(path, report, reading, durations=durations):
             first = videos.setdefault(match_id(entry.video), entry)
             if first is not entry:
                 first.join(entry)

@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterable
 from os import PathLike
 
-from segtad_jax.evaluation.annotation_files import NOTE, Entry, shown
 from segtad_jax.evaluation.annotations import (
     AMBIGUOUS,
     canonical_subset,
     has_subsets,
     read_videos,
 )
+from segtad_jax.evaluation.entries import NOTE, SECONDS, Entry, Reading, shown
 from segtad_jax.evaluation.ids import clean_label, ending_note, match_id, matching
 from segtad_jax.evaluation.instances import Predictions
 from segtad_jax.evaluation.json_files import InputError
@@ -28,8 +28,12 @@ _EXPECTED = {  # by kind of finding
     "subsets_differ": "are subsets of one video; name one",
     "label_changed": "on one line",
     "ignored": "left out by --ignore",
+    "moment": "is an event without a length: left out",
+    "not_annotated": "left out",
 }
-_LET_PASS = ("bad_duration", "durations_differ", "label_changed", "ignored")
+_LET_PASS = (
+    *("bad_duration", "durations_differ", "label_changed", "ignored", "moment", "not_annotated"),
+)
 
 _ALWAYS_REFUSED = ("bad_video", "repeated_video")  # in whatever subset, and with --lenient
 
@@ -53,10 +57,10 @@ class Subset:
 def read_ground_truth(
     path: str | PathLike[str],
     subset: str,
+    reading: Reading = SECONDS,
     *,
     blocked: Collection[str] = (),
     lenient: bool = False,
-    rate: float | None = None,
     ignored: Collection[str] = (),
 ) -> Subset:
     """Reads the actions of a subset.
@@ -67,9 +71,9 @@ def read_ground_truth(
         subset: training, validation or testing, another usual name of these, or the word in the
             file. THUMOS14's validation videos are "training" and, as its authors have it,
             "validation". Where no video has a subset, all are scored.
+        reading: decides what the file leaves open.
         blocked: ids of videos to leave out.
         lenient: leave out broken actions and videos without a subset.
-        rate: Hz, of files with a class a frame.
         ignored: classes that are none, such as a background.
 
     Raises:
@@ -79,7 +83,7 @@ def read_ground_truth(
     entries = read_videos(
         path.split(",") if isinstance(path, str) else [path],
         lambda *finding: findings.append(finding),
-        rate=rate,
+        reading,
         ignored=ignored,
     )
     notes = list(dict.fromkeys(str(value) for kind, _, value, _ in findings if kind == NOTE))

@@ -5,12 +5,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from os import PathLike
+from urllib.parse import unquote
 
 from segtad_jax.evaluation.json_files import InputError, load_json, read_text
 
 # Of files that are named for the video: a recording, or its features.
 _ENDING = re.compile(
-    r"(\.(mp4|m4v|mkv|mov|avi|webm|mpe?g|wmv|flv|wav|mp3|m4a|flac|ogg|txt|npy|npz|[ct]sv"
+    r"(\.(mp4|m4v|mkv|mov|avi|webm|mpe?g|wmv|flv|m2?ts|3gp|wav|mp3|m4a|flac|ogg|txt|npy|npz|[ct]sv"
     r"|parquet|mat|pth?))+$",
     re.IGNORECASE,
 )
@@ -24,6 +25,24 @@ _MAX_BYTES = 255  # longer ones are no file names
 def match_id(video: str) -> str:
     """Returns the id by which files refer to one video: without `v_`, in Unicode form NFC."""
     return unicodedata.normalize("NFC", video).removeprefix("v_")
+
+
+def has_file_ending(text: str) -> bool:
+    """Returns whether a text ends as the name of a recording's file, or of its features."""
+    return bool(_ENDING.search(text))
+
+
+def file_id(file: str) -> str:
+    """Returns the id of the recording in a file: its name without folders and known ending.
+
+    Args:
+        file: a path of any system or an address, as annotation tools name their media.
+    """
+    address, _, local = file.strip().partition("?d=")  # Label Studio's local files
+    path = local or address
+    path = unquote(path) if "://" in file or local else path
+    name = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    return _ENDING.sub("", name) or name
 
 
 def is_bad_id(video: str) -> bool:

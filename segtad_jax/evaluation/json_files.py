@@ -30,14 +30,19 @@ def open_file(path: str | PathLike[str]) -> Any:
         raise InputError(f"{path}: is a folder, not a file") from error
 
 
-def read_text(path: str | PathLike[str]) -> str:
-    """Reads a whole file of UTF-8, with or without a byte order mark."""
-    with open_file(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+def read_text(path: str | PathLike[str], *, utf16: bool = False) -> str:
+    """Reads a whole file of UTF-8, with or without a byte order mark; also of UTF-16 with one."""
+    with open_file(path) as file:
+        encoding = "utf-8-sig"
+        if utf16:
+            encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else encoding
+            file.seek(0)
+        text = io.TextIOWrapper(file, encoding=encoding)
         try:
             return text.read()
         except UnicodeDecodeError as error:
-            utf16 = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
-            encoding = "UTF-16" if utf16 else "CP1252"
+            marked = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+            encoding = "UTF-16" if marked else "CP1252"
             raise InputError(
                 f"{path}: not UTF-8 text (byte {error.start}). Save it again as UTF-8, in a "
                 f"spreadsheet as 'CSV UTF-8'; if it is {encoding}: "

@@ -4,7 +4,7 @@ import sys
 from os import PathLike
 from typing import Any
 
-from segtad_jax.evaluation.annotation_files import shown
+from segtad_jax.evaluation.entries import shown
 from segtad_jax.evaluation.json_files import InputError, load_json, require_object
 
 _LARGEST = sys.float_info.max

@@ -7,8 +7,16 @@ from etils import epath
 
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.records import DURATION_TOLERANCE
-from segtad_jax.evaluation.annotation_files import NOTE, Action, Entry, ReportDefect, shown
 from segtad_jax.evaluation.annotations import AMBIGUOUS, SUBSETS, read_videos
+from segtad_jax.evaluation.entries import (
+    NOTE,
+    SECONDS,
+    Action,
+    Entry,
+    Reading,
+    ReportDefect,
+    shown,
+)
 from segtad_jax.evaluation.ids import is_bad_id, look_alikes
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.prepare.split import Division
@@ -41,8 +49,8 @@ class Annotations:
 
 def read_annotations(
     paths: Sequence[epath.PathLike],
+    reading: Reading = SECONDS,
     *,
-    rate: float | None = None,
     ignored: Collection[str] = (),
     division: Division | None = None,
 ) -> Annotations:
@@ -50,7 +58,7 @@ def read_annotations(
 
     Args:
         paths: of the files.
-        rate: Hz, of files with a class a frame.
+        reading: decides what the files leave open.
         ignored: classes that are none, such as a background.
         division: of the videos into training and validation; by default as the files say.
 
@@ -66,7 +74,7 @@ def read_annotations(
         else:
             defects.append(Defect(kind, video, shown(value), where))
 
-    entries = read_videos([epath.Path(path) for path in paths], report, rate=rate, ignored=ignored)
+    entries = read_videos([epath.Path(path) for path in paths], report, reading, ignored=ignored)
     for key, entry in list(entries.items()):
         _drop_ambiguous(entry, report)
         if is_bad_id(entry.video):

@@ -1,6 +1,7 @@
 """Reads features and annotations and writes a data set, or checks them."""
 
 import argparse
+import dataclasses
 import json
 import shlex
 import sys
@@ -19,12 +20,14 @@ from segtad_jax.data.features import Source, open_source, with_channels
 from segtad_jax.data.pipeline import map_ahead
 from segtad_jax.data.preparation import FILE, REPORT, Preparation, SignalTransform
 from segtad_jax.data.writer import ShardWriter, dataset_folder, require_free
+from segtad_jax.evaluation.annotation_flags import reading_of
 from segtad_jax.evaluation.annotations import read_durations
 from segtad_jax.evaluation.ids import read_ids
 from segtad_jax.evaluation.json_files import sealed
 from segtad_jax.prepare.annotations import Annotations, read_annotations
 from segtad_jax.prepare.intake import Intake, Outcome, open_intake
 from segtad_jax.prepare.look import look_through
+from segtad_jax.prepare.origins import origins
 from segtad_jax.prepare.recipes import RECIPES
 from segtad_jax.prepare.report import print_report, write_page
 from segtad_jax.prepare.simulation import simulated
@@ -119,8 +122,11 @@ def _inputs(
     if flags.recipe:
         annotations, source = RECIPES[flags.recipe].open_recordings(flags.source)
         return annotations, [source]
+    sources = [open_source(path) for path in flags.features]
+    began = origins(sources, flags.layout, flags.time, flags.rate, flags.channels)
+    reading = dataclasses.replace(reading_of(flags), moments=flags.widen > 0, origins=began)
     annotations = read_annotations(
-        flags.annotations, rate=flags.rate, ignored=flags.ignore, division=flags.split
+        flags.annotations, reading, ignored=flags.ignore, division=flags.split
     )
     if flags.simulate:
         source = simulated(
@@ -131,7 +137,7 @@ def _inputs(
             rate=flags.rate,
         )
         return annotations, [source]
-    return annotations, [open_source(path) for path in flags.features]
+    return annotations, sources
 
 
 def _dataset_name(flags: argparse.Namespace) -> str:

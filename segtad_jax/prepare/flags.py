@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from segtad_jax.config.defaults import ENCODER_STRIDE
 from segtad_jax.data.feature_flags import add_feature_flags, comma_separated, positive
 from segtad_jax.data.features import RESIZERS
+from segtad_jax.evaluation.annotation_flags import add_annotation_flags
 from segtad_jax.prepare.recipes import RECIPES
 from segtad_jax.prepare.split import Division
 from segtad_jax.runtime import command
@@ -85,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--name", default="", help="of the data set: lower-case letters, digits and _")
     add_feature_flags(parser, "folder or file; several: A,B", default=[])
-    add("--annotations", type=comma_separated, default=[], help="json, csv, folder of txt; A,B")
+    forms = "json, csv, files of annotation tools, or a folder of them; several: A,B"
+    add("--annotations", type=comma_separated, default=[], help=forms)
+    add_annotation_flags(parser)
     background = "classes that are none: background"
     add("--ignore", "--ignored", type=comma_separated, default=[], metavar="A,B", help=background)
     moments = "make actions of so many seconds of moments, whose start is their end"

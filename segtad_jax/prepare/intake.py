@@ -23,7 +23,7 @@ from segtad_jax.data.preparation import LENGTH_TOLERANCE, Preparation
 from segtad_jax.data.records import Record
 from segtad_jax.data.timeline import Piece, usual_rate
 from segtad_jax.data.value_range import ValueRange
-from segtad_jax.evaluation.annotation_files import Action
+from segtad_jax.evaluation.entries import Action
 from segtad_jax.evaluation.ids import ending_note, match_id, matching, piece_id
 from segtad_jax.prepare.annotations import Annotations, Video, checked_actions
 from segtad_jax.prepare.split import cut_pieces

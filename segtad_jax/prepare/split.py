@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from etils import epath
 
 from segtad_jax.data.timeline import Piece
-from segtad_jax.evaluation.annotation_files import NOTE, Entry, ReportDefect, shown
 from segtad_jax.evaluation.annotations import SUBSETS, canonical_subset, has_subsets, read_videos
+from segtad_jax.evaluation.entries import NOTE, Entry, ReportDefect, shown
 from segtad_jax.evaluation.ids import ending_note, match_id, matching, read_ids
 from segtad_jax.evaluation.json_files import InputError, load_json
 

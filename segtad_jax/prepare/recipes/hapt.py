@@ -11,7 +11,7 @@ from etils import epath
 
 from segtad_jax.data.feature_files import FeatureError, Stored
 from segtad_jax.data.features import Source, open_source
-from segtad_jax.evaluation.annotation_files import Action
+from segtad_jax.evaluation.entries import Action
 from segtad_jax.evaluation.json_files import InputError
 from segtad_jax.prepare.annotations import Annotations, Video, read_annotations
 

@@ -1,0 +1,1 @@
+"""Forms of annotations, a module each: what each can say, and where that is documented."""
