@@ -14,7 +14,9 @@ import math
 import sys
 from collections.abc import Sequence
 
-from segtad_jax.data.feature_flags import add_feature_flags
+from segtad_jax.data.feature_flags import add_feature_flags, comma_separated
+from segtad_jax.evaluation.annotation_flags import add_label_fps
+from segtad_jax.evaluation.annotation_writers import FORMS
 from segtad_jax.runtime import command
 
 
@@ -24,6 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     if not 0 <= flags.process_id < flags.num_processes:
         parser.error(f"--process_id={flags.process_id} is not in 0..{flags.num_processes - 1}")
+    if flags.format and not flags.output.endswith(".json"):
+        stem = flags.output.removesuffix(FORMS[flags.format[0]].ending)
+        parser.error(
+            f"--output={flags.output} names the json of all detections, beside which the forms are "
+            f"written: --output={stem}.json"
+        )
+    if "cvat" in flags.format and flags.label_fps is None:
+        parser.error("--format=cvat counts in frames of the videos: --label_fps=25")
     return command.run(lambda: _run(flags))
 
 
@@ -46,6 +56,13 @@ def _threshold(text: str) -> float | str:
     )
 
 
+def _forms(text: str) -> list[str]:
+    names = [name for name in comma_separated(text) if name != "json"]  # which is there always
+    if unknown := [name for name in names if name not in FORMS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of json, {', '.join(FORMS)}")
+    return names
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = command.Parser(
         prog="python -m segtad_jax.predict",
@@ -66,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         help="least score of what is shown: auto, the run's own of each class (default, where it "
         "has them), or a number, 0 for everything; --output always has everything",
     )
+    forms = f"write the actions above the threshold beside --output, too: {', '.join(FORMS)}"
+    add("--format", type=_forms, default=[], metavar="A,B", help=forms)
+    add_label_fps(parser, "frames a second of the videos, for the formats that count in frames")
+    media = "where an annotation tool finds recording {id} (default: {id}.mp4)"
+    add("--media", default="", metavar="videos/{id}.mp4", help=media)
     add("--class_scores", metavar="FILE", help="video-level scores of another classifier")
     add("--num_processes", type=int, default=1, metavar="N", help="that share the work")
     add("--process_id", type=int, default=0, metavar="I", help="which this one is, from 0")

@@ -23,9 +23,11 @@ from segtad_jax.data.dataset import Recording, find, find_all, open_dataset
 from segtad_jax.data.pipeline import map_ahead
 from segtad_jax.data.timeline import date_after
 from segtad_jax.evaluation.annotations import read_durations
+from segtad_jax.evaluation.forms.layers import Writing
 from segtad_jax.evaluation.ids import matching, whole_id
 from segtad_jax.evaluation.operating_point import Threshold, above
 from segtad_jax.postprocess import Detection, join_pieces, official_results
+from segtad_jax.predict.forms import write_forms
 from segtad_jax.predict.output import Output, Prediction
 from segtad_jax.predict.recording_files import RecordingFiles
 from segtad_jax.predict.shown import detections_of, told
@@ -55,6 +57,11 @@ def run(flags: argparse.Namespace) -> int:
     model = load(f"{folder}/{step}", **settings)
     model.require_rate(flags.rate)
     threshold = _threshold(flags.threshold, model)
+    if flags.format and threshold is None:
+        raise ValueError(
+            "--format writes the actions that count, and the run has no thresholds for its scores: "
+            "--threshold=X says from which score on, 0 for all"
+        )
     videos: FeatureFiles | PreparedSplit
     if find_all(flags.features[0]):
         videos = PreparedSplit(model, flags.features[0], flags.subset)
@@ -87,6 +94,9 @@ def run(flags: argparse.Namespace) -> int:
         everything = [row for rows in detections.values() for row in rows]
         _list("", {video: told(rows) for video, rows in detections.items()}, "videos", tell)
         tell(f"in all, {told(everything)}")
+        writing = Writing(flags.label_fps, flags.media)
+        for path in write_forms(epath.Path(flags.output), flags.format, detections, writing):
+            tell(f"Written too: {path}")
     return SOME_FAILED if failures else DONE
 
 
