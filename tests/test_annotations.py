@@ -498,6 +498,17 @@ def test_actions_against_the_duration(start, end, becomes, kinds):
     assert all(d.where == "here" and "duration 10" in d.value for d in defects)
 
 
+@given(st.floats(0, 10), st.floats(0.01, 30))
+def test_a_moment_is_widened_around_itself_within_its_video(moment, widen):
+    rows = (Action(moment, moment, "goal", "here"), Action(1.0, 2.0, "run", "here"))
+    kept, defects = checked_actions(Video("x", "training", 10.0, None, rows), 10.0, widen)
+    (goal, run) = kept
+    assert (goal.start, goal.end) == (max(moment - widen / 2, 0), min(moment + widen / 2, 10))
+    assert (run.start, run.end) == (1, 2)
+    assert [defect.kind for defect in defects] == ["widened"]
+    assert f"[{goal.start:.10g}, {goal.end:.10g}]" in defects[0].value
+
+
 def test_duplicates_and_second_labels():
     rows = [(1.0, 2.0, "Diving"), (1.0, 2.0, "CliffDiving"), (1.0, 2.0, "Diving")]
     video = Video("x", "training", 10.0, None, tuple(Action(*row, "here") for row in rows))

@@ -56,11 +56,24 @@ def test_what_leaves_the_signal_is_drawn_before_all_else():
     assert chosen["run"] is later
 
 
-def look_of(end=10.0):
+def look_of(label="sit", end=10.0):
     pieces = [(np.arange(0, 4, 0.02), np.ones((200, 2))), (np.arange(6, end, 0.02),) * 2]
     pieces[1] = pieces[1][0], np.stack(pieces[1], axis=1)
-    recording = video("x", (1, 3, "run"), (7, 15, "run"), (8, 9, "sit"))
-    return look_at("sit", recording, pieces, ("a$", "b"), end, 50.0)
+    recording = video("x", (1, 3, "run"), (7, 15, "run"), (8, 9, label))
+    return look_at(label, recording, pieces, ("a$", "b"), end, 50.0)
+
+
+def data_report():
+    """The report of a data set whose recordings have times and defects, as report.json."""
+    item = {"video": "x" * 200, "value": "y" * 300, "where": "z" * 300}
+    gap = {"treatment": "changed", "meaning": "a gap", "count": 1, "items": [item]}
+    times = {"column": "t", "rate": 50.0, "gaps": [[1.0, 2.0]] * 9, "unequal": "", "date": ""}
+    return {
+        "name": "mine", "channels": 2, "window": 16, "dtype": "float16", "resize": None,
+        "splits": {}, "defects": {"gap": gap}, "notes": ["n" * 300], "classes": {},
+        "times": {"x" * 200: times}, "lengths": {"seconds_histogram": {"counts": []}},
+        "ceiling": {"strides": {}},
+    }  # fmt: skip
 
 
 def test_the_figure_has_the_labels_where_they_are_and_shows_where_there_is_no_signal():

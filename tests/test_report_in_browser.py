@@ -11,6 +11,8 @@ import pytest
 from report_cases import EVIL_VIDEO, write_page
 from segtad_jax.evaluation.report.page import write_report
 from segtad_jax.evaluation.scoring import evaluate
+from segtad_jax.prepare.report import write_page as write_data_page
+from test_look import data_report, look_of
 
 webdriver = pytest.importorskip("selenium.webdriver")
 By = pytest.importorskip("selenium.webdriver.common.by").By
@@ -197,6 +199,24 @@ def test_a_narrow_window(page) -> None:
         assert not wide
     finally:
         page.browser.set_window_size(1360, 1000)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_data_page_fits_any_window(browser, tmp_path, width) -> None:
+    looks = [look_of(label) for label in ("sit", "a" * 90, EVIL_VIDEO)]
+    page = tmp_path / "report.html"
+    write_data_page(page, data_report(), looks)
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        drawn = "return [...document.querySelectorAll('.look img')].map(i => i.naturalWidth > 0)"
+        assert browser.execute_script(drawn) == [True] * 3
+        assert browser.title.startswith("mine")
+        assert browser.get_log("browser") == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.slow
