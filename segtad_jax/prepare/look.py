@@ -214,6 +214,7 @@ def look_figure(look: Look) -> Figure:
             [*map(_plain, look.names), "this class", "others"],
         )
         near.set_yticks([])
+        near.locator_params(axis="x", nbins=5)
         return figure
 
 
