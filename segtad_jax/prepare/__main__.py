@@ -1,8 +1,8 @@
 """Features and annotations -> TFRecord data set: python -m segtad_jax.prepare --name=... ...
 
 Exit status: 0 written, and everything that was left out is named; 1 refused, nothing written;
-2 wrong command line; 3 `--check` found something that would be left out or changed; 4 `--strict`
-stopped at such a thing.
+2 wrong command line; 3 `--check` found something that would be left out or changed, other than what
+`--ignore`, `--widen`, `--split` and `--blocked` ask for; 4 `--strict` stopped at such a thing.
 """
 
 import argparse
