@@ -224,7 +224,7 @@ def show(workdir: epath.Path, metrics: dict[str, Any]) -> None:
     if (workdir / run_folder.FILE).exists():  # not where another run's checkpoint was evaluated
         print(
             f"To detect in new recordings: python -m segtad_jax.predict --checkpoint={workdir} "
-            "--features=FOLDER --output=detections.json"
+            "--features=FOLDER --output=detections.json --report=detections.html"
         )
 
 

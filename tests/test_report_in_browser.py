@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from report_cases import EVIL_VIDEO, write_page
+from report_cases import EVIL_VIDEO, truths_and_predictions, write_page
+from segtad_jax.evaluation.operating_point import assess
 from segtad_jax.evaluation.report.page import write_report
 from segtad_jax.evaluation.scoring import evaluate
 from segtad_jax.prepare.report import write_page as write_data_page
 from test_look import data_report, look_of
+from test_recordings_page import CLASSES, found, write
 
 webdriver = pytest.importorskip("selenium.webdriver")
 By = pytest.importorskip("selenium.webdriver.common.by").By
@@ -217,6 +219,128 @@ def test_the_data_page_fits_any_window(browser, tmp_path, width) -> None:
         assert browser.get_log("browser") == []
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.fixture
+def thresholds(browser, tmp_path):
+    """A page at thresholds, with every number that belongs to them."""
+    ground_truth, predictions, durations = truths_and_predictions(0)
+    metrics = evaluate(ground_truth, predictions, durations=durations)
+    metrics["operating_point"] = assess(ground_truth, predictions, None)
+    path = tmp_path / "page.html"
+    write_report(path, ground_truth, predictions, metrics, durations=durations)
+    page = Page(browser, path)
+    page.point = metrics["operating_point"]
+    yield page
+    assert page.console() == []
+
+
+def test_it_opens_at_the_thresholds(thresholds) -> None:
+    page = thresholds
+    least = page.point["thresholds"]
+    _, predictions, _ = truths_and_predictions(0)
+    page.set("search", "video 01")
+    expected = sum(score >= least[label] for _, _, label, score in predictions["video 01"])
+    assert 0 < expected < 40
+    assert len(page.find("#timeline .detection")) == pytest.approx(expected, abs=1)  # rounded
+    own = page.find("#own")[0]
+    assert own.get_attribute("aria-pressed") == "true"
+    own.click()
+    assert len(page.find("#timeline .detection")) == 40
+    assert page.find("#threshold")[0].text == "any"
+    own.click()
+    page.set("score", "99")
+    assert own.get_attribute("aria-pressed") == "false"
+    assert len(page.find("#timeline .detection")) < expected
+    page.set("search", "video 0")  # another one keeps the choice
+    page.run("document.querySelectorAll('#list button')[3].click()")
+    assert own.get_attribute("aria-pressed") == "false"
+
+
+def test_without_thresholds_there_is_no_button(page) -> None:
+    assert not page.find("#own")[0].is_displayed()
+    assert not page.find("#thresholds")
+
+
+def test_the_numbers_at_the_thresholds(thresholds) -> None:
+    page = thresholds
+    cards = [card.text.split() for card in page.find("#thresholds .card")]
+    assert ["right", str(page.point["right"])] in cards
+    assert ["F1", f"{100 * page.point['f1']:.2f}"] in cards
+    cells = [cell.text for cell in page.find("#thresholds .matrix td")]
+    assert sum(map(int, filter(None, cells))) == sum(n for *_, n in page.point["confusion"])
+    assert "not calibrated" in page.find("#thresholds")[0].text
+    assert page.find("#thresholds img")[0].get_attribute("alt") == "reliability"
+
+
+def test_new_recordings(browser, tmp_path) -> None:
+    path = tmp_path / "new.html"
+    detections = found(3)
+    detections["new 0001"] = detections["new 0001"][:1]
+    write(path, detections, failures={EVIL_VIDEO: "is empty"})
+    page = Page(browser, path)
+    assert page.listed() == ["new 0000", "new 0001", "new 0002"]
+    assert [row.text for row in page.find("#list .ap")] == ["3", "1", "3"]
+    assert len(page.find("#timeline .detection")) == 3
+    assert len(page.find("#timeline .signal")) == 4  # two channels, two pieces
+    assert not page.find("#timeline .truth")
+    page.find("#own")[0].click()
+    assert len(page.find("#timeline .detection")) == 6
+    page.set("order", "fewest")
+    assert page.listed()[0] == "new 0001"
+    page.set("class", str(sorted(CLASSES).index("run")))
+    assert page.listed() == ["new 0000", "new 0002"]
+    bar = page.find("#timeline .detection")[0]
+    page.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", bar)
+    webdriver.ActionChains(page.browser).move_to_element(bar).perform()
+    assert page.find("#tip")[0].text.splitlines()[2] == "score 0.9"
+    heading = page.find("#classes th:nth-child(5) button")[0]
+    page.run("arguments[0].click(); arguments[0].click()", heading)
+    assert page.find("#classes tbody td")[0].text == "run"  # 30 s of it
+    assert page.find("#failures td")[0].text == EVIL_VIDEO
+    assert page.console() == []
+    everything_failed = tmp_path / "failed.html"
+    write(everything_failed, {}, failures={"bad": "is empty"})
+    page = Page(browser, everything_failed)
+    assert page.find("#failures td")[1].text == "is empty"
+    assert page.console() == []
+
+
+@pytest.mark.parametrize("width", [390, 768])
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_is_wider_than_a_telephone(browser, thresholds, tmp_path, width, dark) -> None:
+    write(tmp_path / "new.html", found(3), failures={"x" * 200: "y" * 300}, notes={"a" * 99: "b"})
+    theme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": theme})
+    try:
+        for name in ("page.html", "new.html"):
+            page = Page(browser, tmp_path / name)
+            assert page.run("return document.documentElement.scrollWidth") <= width
+            color = page.run("return getComputedStyle(document.body).backgroundColor")
+            brightness = sum(map(int, color[4:-1].split(", "))) / 3
+            assert (brightness < 60) == dark
+            assert page.console() == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_printing_shows_whole_tables_on_white(browser, thresholds) -> None:
+    theme = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": theme})
+    try:
+        cut = thresholds.run("""
+            return [...document.querySelectorAll(".scroll")].filter(
+              (box) => getComputedStyle(box).overflowX !== "visible"
+                || getComputedStyle(box).maxHeight !== "none").length;
+        """)
+        assert cut == 0
+        ink = thresholds.run("return getComputedStyle(document.querySelector('h1')).color")
+        assert max(map(int, ink[4:-1].split(", "))) < 80
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
 
 
 @pytest.mark.slow

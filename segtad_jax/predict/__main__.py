@@ -88,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     add_label_fps(parser, "frames a second of the videos, for the formats that count in frames")
     media = "where an annotation tool finds recording {id} (default: {id}.mp4)"
     add("--media", default="", metavar="videos/{id}.mp4", help=media)
+    add(
+        "--report",
+        metavar="FILE",
+        help="one HTML page: what was found when, how often and how long, and what failed",
+    )
     add("--class_scores", metavar="FILE", help="video-level scores of another classifier")
     add("--num_processes", type=int, default=1, metavar="N", help="that share the work")
     add("--process_id", type=int, default=0, metavar="I", help="which this one is, from 0")

@@ -7,7 +7,7 @@ import json
 import pathlib
 import stat
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -25,20 +25,21 @@ from segtad_jax.data.timeline import date_after
 from segtad_jax.evaluation.annotations import read_durations
 from segtad_jax.evaluation.forms.layers import Writing
 from segtad_jax.evaluation.ids import matching, whole_id
-from segtad_jax.evaluation.operating_point import Threshold, above
+from segtad_jax.evaluation.operating_point import Threshold
+from segtad_jax.evaluation.report.signals import FEW_CHANNELS, Trace, traces_of
 from segtad_jax.postprocess import Detection, join_pieces, official_results
 from segtad_jax.predict.forms import write_forms
 from segtad_jax.predict.output import Output, Prediction
 from segtad_jax.predict.recording_files import RecordingFiles
-from segtad_jax.predict.shown import detections_of, told
+from segtad_jax.predict.shown import detections_of, tell_results, told
 from segtad_jax.predict.trained import Input, Trained, load
 from segtad_jax.runtime import files, startup
 from segtad_jax.runtime.command import DONE
 from segtad_jax.runtime.console import open_console
 
 SOME_FAILED, UNFINISHED = 3, 4  # exit statuses, besides those of runtime.command
+CHANNELS = 6  # of a signal, the first, which the page draws
 CHUNK = 16  # videos whose results are written together
-SHOWN = 10  # failures, notes and videos
 SAMPLE = 1 << 16  # bytes at both ends of a file that are part of its identity
 READERS, AHEAD = 16, 64  # threads that look at files, files that they are ahead
 
@@ -56,12 +57,7 @@ def run(flags: argparse.Namespace) -> int:
     folder, step = locate(flags.checkpoint)
     model = load(f"{folder}/{step}", **settings)
     model.require_rate(flags.rate)
-    threshold = _threshold(flags.threshold, model)
-    if flags.format and threshold is None:
-        raise ValueError(
-            "--format writes the actions that count, and the run has no thresholds for its scores: "
-            "--threshold=X says from which score on, 0 for all"
-        )
+    threshold = _threshold(flags, model)
     videos: FeatureFiles | PreparedSplit
     if find_all(flags.features[0]):
         videos = PreparedSplit(model, flags.features[0], flags.subset)
@@ -83,36 +79,56 @@ def run(flags: argparse.Namespace) -> int:
             tell(f"{len(others):,} videos are left to the other processes.")
             return UNFINISHED
         notes = output.finish(done, videos.notes)
-    failures = {video: prediction.result for video, prediction in done.items() if prediction.failed}
-    tell(f"{len(done) - len(failures):,} videos: {flags.output}")
-    _list("failed: ", failures, "failed", tell)
-    _list("note: ", notes, "notes", tell)
-    if threshold is None:
-        tell("The run has no thresholds for these scores: --threshold=X says which actions count.")
-    else:
-        detections = above(detections_of(done), threshold)
-        everything = [row for rows in detections.values() for row in rows]
-        _list("", {video: told(rows) for video, rows in detections.items()}, "videos", tell)
-        tell(f"in all, {told(everything)}")
-        writing = Writing(flags.label_fps, flags.media)
-        for path in write_forms(epath.Path(flags.output), flags.format, detections, writing):
-            tell(f"Written too: {path}")
-    return SOME_FAILED if failures else DONE
+    failed = sum(prediction.failed for prediction in done.values())
+    tell(f"{len(done) - failed:,} videos: {flags.output}")
+    counted = tell_results(done, notes, threshold, tell)
+    writing = Writing(flags.label_fps, flags.media)
+    for path in write_forms(epath.Path(flags.output), flags.format, counted, writing):
+        tell(f"Written too: {path}")
+    if flags.report:
+        _write_page(flags, model, videos, done, notes, threshold)
+        tell(f"To look at: {flags.report}")
+    return SOME_FAILED if failed else DONE
 
 
-def _list(before: str, lines: Mapping[str, object], what: str, tell: Callable[[str], None]) -> None:
-    """Prints the first lines, by their names, and how many more there are."""
-    for name, text in list(lines.items())[:SHOWN]:
-        tell(f"{before}{name}: {text}")
-    if len(lines) > SHOWN:
-        tell(f"... {len(lines) - SHOWN:,} more {what}; all are in the output.")
+def _write_page(
+    flags: argparse.Namespace,
+    model: Trained,
+    videos: "FeatureFiles | PreparedSplit",
+    done: Mapping[str, Prediction],
+    notes: Mapping[str, str],
+    threshold: Threshold | None,
+) -> None:
+    from segtad_jax.evaluation.report.recordings import write_recordings  # Jinja; not always
+
+    failures = {video: str(found.result) for video, found in done.items() if found.failed}
+    write_recordings(
+        flags.report,
+        detections_of(done),
+        classes=model.classes,
+        threshold=threshold,
+        trace=videos.trace,
+        summary=told,
+        failures=failures,
+        notes={name: note for name, note in notes.items() if name not in failures},
+        title=f"Detected by {flags.checkpoint}, step {model.step}",
+    )
 
 
-def _threshold(given: float | str | None, model: Trained) -> Threshold | None:
-    """Returns the threshold of what is shown; None where none is given, and the run has none."""
-    if given is None and model.thresholds is None:
-        return None
-    return model.threshold("auto" if given is None else given)
+def _threshold(flags: argparse.Namespace, model: Trained) -> Threshold | None:
+    """Returns the threshold of what is shown; None where none is given, and the run has none.
+
+    Raises:
+        ValueError: the run has none, and they are asked for.
+    """
+    if flags.threshold is not None or model.thresholds is not None:
+        return model.threshold("auto" if flags.threshold is None else flags.threshold)
+    if flags.format:
+        raise ValueError(
+            "--format writes the actions that count, and the run has no thresholds for its scores: "
+            "--threshold=X says from which score on, 0 for all"
+        )
+    return None
 
 
 def _identity(model: Trained) -> dict[str, Any]:
@@ -191,6 +207,15 @@ class PreparedSplit:
         recordings = [recording for video in ids for recording in self._recordings[video]]
         return _results(*self._model.detect_in(self._dataset, recordings))
 
+    def trace(self, video: str) -> Trace:
+        """Returns what is drawn of a recording: the norm of its features."""
+        pieces = []
+        for recording in self._recordings[video]:
+            start, features = whole_id(recording.video)[1], self._dataset.features(recording)
+            norm, names = traces_of([features], (), signal=False)
+            pieces.append((start, start + recording.duration, norm))
+        return Trace(names, pieces)
+
 
 class FeatureFiles:
     """Feature files, or raw signals, in any form that `prepare` reads."""
@@ -244,6 +269,22 @@ class FeatureFiles:
                 if notes:
                     self.notes[video] = "; ".join(notes)
         return failures | _results(*self._model.detect_all(inputs), dates)
+
+    def trace(self, video: str) -> Trace:
+        """Returns what is drawn of a video: channels of a signal, or the norm of its features."""
+        preparation, recorded = self._model.preparation, self._files.read(video)
+        duration = self._durations.get(self._files.keys[video])
+        made, _, _ = self._model.inputs(self._files, video, self._rate, duration)
+        signal = preparation.signals is not None or sum(preparation.widths) <= FEW_CHANNELS
+        pieces, names = [], tuple[str, ...]()
+        for piece in recorded.pieces:
+            values, names = traces_of(piece.arrays, self._files.forms[0].columns, signal, CHANNELS)
+            seconds = made[0].recording.duration
+            if len(recorded.pieces) > 1:
+                assert preparation.rate is not None
+                seconds = len(values) / preparation.rate
+            pieces.append((piece.start, piece.start + seconds, values))
+        return Trace(names, pieces)
 
 
 def _results(

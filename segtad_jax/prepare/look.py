@@ -15,12 +15,11 @@ from segtad_jax.data.preparation import Preparation
 from segtad_jax.data.records import DURATION_TOLERANCE, Record
 from segtad_jax.evaluation.ids import match_id, whole_id
 from segtad_jax.evaluation.report import style
+from segtad_jax.evaluation.report.signals import FEW_CHANNELS, thin, traces_of
 from segtad_jax.prepare.annotations import Video
 from segtad_jax.prepare.intake import Intake
 
 MOST_CLASSES = 24  # the most frequent, which are drawn
-MOST_CHANNELS = 3  # the first, of a signal
-FEW_CHANNELS = 12  # features of so many are drawn as a signal is, not by their norm
 BINS = 400  # of a drawn signal, each with its least and greatest values
 AROUND = 1.0  # of an action's length, before and after it in the close-up
 NARROW = 0.15  # of a picture, too narrow for words
@@ -168,34 +167,6 @@ def look_at(
         end=end,
         rate=rate,
     )
-
-
-def traces_of(
-    arrays: Sequence[Float[np.ndarray, "_ _"]], names: Sequence[str], signal: bool
-) -> tuple[Float[np.ndarray, "n k"], tuple[str, ...]]:
-    """Returns what is drawn of the first source, and its names: channels, or the features' norm.
-
-    Args:
-        arrays: of each source, frames first.
-        names: of the first source's channels, () if unknown.
-        signal: whether these are channels of a signal.
-    """
-    array = arrays[0].astype(np.float32)
-    if not signal:
-        return np.linalg.norm(array, axis=1, keepdims=True), (f"norm of {array.shape[1]}",)
-    number = min(array.shape[1], MOST_CHANNELS)
-    return array[:, :number], tuple(names[:number]) or tuple(f"channel {n}" for n in range(number))
-
-
-def thin(seconds: Float[np.ndarray, " n"], values: Float[np.ndarray, "n k"], bins: int) -> Part:
-    """Returns the least and the greatest value in each of so many bins, so that peaks stay."""
-    if len(seconds) <= 2 * bins:
-        return seconds, values
-    edges = np.linspace(0, len(seconds), bins, endpoint=False).astype(int)
-    middles = (edges + np.append(edges[1:], len(seconds))) // 2
-    ends = np.minimum.reduceat(values, edges), np.maximum.reduceat(values, edges)
-    at = seconds[np.stack([edges, middles], axis=1).reshape(-1)]
-    return at, np.stack(ends, axis=1).reshape(-1, values.shape[1])
 
 
 def look_figure(look: Look) -> Figure:

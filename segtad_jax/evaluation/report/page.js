@@ -17,11 +17,13 @@
     return made;
   }
   function labelsOf(video) {
+    if (blind) return new Set(detectionsOf(video).filter(counts).map((d) => d.label));
     const labels = new Set();
     for (let i = 2; i < video.truths.length; i += 3) labels.add(video.truths[i]);
     return labels;
   }
-  for (const video of data.videos) video.labels = labelsOf(video);
+  // Nothing is known of the truth of new recordings: there, what counts at the thresholds is listed.
+  const blind = !!data.blind;
   const percent = (thousandths) => thousandths === null ? "–" : (thousandths / 10).toFixed(1);
   const seconds = (hundredths) => (hundredths / 100).toFixed(2) + " s";
   const clock = (s) => s < 60 ? `${+s.toFixed(1)} s`
@@ -29,7 +31,9 @@
   const topScore = 10000 * data.score_unit;
   // The page opens at the thresholds of the classes, if there are any; null: a class never counts.
   let ofClasses = !!data.thresholds;
-  const counts = (d) => data.thresholds[d.label] !== null && d.score >= data.thresholds[d.label];
+  const counts = (d) => !data.thresholds
+    || data.thresholds[d.label] !== null && d.score >= data.thresholds[d.label];
+  for (const video of data.videos) video.labels = labelsOf(video);
 
   function element(parent, name, attributes = {}, text) {
     const node = parent.namespaceURI === SVG || name === "svg"
@@ -47,6 +51,8 @@
     lost: (a, b) => change(a) - change(b),
     gained: (a, b) => change(b) - change(a),
     id: (a, b) => a.id < b.id ? -1 : 1,
+    most: (a, b) => b.count - a.count,
+    fewest: (a, b) => a.count - b.count,
   };
   const rank = (video, without) => video.ap === null ? without : video.ap;
   const change = (video) => video.ap === null || video.other === null ? 0 : video.ap - video.other;
@@ -77,7 +83,7 @@
         element(row, "span", {class: delta > 0 ? "up" : delta < 0 ? "down" : ""},
           `${delta > 0 ? "+" : ""}${(delta / 10).toFixed(1)}`);
       }
-      element(row, "span", {class: "ap"}, percent(video.ap));
+      element(row, "span", {class: "ap"}, blind ? video.count : percent(video.ap));
       row.video = video;
       row.addEventListener("click", () => select(video));
     }
@@ -94,11 +100,11 @@
     }
     draw();
   }
-  byId("list").addEventListener("keydown", (event) => {
+  function moveInList(event) {
     const step = {ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling"}[event.key];
     const row = step && document.activeElement[step];
     if (row) { event.preventDefault(); row.focus(); if (row.video) select(row.video); }
-  });
+  }
 
   function cutByClass(on) {
     ofClasses = on;
@@ -107,7 +113,7 @@
   }
 
   // ---- the timeline: for each class its truths, its segmentation curve and its detections
-  const LEFT = 6, BAR = 9, GAP = 2, TRUTH = 16, CURVE = 46;
+  const LEFT = 6, BAR = 9, GAP = 2, TRUTH = 16, CURVE = 46, TRACE = 40;
   function draw() {
     const video = selected, stage = byId("timeline");
     const share = byId("score").value / 100; // squared below: finer where scores are low
@@ -147,6 +153,7 @@
       element(svg, "text", {x: LEFT, y: y + 12}, "no action and no detection to show");
       y += 30;
     }
+    if (video.signal) y = drawSignal(svg, video.signal, x, y);
     axis(backdrop, span, x, y, width);
     svg.setAttribute("height", y + 24);
     svg.setAttribute("viewBox", `0 0 ${width} ${y + 24}`);
@@ -164,7 +171,7 @@
       if (row < 0) row = taken.push([]) - 1;
       taken[row].push([left, right]);
       hover(element(svg, "rect", {class: "hit detection", x: left, y: y + row * (BAR + GAP),
-        width: right - left, height: BAR, rx: 2, fill: data.colors[d.outcome],
+        width: right - left, height: BAR, rx: 2, fill: data.colors[blind ? 0 : d.outcome],
         "fill-opacity": 0.4 + 0.6 * Math.sqrt(Math.max(d.score, 0) / topScore)}),
         () => describe(d, truths));
     }
@@ -172,8 +179,9 @@
   }
   function describe(d, truths) {
     const best = Math.max(0, ...truths.map((truth) => overlap(d, truth)));
+    const known = blind ? "" : `, tIoU ${best.toFixed(2)}\n${data.outcomes[d.outcome]}`;
     return `${data.labels[d.label]}\n${seconds(d.start)} – ${seconds(d.end)}\n`
-      + `score ${+d.score.toPrecision(4)}, tIoU ${best.toFixed(2)}\n${data.outcomes[d.outcome]}`;
+      + `score ${+d.score.toPrecision(4)}${known}`;
   }
   function drawCurve(svg, video, truths, curve, x, y) {
     const height = (value) => y + CURVE * (1 - value / 100);
@@ -184,6 +192,20 @@
     const at = (i) => x(video.span * (i + 0.5) / curve.length);
     const points = curve.map((value, i) => `${at(i).toFixed(1)},${height(value).toFixed(1)}`);
     element(svg, "polyline", {class: "curve", points: points.join(" ")});
+  }
+  function drawSignal(svg, signal, x, y) {
+    signal.names.forEach((name, channel) => {
+      element(svg, "text", {x: LEFT, y: y + 12}, `${name}, ${signal.ranges[channel]}`);
+      y += 18;
+      for (const piece of signal.pieces) {
+        const values = piece.values[channel];
+        const at = (i) => x(piece.start + (piece.end - piece.start) * (i + 0.5) / values.length);
+        const points = values.map((v, i) => `${at(i).toFixed(1)},${(y + TRACE * (1 - v / 100)).toFixed(1)}`);
+        element(svg, "polyline", {class: "signal", points: points.join(" ")});
+      }
+      y += TRACE + 8;
+    });
+    return y;
   }
   function overlap(a, b) {
     const both = Math.max(0, Math.min(a.end, b.end) - Math.max(a.start, b.start));
@@ -209,9 +231,9 @@
     node.replaceChildren();
     element(node, "h3", {}, video.id);
     const other = video.other === null ? "" : ` (other result: ${percent(video.other)})`;
-    element(node, "span", {}, `AP ${percent(video.ap)}${other}`);
+    if (!blind) element(node, "span", {}, `AP ${percent(video.ap)}${other}`);
     element(node, "span", {}, clock(video.duration / 100));
-    element(node, "span", {}, `${truths.length} action${truths.length === 1 ? "" : "s"}`);
+    if (!blind) element(node, "span", {}, `${truths.length} action${truths.length === 1 ? "" : "s"}`);
     const rest = video.rest ? `, ${video.rest.toLocaleString("en")} more not on this page` : "";
     element(node, "span", {id: "shown"}, `${kept.length} of ${all.length} detections${rest}`);
   }
@@ -249,20 +271,24 @@
   }
 
   // ---- start
-  const key = (color, name) => element(byId("legend"), "span", {style: `--c:${color}`}, name);
-  key("var(--ink)", "truth");
-  if (data.videos.some((video) => video.curves)) key("var(--curve)", "segmentation score");
-  data.outcomes.forEach((name, i) => key(data.colors[i], name));
-  element(byId("class"), "option", {value: ""}, "all classes");
-  data.labels.forEach((label, i) => element(byId("class"), "option", {value: i}, label));
-  byId("search").addEventListener("input", refresh);
-  byId("class").addEventListener("change", refresh);
-  byId("order").addEventListener("change", refresh);
-  byId("own").hidden = !data.thresholds;
-  byId("own").addEventListener("click", () => cutByClass(!ofClasses));
-  byId("score").addEventListener("input", () => cutByClass(false));
-  cutByClass(ofClasses);
-  window.addEventListener("resize", () => selected && draw());
-  if (data.videos.length) refresh();
+  function start() {
+    const key = (color, name) => element(byId("legend"), "span", {style: `--c:${color}`}, name);
+    if (!blind) key("var(--ink)", "truth");
+    if (data.videos.some((video) => video.curves)) key("var(--curve)", "segmentation score");
+    data.outcomes.forEach((name, i) => key(data.colors[i], name));
+    element(byId("class"), "option", {value: ""}, "all classes");
+    data.labels.forEach((label, i) => element(byId("class"), "option", {value: i}, label));
+    byId("search").addEventListener("input", refresh);
+    byId("class").addEventListener("change", refresh);
+    byId("order").addEventListener("change", refresh);
+    byId("own").hidden = !data.thresholds;
+    byId("own").addEventListener("click", () => cutByClass(!ofClasses));
+    byId("score").addEventListener("input", () => cutByClass(false));
+    cutByClass(ofClasses);
+    window.addEventListener("resize", () => selected && draw());
+    if (data.videos.length) refresh();
+    byId("list").addEventListener("keydown", moveInList);
+  }
+  if (byId("list")) start();
   document.documentElement.dataset.ready = "true";
 })();

@@ -1,6 +1,6 @@
 """Collects the page's data of each video: its score, truths and best detections, kept small."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
@@ -10,6 +10,7 @@ from segtad_jax.evaluation.diagnosis import outcomes
 from segtad_jax.evaluation.instances import (
     GroundTruth,
     Instances,
+    Label,
     Predictions,
     Table,
     Thresholds,
@@ -55,8 +56,12 @@ def timelines(
     durations: Mapping[str, SupportsFloat],
     compare: Predictions | None,
     segmentation: Mapping[str, Segmentation],
+    classes: Collection[Label] = (),
+    most: int = _MAX_OF_A_VIDEO,
 ) -> dict[str, Any]:
     """Returns the data of the page's timelines, in whole numbers.
+
+    Detections are of the classes of the ground truth and of `classes`, of a recording `most`.
 
     Times are in hundredths of a second, AP in thousandths, scores in `score_unit`, which is a ten
     thousandth of the highest.
@@ -67,13 +72,13 @@ def timelines(
         [start, end, label, score, outcome, ...] by falling score, "rest": how many more there are,
         "curves": {label: [percent, ...]}, "span": the end of the curves in time}]}.
     """
-    table = tabulate(ground_truth, predictions)
+    table = tabulate(ground_truth, predictions, classes=classes)
     number = len(table.videos)
     scores = video_scores(table, tiou_thresholds)
     other = {}
     if compare is not None:
         other = video_scores(tabulate(ground_truth, compare), tiou_thresholds)
-    limit = min(_MAX_OF_A_VIDEO, max(10, _MAX_DETECTIONS // max(number, 1)))
+    limit = min(most, max(10, _MAX_DETECTIONS // max(number, 1)))
     unit = max(float(table.predictions.score.max(initial=0.0)), 1e-12) / 10_000
     detections, rest = _best_detections(table, tiou, limit, unit)
     actions = table.truths.take(np.lexsort((table.truths.start, table.truths.video)))
