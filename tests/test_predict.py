@@ -175,9 +175,20 @@ def test_videos_that_fail_are_named_and_the_others_are_found(trained, flags, tmp
     np.save(folder / "short.npy", np.zeros((5, 3)))
     (folder / "cut.npy").write_bytes((folder / "v_s0.npy").read_bytes()[:-7])
     (folder / "p.pkl").write_bytes(b"\x80anything")
-    assert detect(flags | {"features": folder}) == 3
+    page = tmp_path / "new" / "page.html"
+    assert detect(flags | {"features": folder, "report": page, "threshold": 0.2}) == 3
     found = result_of(flags)
     assert sorted(found["results"]) == ["v_s0", "v_s1"]
+    assert all(len(rows) == 20 for rows in found["results"].values())  # all, whatever counts
+    text = page.read_text()
+    data = json.loads(text.split('type="application/json">')[1].split("</")[0])
+    for video in data["videos"]:
+        rows = found["results"][video["id"]]
+        assert video["count"] == sum(row["score"] >= 0.2 for row in rows)
+        signal = video["signal"]  # the raw samples
+        assert signal["names"] == ["channel 0", "channel 1", "channel 2"]
+        assert signal["pieces"][0]["end"] == pytest.approx(100 * 68, abs=50)
+    assert all(f'<td class="text">{name}</td>' in text for name in ("cut", "p", "short", "wide"))
     failures = found["external_data"]["failures"]
     assert sorted(failures) == ["cut", "p", "short", "wide"]
     assert re.search("source 1 .*4 .*3", failures["wide"])
