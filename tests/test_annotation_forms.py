@@ -464,6 +464,17 @@ class TestForeignTables:
         message = refused(written(tmp_path, text, "a.csv"))
         assert "a.csv, line 3: day2/a.mp4 and day1/a.mp4 would be one recording, 'a'" in message
 
+    def test_a_table_a_recording(self, tmp_path):
+        for name in ("rec1", "rec2"):
+            written(tmp_path, "start,end,label\n1,2,run\n", f"{name}.csv")
+        actions, annotations = read(tmp_path)
+        assert actions == {"rec1": [(1, 2, "run")], "rec2": [(1, 2, "run")]}
+        (note,) = [note for note in annotations.notes if "called as the file" in note]
+        assert "'rec1'" in note
+        assert "--columns=video=COLUMN" in note
+        path = written(tmp_path, "clip,start,end,label\na,1,2,run\n", "labels.csv")
+        assert '--columns="video=clip"' in refused(path)
+
     def test_epic_kitchens(self, tmp_path):
         path = written(tmp_path, projects.EPIC, "EPIC_100_train.csv")
         actions, annotations = read(path)
@@ -530,7 +541,10 @@ class TestFolders:
             text = projects.ELAN.replace("walk_1", f"walk_{number}")
             written(tmp_path, text, f"walk_{number}.eaf")
         written(tmp_path, "<x/>", "walk_1.pfsx")  # ELAN's settings
-        assert sorted(read(tmp_path)[0]) == ["walk_1", "walk_2"]
+        written(tmp_path, "a note of mine", "read me.txt")
+        actions, annotations = read(tmp_path)
+        assert sorted(actions) == ["walk_1", "walk_2"]
+        assert any("of it .eaf files are read, not its 1 .txt" in n for n in annotations.notes)
 
     def test_several_forms_are_refused(self, tmp_path):
         written(tmp_path, projects.ELAN, "walk_1.eaf")

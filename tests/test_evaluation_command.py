@@ -552,3 +552,21 @@ def test_memory_is_at_most_six_times_a_file(tmp_path) -> None:
     count, gigabytes = measured.stdout.split()
     assert int(count) == 1000 * videos
     assert float(gigabytes) < 1.5
+
+
+def test_annotations_of_other_tools(tmp_path, capsys):
+    """The same flags as prepare's say how they are read."""
+    predictions = tmp_path / "p.json"
+    rows = [{"segment": [1.25, 4.0], "label": "run", "score": 0.5}]
+    predictions.write_text(json.dumps(results(a=rows)))
+    truth = tmp_path / "labels.csv"
+    truth.write_text("file,begin,stop,activity\nfilms/a.mp4,30,96,run\n")
+    arguments = [f"--ground_truth={truth}", f"--predictions={predictions}"]
+    assert main(arguments) == 1
+    columns = '--columns="video=file,start=begin,end=stop,label=activity"'
+    assert columns in capsys.readouterr().err
+    read = [columns.replace('"', ""), "--unit=frames", "--label_fps=24"]
+    output = tmp_path / "metrics.json"
+    assert main([*arguments, *read, f"--output={output}"]) == 0
+    assert json.loads(output.read_text())["map"]["average"] == 1.0
+    assert "films/a.mp4 is 'a'" in capsys.readouterr().out

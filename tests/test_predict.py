@@ -19,10 +19,12 @@ from segtad_jax.config.defaults import default
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.data.feature_files import FeatureError
 from segtad_jax.data.preparation import FILE
+from segtad_jax.evaluation.entries import Reading
 from segtad_jax.evaluation.ids import match_id
 from segtad_jax.predict import __main__ as predict
 from segtad_jax.predict import work
 from segtad_jax.prepare.__main__ import main as prepare
+from segtad_jax.prepare.annotations import read_annotations
 from segtad_jax.runtime import command
 from tests.tiny_runs import random_run
 
@@ -525,6 +527,49 @@ def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
     assert detect(flags | {"rate": 3}) == 3
     assert "x1: has no features" in capsys.readouterr().out
     assert sorted(result_of(flags)["results"]) == ["x0", "x2", "x3"]
+
+
+def test_forms_that_people_correct_are_read_again(trained, flags, capsys):
+    assert detect(flags) == 0
+    every = result_of(flags)["results"]
+    threshold = float(np.median([row["score"] for rows in every.values() for row in rows]))
+    people = {"format": "elan,csv,cvat", "label_fps": 50, "media": "x/{id}.avi"}
+    people["threshold"] = threshold
+    assert detect(flags | people) == 0
+    assert result_of(flags)["results"] == every
+    folder = flags["output"].parent
+    assert f"Written too: {folder / 'found.elan'}" in capsys.readouterr().out.replace("\n", "")
+    for form, units in (("elan", 1000), ("csv", 1000), ("cvat", 50)):  # a second
+        annotations = read_annotations([folder / f"found.{form}"], Reading(label_fps=50.0))
+        assert annotations.videos.keys() == every.keys()
+        for video in annotations.videos.values():
+            found = [(a.start, a.end, a.label) for a in video.actions]
+            rows = [row for row in every[video.video] if row["score"] >= threshold]
+            wanted = [(*row["segment"], row["label"]) for row in rows]
+            rounded = [
+                sorted((round(units * a), round(units * b), label) for a, b, label in triples)
+                for triples in (found, wanted)
+            ]
+            assert rounded[0] == rounded[1]
+    assert "x/s0.avi" in (folder / "found.elan" / "s0.eaf").read_text()
+    (folder / "found.csv").write_text("video,start,end,label\ns0,1,2,mine\n")
+    assert detect(flags | people) == 1
+    assert "found.csv is there" in capsys.readouterr().err.replace("\n", " ")
+    assert "mine" in (folder / "found.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": "word"}, "'word' is none of json, csv"),
+        ({"format": "cvat"}, "--format=cvat counts in frames of the videos: --label_fps=25"),
+        ({"format": "csv", "output": "x/found.csv"}, "--output=x/found.json"),
+    ],
+)
+def test_wrong_forms(flags, change, says, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        detect(flags | change)
+    assert says in capsys.readouterr().err
 
 
 def test_wrong_process_ids(flags, capsys):

@@ -1,9 +1,12 @@
 """Flags of `prepare` that do not go together are told before anything is read."""
 
+import dataclasses
 import re
 
 import pytest
 
+from segtad_jax.evaluation.annotation_flags import reading_of
+from segtad_jax.evaluation.entries import SECONDS
 from segtad_jax.prepare.__main__ import main
 from segtad_jax.prepare.flags import parse
 
@@ -31,6 +34,15 @@ from segtad_jax.prepare.flags import parse
         (["--split=time:0.8", "--num_frames=32"], "--split=time cuts them"),
         (["--split=group"], "--split=group needs --group=REGEX"),
         (["--recipe=hapt", "--source=x", "--ignore=a"], "--recipe=hapt has its own classes"),
+        (
+            ["--columns=file=video"],
+            "'file=video' must be FIELD=COLUMN.*fields are video, start, end",
+        ),
+        (["--columns=start"], "'start' must be FIELD=COLUMN"),
+        (["--columns=start=a,start=b"], "each once"),
+        (["--unit=minutes"], "invalid choice: 'minutes'.*'frames'"),
+        (["--label_fps=0"], "--label_fps: 0 must be above 0"),
+        (["--label_fps=fast"], "'fast' is not a number"),
         (["--simulate=4"], "--simulate makes the features"),
     ],
 )
@@ -47,3 +59,14 @@ def test_wrong_command_lines_end_with_status_2(flags, message, capsys):
 def test_the_old_spelling_of_ignore_is_read():
     flags = ["--name=x", "--features=a", "--annotations=b", "--check"]
     assert parse([*flags, "--ignored=a,b"]).ignore == parse([*flags, "--ignore=a,b"]).ignore
+
+
+def test_how_annotations_are_read():
+    columns = "--columns=video=file,start=from (s), label = activity"
+    flags = ["--unit=ms", "--label_fps=29.97", columns, "--clock", "--tier=a,b", "--rate=50"]
+    complete = ["--name=x", "--features=a", "--annotations=b", "--check"]
+    reading = reading_of(parse([*complete, *flags]))
+    assert reading.columns == {"video": "file", "start": "from (s)", "label": "activity"}
+    assert (reading.unit, reading.label_fps, reading.rate) == ("ms", 29.97, 50.0)
+    assert (reading.clock, reading.tier) == (True, "a,b")
+    assert dataclasses.replace(reading_of(parse(complete)), origins=SECONDS.origins) == SECONDS

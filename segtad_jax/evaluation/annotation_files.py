@@ -108,6 +108,10 @@ def _read_folder(folder: Any, report: ReportDefect, reading: Reading) -> Iterato
         raise InputError(
             f"{folder}: holds annotations of several forms ({listed}); give each its folder"
         )
+    others = [e for kind in _FOLDERS for e in kind if endings[e] and there and e not in there]
+    if others:
+        listed = ", ".join(f"{endings[ending]} {ending}" for ending in others)
+        report(NOTE, "", f"{folder}: of it {there[0]} files are read, not its {listed}", "")
     if there in ([], [".txt"]):
         yield from text_folders.read(folder, report, reading)
         return

@@ -40,9 +40,8 @@ def read(content: Any, path: object, report: ReportDefect, reading: Reading) -> 
         InputError: it is no project of BORIS, or has files one after another of unknown length.
     """
     try:
-        states = {
-            b["code"]: "state" in b["type"].lower() for b in _values(content, "behaviors_conf")
-        }
+        behaviours = content["behaviors_conf"].values()
+        states = {each["code"]: "state" in each["type"].lower() for each in behaviours}
         observations = dict(content["observations"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not as BORIS writes its projects: {error!r}") from error
@@ -68,17 +67,14 @@ def read(content: Any, path: object, report: ReportDefect, reading: Reading) -> 
         for start, stop, label, place in _paired(events, states, name, report):
             index = max((i for i, at in enumerate(starts) if at <= start - shift), default=0)
             begin = shift + starts[index]
-            end = None if stop is None else _ms(stop - begin)
-            add_interval(entries[index], _ms(start - begin), end, label, place, report, reading)
+            end = None if stop is None else _difference(stop, begin)
+            first = _difference(start, begin)
+            add_interval(entries[index], first, end, label, place, report, reading)
         yield from entries
 
 
-def _values(content: Mapping[str, Any], key: str) -> list[Any]:
-    return list(content[key].values())
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds, 6)  # differences of decimals
+def _difference(seconds: float, other: float) -> float:
+    return round(seconds - other, 6)  # of decimals
 
 
 def _media(observation: Mapping[str, Any], where: str, report: ReportDefect) -> list[str]:
@@ -233,7 +229,7 @@ def read_table(
 
 def _minus(time: str, shift: float) -> object:
     seconds = number(time) if (clock := seconds_of_clock(time)) is None else clock
-    return time if seconds is None else _ms(seconds - shift)
+    return time if seconds is None else _difference(seconds, shift)
 
 
 def _place(

@@ -57,6 +57,12 @@ def read(content: str, path: Any, report: ReportDefect, reading: Reading) -> Ite
         return
     places = _places(header, path, report, reading)
     charades = "actions" in places
+    if "video" not in places:
+        text = (
+            "tables without a column of recordings are of one each, which is called as the file, "
+        )
+        text += f"as {path.stem!r}; --columns=video=COLUMN names one"
+        report(NOTE, "", text, "recordings")
     for line, row in rows:
         where = f"{path}, line {line}"
         cells = {name: cell for name, at in places.items() if (cell := row[at : at + 1])}
@@ -72,6 +78,8 @@ def read(content: str, path: Any, report: ReportDefect, reading: Reading) -> Ite
             ):
                 values[name] = f"{comma[1]}.{comma[2]}"
                 report(NOTE, "", f"{path.name}: decimal commas are read as points", "")
+        if "video" not in places:
+            values["video"] = path.stem
         if charades:
             yield _charades_entry(values, where, report, reading)
         else:
@@ -149,10 +157,10 @@ def _places(
     places.pop("actions", None)
     if "label" not in places and "type" in places:  # THUMOS14
         places["label"] = places["type"]
-    if "video" not in places or not (
-        places.keys() >= {"start", "end", "label"}
-        or places.keys() & {"duration", "seconds", "subset"}
-    ):
+    timed = places.keys() >= {"start", "end", "label"}
+    of_one = timed and not any(re.search(_LIKELY["video"], name.lower()) for name in header)
+    about = "video" in places and places.keys() & {"duration", "seconds", "subset"}
+    if not (about or of_one or (timed and "video" in places)):
         raise InputError(
             f"{path}: the first line must name the columns video,start,end,label (or type for "
             "label, as THUMOS14 does) and may name subset,duration; or video with duration, "

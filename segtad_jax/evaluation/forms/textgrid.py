@@ -27,7 +27,7 @@ from segtad_jax.evaluation.forms.layers import (
 )
 from segtad_jax.evaluation.json_files import InputError
 
-_TOKEN = re.compile(r'![^\n]*|"(?P<text>(?:[^"]|"")*)"(?=\s|$)|(?P<word>[^\s"!][^\s]*)|"')
+_TOKEN = re.compile(r'![^\n]*|"(?P<text>(?:[^"]++|"")*+)"(?=\s|$)|(?P<word>[^\s"!][^\s]*)|"')
 
 
 class _Tokens:
@@ -35,10 +35,13 @@ class _Tokens:
 
     def __init__(self, content: str, path: object) -> None:
         self._content, self._path, self._at = content, path, 0
+        self._line, self._counted = 1, 0  # line, and the place up to which it was counted
 
     @property
     def where(self) -> str:
-        return f"{self._path}, line {self._content.count(chr(10), 0, self._at) + 1}"
+        self._line += self._content.count("\n", self._counted, self._at)
+        self._counted = self._at
+        return f"{self._path}, line {self._line}"
 
     def next(self, kind: str) -> Any:
         """Returns the next text, number or flag, which must be of this kind."""
