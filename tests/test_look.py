@@ -80,7 +80,7 @@ def test_the_figure_has_the_labels_where_they_are_and_shows_where_there_is_no_si
     look = look_of()
     assert look.to_json() == {
         "label": "sit", "video": "x", "subset": "training", "seconds": 10.0, "actions": 1, "of": 3,
-        "beyond": 1, "rate": 50.0, "gaps": 1,
+        "beyond": 1, "rate": 50.0, "gaps": 1, "drawn": "a$, b",
     }  # fmt: skip
     whole, near = look_figure(look).axes
     assert whole.get_xlim() == (0, 15)
@@ -107,6 +107,8 @@ def test_channels_of_signals_and_norms_of_features():
     drawn, names = traces_of([array], ("a", "b", "c", "d", "e"), signal=True)
     np.testing.assert_array_equal(drawn, array[:, :3])
     assert names == ("a", "b", "c")
+    large = np.full((2, 4), 3e30, np.float32)
+    assert traces_of([large], (), signal=False)[0][0, 0] == pytest.approx(6e30)
     drawn, names = traces_of([array], (), signal=False)
     np.testing.assert_allclose(drawn[:, 0], np.sqrt((array**2).sum(axis=1)), rtol=1e-6)
     assert "5" in names[0]

@@ -22,6 +22,7 @@ from segtad_jax.prepare.intake import Intake
 MOST_CLASSES = 24  # the most frequent, which are drawn
 BINS = 400  # of a drawn signal, each with its least and greatest values
 AROUND = 1.0  # of an action's length, before and after it in the close-up
+MOST_LETTERS = 24  # of a channel's name
 NARROW = 0.15  # of a picture, too narrow for words
 BEYOND = "#c2410c"  # where annotations go on and the signal does not
 
@@ -48,6 +49,7 @@ class Look:
             "label": self.label,
             "video": self.video.video,
             "subset": self.video.subset,
+            "drawn": ", ".join(self.names),
             "seconds": self.end,
             "rate": self.rate,
             "gaps": len(self.whole) - 1,
@@ -195,7 +197,8 @@ def _draw(panel: Axes, look: Look, parts: Sequence[Part], span: tuple[float, flo
     values = np.concatenate([values for _, values in parts] or [np.zeros((1, rows))])
     low, extent = values.min(axis=0), np.ptp(values, axis=0)
     for seconds, part in parts:
-        scaled = (part - low) / np.where(extent > 0, extent, 1) * 0.9 + 0.05
+        scaled = np.where(extent > 0, (part - low) / np.where(extent > 0, extent, 1), 0.5)
+        scaled = 0.05 + 0.9 * scaled
         for number in range(rows):
             heights = scaled[:, number] + rows - 1 - number
             panel.plot(seconds, heights, color=style.INK, linewidth=0.6)
@@ -219,6 +222,7 @@ def _draw(panel: Axes, look: Look, parts: Sequence[Part], span: tuple[float, flo
     panel.grid(visible=False, axis="y")
 
 
-def _plain(text: str) -> str:
-    """Escapes dollars, between which matplotlib reads mathematics."""
-    return text.replace("$", r"\$")
+def _plain(name: str) -> str:
+    """Returns a name that fits beside a picture; between dollars matplotlib reads mathematics."""
+    short = name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
+    return short.replace("$", r"\$")

@@ -27,11 +27,13 @@ def traces_of(
         signal: whether these are channels of a signal.
         most: channels that are drawn, the first.
     """
-    array = arrays[0].astype(np.float32)
+    array = arrays[0]
     if not signal:
-        return np.linalg.norm(array, axis=1, keepdims=True), (f"norm of {array.shape[1]}",)
+        squares = np.einsum("fc,fc->f", array, array, dtype=np.float64)
+        return np.sqrt(squares)[:, None], (f"norm of {array.shape[1]}",)
     number = min(array.shape[1], most)
-    return array[:, :number], tuple(names[:number]) or tuple(f"channel {n}" for n in range(number))
+    names = names[:number] or [f"channel {channel}" for channel in range(number)]
+    return array[:, :number].astype(np.float64), tuple(names)
 
 
 def thin(seconds: np.ndarray, values: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Draws and saves figures in one look, that of figures.mplstyle."""
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -56,7 +57,9 @@ def encode(figure: Figure, form: str, *, transparent: bool = False) -> bytes:
     """Returns the figure as bytes of an image; `form` is png, svg or pdf."""
     metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # Of names in other scripts; they stand as text on the page, too.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format=form, dpi=200, metadata=metadata, transparent=transparent)
     return buffer.getvalue()
 
