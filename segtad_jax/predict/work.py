@@ -82,12 +82,12 @@ def run(flags: argparse.Namespace) -> int:
     failed = sum(prediction.failed for prediction in done.values())
     tell(f"{len(done) - failed:,} videos: {flags.output}")
     counted = tell_results(done, notes, threshold, tell)
-    writing = Writing(flags.label_fps, flags.media)
-    for path in write_forms(epath.Path(flags.output), flags.format, counted, writing):
-        tell(f"Written too: {path}")
     if flags.report:
         _write_page(flags, model, videos, done, notes, threshold)
         tell(f"To look at: {flags.report}")
+    writing = Writing(flags.label_fps, flags.media)
+    for path in write_forms(epath.Path(flags.output), flags.format, counted, writing):
+        tell(f"Written too: {path}")
     return SOME_FAILED if failed else DONE
 
 
