@@ -11,10 +11,13 @@ import zipfile
 
 import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pyarrow import parquet
+from scipy.io import savemat
 
 from segtad_jax.data import feature_files
 from segtad_jax.data.feature_files import FeatureError
@@ -30,7 +33,9 @@ from segtad_jax.data.features import (
     with_channels,
 )
 
-FORMS = ["npy", "npz", "csv", "pt", "pth", "h5", "hdf5", "one.npz"]
+FORMS = [
+    "npy", "npz", "csv", "tsv", "mat", "7.3.mat", "pt", "pth", "h5", "hdf5", "one.npz",
+]  # fmt: skip
 
 
 def features(video=0, frames=7, channels=3):
@@ -50,19 +55,49 @@ def write(folder, form, arrays):
         np.savez(folder / "all.npz", **arrays)
         return folder / "all.npz"
     for video, array in arrays.items():
-        path = folder / f"{video}.{form}"
-        if form == "npy":
-            np.save(path, array)
-        elif form == "npz":
-            np.savez(path, feats=array, other=np.zeros(3))
-        elif form == "csv":
-            frames, channels = array.shape  # a header names channels, so only columns have one
-            header = ",".join(f"f{index}" for index in range(channels)) if frames > channels else ""
-            np.savetxt(path, array, "%.9g", delimiter=",", header=header, comments="")
-        else:
-            torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-            torch.save(torch.from_numpy(np.ascontiguousarray(array)), path)
+        WRITERS[form](folder / f"{video}.{form.rpartition('.')[2]}", array)
     return folder
+
+
+def write_table(path, array):
+    frames, channels = array.shape  # a header names channels, so only columns have one
+    between = "," if path.suffix == ".csv" else "\t"
+    header = [f"f{index}" for index in range(channels)] if frames > channels else []
+    np.savetxt(path, array, "%.9g", between, header=between.join(header), comments="")
+
+
+def write_parquet(path, array):
+    columns = {f"f{index}": column for index, column in enumerate(array.T)}
+    parquet.write_table(pa.table(columns), path)
+
+
+def write_torch(path, array):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.save(torch.from_numpy(np.ascontiguousarray(array)), path)
+
+
+def write_mat73(path, **arrays):
+    """Writes what MATLAB's save -v7.3 does: HDF5 behind a header, columns first."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            item = file.create_dataset(name, data=array.T)
+            kind = {"f4": "single", "f8": "double"}[array.dtype.str[1:]]
+            item.attrs["MATLAB_class"] = np.bytes_(kind)
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(126) + b"\x02IM")
+
+
+WRITERS = {
+    "npy": np.save,
+    "npz": lambda path, array: np.savez(path, feats=array, other=np.zeros(3)),
+    "csv": write_table,
+    "tsv": write_table,
+    "parquet": write_parquet,
+    "mat": lambda path, array: savemat(path, {"feats": array, "hz": 50.0}, do_compression=True),
+    "7.3.mat": lambda path, array: write_mat73(path, feats=array, hz=np.ones((1, 1))),
+    "pt": write_torch,
+    "pth": write_torch,
+}
 
 
 @pytest.mark.parametrize("layout", ["tc", "ct"])

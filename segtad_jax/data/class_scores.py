@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from segtad_jax.evaluation.ids import clean_label, match_id, matching
+from segtad_jax.evaluation.ids import clean_label, match_id, matching, whole_id
 from segtad_jax.evaluation.json_files import InputError, load_json, open_file, require_object
 
 # The classes of THUMOS14 by their number among the 101 of UCF101, from 1.
@@ -72,10 +72,11 @@ def read_class_scores(
     names = content.get("class", content.get("classes"))
     names = _clean(names) if isinstance(names, list) else names
     there = {match_id(key): key for key in results}
-    found = matching(map(match_id, videos := list(videos)), there)
+    whole = {video: match_id(whole_id(video)[0]) for video in videos}  # of pieces between gaps
+    found = matching(whole.values(), there)
     scores, missing = {}, []
-    for video in videos:
-        if (key := found.get(match_id(video))) is None:
+    for video, wanted in whole.items():
+        if (key := found.get(wanted)) is None:
             missing.append(video)
         else:
             scores[video] = _scores(path, video, results[there[key]], names, classes)
