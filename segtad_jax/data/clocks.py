@@ -49,12 +49,12 @@ def fit_clock(
     usual = clock.column or Counter(name for _, name in found).most_common(1)[0][0]
     stored, name = next(((s, name) for s, name in found if name == usual), found[0])
     steps = []
-    for one, called in found:
+    for one, called in ((s, name) for s, name in found if name not in s.wrong):
         values = _values(one, called)
         plain = called not in one.dates and not (clock.unit or unit_in_name(called))
         if plain and not in_seconds(values, "", "s")[1] and len(values) > 1:
             steps.append(np.median(np.abs(np.diff(values))))
-    step = float(np.nanmedian(steps)) if steps else 0.0
+    step = float(np.median(steps)) if steps else 0.0
     guessed = clock.guessed or (guess_unit(step, rate) if step > 0 else "s")
     fitted = Clock(usual, clock.unit, guessed)
     told = f"times in {guessed}, for steps of {step:g}; --time={name}:UNIT says otherwise, {UNITS}"
