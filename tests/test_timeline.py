@@ -207,6 +207,17 @@ def test_two_sources_have_what_both_have():
     assert [len(array) for array in piece.arrays] == [500, 500]
 
 
+def test_a_wrong_unit_takes_no_memory():
+    times = np.arange(1000) * 20_000.0  # microseconds, taken for seconds
+    message = r"1,000 rows span 1\.998e\+07 s, which are 1,000,000,000 samples at 50 Hz.*:UNIT"
+    with pytest.raises(ValueError, match=message):
+        pieces([measure(times)], [times[:, None]], 50.0)
+    late = np.r_[0.0, 1.7e9 + np.arange(1000) / 50]
+    assert len(pieces([measure(late)], [late[:, None]], 50.0)) == 2
+    with pytest.raises(ValueError, match="1,001 rows span"):
+        pieces([measure(late)], [late[:, None]], 50.0, fill=True)
+
+
 def test_resampling_beyond_the_end_keeps_the_value():
     x = np.arange(4.0)[:, None]
     found = resample(measure(np.arange(4.0)), x, 0.0, 2.0, 8)

@@ -29,6 +29,7 @@ GAP_SECONDS, GAP_STEPS = 1.0, 5
 HOLE = 1.5  # usual steps; longer ones say nothing about the rate
 REGULAR = 0.1  # of a step: samples so near to their places stay as they are; more jitter is told
 ONE_RATE, WHOLE = 1e-2, 1e-3  # of a rate: how near two files', and a whole number, are the same
+MOST_SAMPLES = 1000  # of a row; times that ask for more are in another unit
 BINS = 1.5  # own rate / new rate from which bins are averaged; little can fold below it
 
 
@@ -227,7 +228,7 @@ def pieces(
         fill: whether gaps are bridged by linear interpolation.
 
     Raises:
-        ValueError: the sources have no time in common.
+        ValueError: the sources have no time in common, or far more than their rows can say.
     """
     zeros = [0.0 if t.zero is None else t.zero for t in timelines]
     if len({(t.zero is None, bool(t.date)) for t in timelines}) > 1:
@@ -248,6 +249,12 @@ def pieces(
     step = min(1 / timeline.rate for timeline in timelines)
     for start, end in common:
         number = max(round((end - start + step) * rate), 1)
+        rows = max(len(timeline.seconds) for timeline in timelines)
+        if number > MOST_SAMPLES * rows:
+            raise ValueError(
+                f"{rows:,} rows span {end - start:.4g} s, which are {number:,} samples at {rate:g} "
+                "Hz: is that the unit? --time=COLUMN:UNIT (s, ms, us or ns) gives another"
+            )
         sampled = [
             resample(t, array, start - shift, rate, number, fill=fill)
             for t, array, shift in zip(timelines, arrays, shifts, strict=True)
