@@ -131,6 +131,30 @@ def test_a_prepared_data_set_is_a_ground_truth(prepared, tmp_path):
         assert again.ground_truth == truth.ground_truth
 
 
+def test_pieces_between_gaps_are_one_video(tmp_path):
+    """Parts of one subset are joined; of a recording whose end validates, each with its subset."""
+    rows = {
+        "a#t=0,10": ("training", [1, 2]), "a#t=16.5,20": ("training", [0.5, 2]),
+        "b#t=0,8": ("training", [1, 2]), "b#t=8,10": ("validation", [1, 2]),
+        "c": ("validation", [3, 4]),
+    }  # fmt: skip
+    database = {
+        video: {
+            "subset": subset, "duration": 3.5, "annotations": [{"segment": times, "label": "run"}]
+        }
+        for video, (subset, times) in rows.items()
+    }  # fmt: skip
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps({"database": database}))
+    training, validation = (read_ground_truth(path, name) for name in ("training", "validation"))
+    assert training.ground_truth == {
+        "a": [(1, 2, "run"), (17, 18.5, "run")],
+        "b": [(1, 2, "run")],
+    }
+    assert training.durations["a"] == 20.0
+    assert validation.ground_truth == {"b": [(9, 10, "run")], "c": [(3, 4, "run")]}
+
+
 def test_several_prepared_data_sets_are_named(prepared, tmp_path):
     _, directory = prepared
     for name in ("mine", "other", ".preparing-third"):

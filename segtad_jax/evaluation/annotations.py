@@ -1,13 +1,15 @@
 """Annotations of videos: what files say of each, joined, and where they disagree."""
 
+import dataclasses
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 
 from segtad_jax.evaluation.annotation_files import read_entries
 from segtad_jax.evaluation.entries import NOTE, SECONDS, Entry, Reading, ReportDefect, shown
-from segtad_jax.evaluation.ids import match_id
+from segtad_jax.evaluation.ids import match_id, whole_id
 from segtad_jax.evaluation.json_files import InputError
 
 AMBIGUOUS = "Ambiguous"  # THUMOS14's class of segments that are no actions
@@ -62,6 +64,7 @@ def read_videos(
             first = videos.setdefault(match_id(entry.video), entry)
             if first is not entry:
                 first.join(entry)
+    videos = whole_entries(videos)
     _choose_words(videos, report)
     labels = {action.label for entry in videos.values() for action in entry.actions}
     for key, entry in list(videos.items()):
@@ -82,6 +85,32 @@ def read_videos(
         flag = f"--ignore={shlex.quote(label)}"
         report(NOTE, "", f"{label!r} is a class like any other here; {flag} leaves it out", "")
     return videos
+
+
+def whole_entries(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Joins the parts of a recording, as a prepared data set has them, if they are of one subset.
+
+    They are one entry by its `match_id`, in seconds of the whole.
+    """
+    groups: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries.values():
+        groups[whole_id(entry.video)[0]].append(entry)
+    joined: dict[str, Entry] = {}
+    for video, parts in groups.items():
+        if video == parts[0].video or len({part.written_subset for part in parts}) > 1:
+            joined |= {match_id(part.video): part for part in parts}
+            continue
+        actions, end, where = [], 0.0, parts[0].where
+        for part in parts:
+            start = whole_id(part.video)[1]
+            actions += [
+                dataclasses.replace(a, start=a.start + start, end=a.end + start)
+                for a in part.actions
+            ]
+            end = max(end, start + (part.duration or 0.0))
+        whole = dataclasses.replace(parts[0], video=video, durations={end: where}, actions=actions)
+        joined[match_id(video)] = whole
+    return joined
 
 
 def _choose_words(videos: Mapping[str, Entry], report: ReportDefect) -> None:

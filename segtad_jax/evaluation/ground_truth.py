@@ -10,6 +10,7 @@ from segtad_jax.evaluation.annotations import (
     canonical_subset,
     has_subsets,
     read_videos,
+    whole_entries,
 )
 from segtad_jax.evaluation.entries import NOTE, SECONDS, Entry, Reading, shown
 from segtad_jax.evaluation.ids import clean_label, ending_note, match_id, matching
@@ -93,13 +94,14 @@ def read_ground_truth(
     left_out = frozenset(found.values())
     if absent := set(map(match_id, blocked)) - found.keys():
         notes.append(f"blocked ids that are not in {path}: {_first(absent)}")
-    scored = {key: entry for key, entry in selected.items() if key not in left_out}
+    # Of a recording whose end is of another subset, what is of this one.
+    scored = whole_entries({k: entry for k, entry in selected.items() if k not in left_out})
     for entry in scored.values():
         for action in entry.actions:
             if action.end < action.start:
                 value = f"segment [{action.start:g}, {action.end:g}]"
                 findings.append(("reversed", entry.video, value, action.where))
-    elsewhere = entries.keys() - scored.keys()
+    elsewhere = entries.keys() - (selected.keys() - left_out)
     relevant = [f for f in findings if f[0] in _ALWAYS_REFUSED or match_id(f[1]) not in elsewhere]
     _refuse_or_note_findings(relevant, notes, lenient)
     if not selected:
@@ -117,7 +119,7 @@ def read_ground_truth(
         name=canonical_subset(subset),
         ground_truth=ground_truth,
         durations={e.video: e.duration for e in scored.values() if e.duration is not None},
-        videos={key: entry.video for key, entry in entries.items()},
+        videos={key: entry.video for key, entry in (entries | scored).items()},
         blocked=left_out,
         labels=frozenset(a.label for entry in entries.values() for a in entry.actions),
         notes=notes,
