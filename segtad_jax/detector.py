@@ -46,14 +46,15 @@ class Detector:
         """
         self._config, self._classes, self._check = config, tuple(classes), check
         self._segments = segments
-        proposals = grid(config).segments
+        constants = grid(config)
         model = SegTAD(config, len(classes))
         settings = config.eval
 
         def predict(variables: Any, batch: dict[str, jax.Array], finish: bool) -> Any:
             outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
             results = postprocess.process_batch(
-                outputs, proposals, batch["num_frames"], batch["cut"], settings, finish
+                *(outputs, constants.segments, batch["num_frames"], batch["cut"], settings, finish),
+                scales=constants.scales,
             )
             # Which windows these are, -1 for padding, and the logits that name frames' classes.
             logits = postprocess.class_logits(outputs) if segments else None

@@ -91,6 +91,7 @@ def candidates(
     num_frames: Int[Array, ""],
     cut: Bool[Array, "2"],
     settings: ConfigDict,
+    scales: Int[np.ndarray, " M"] | None = None,
 ) -> Candidates:
     """Scores the proposals of one window for soft-NMS: s = s1 * s2 times the class (section 3.4).
 
@@ -101,6 +102,7 @@ def candidates(
         cut: whether the recording goes on before and after the window: proposals that touch such
             an edge are dropped, a neighbouring window sees the action whole.
         settings: `config.eval`.
+        scales: by which `settings.snap` is multiplied for each proposal, or None for 1.
 
     Returns:
         Scores for D classes; for a single one, any action, where `class_scores` names a file whose
@@ -114,7 +116,7 @@ def candidates(
     logits = jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1)
     logits = logits.astype(jnp.float32)
     boundaries = jax.nn.sigmoid(logits)
-    moved = snap(grid, boundaries, settings.snap, num_frames)
+    moved = snap(grid, boundaries, settings.snap, num_frames, scales)
     if settings.boundary_power:
         at_boundaries = jnp.prod(boundary_scores(moved, boundaries), axis=1)
         scores *= at_boundaries**settings.boundary_power
@@ -147,13 +149,14 @@ def process_batch(
     cut: Bool[Array, "b 2"],
     settings: ConfigDict,
     finish: bool,
+    scales: Int[np.ndarray, " M"] | None = None,
 ) -> Candidates | Selected:
     """Maps `candidates` over windows, then, if `finish`, `select`: each is a whole recording."""
 
     def of_window(
         outputs: Mapping[str, Array], num_frames: Array, cut: Array
     ) -> Candidates | Selected:
-        scored = candidates(outputs, segments, num_frames, cut, settings)
+        scored = candidates(outputs, segments, num_frames, cut, settings, scales)
         return select(scored, settings) if finish else scored
 
     return over_videos(of_window, outputs, num_frames, cut)

@@ -122,7 +122,7 @@ def loss_terms(
         augment=augment,
         mutable="batch_stats",
     )
-    terms = jax.vmap(functools.partial(video_terms, config, segments))(
+    terms = jax.vmap(functools.partial(video_terms, config, segments, constants.scales))(
         outputs, truth, batch["num_frames"], weights
     )
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), terms), updates["batch_stats"]
@@ -131,6 +131,7 @@ def loss_terms(
 def video_terms(
     config: ConfigDict,
     segments: Int[Array, "M 2"],
+    scales: Int[np.ndarray, " M"],
     outputs: Mapping[str, Array],
     truth: targets.Targets,
     num_frames: Int[Array, ""],
@@ -141,6 +142,7 @@ def video_terms(
     Args:
         config: as checked.
         segments: the grid, frames.
+        scales: strides of the segments, in units of the finest.
         outputs: of SegTAD, for n sampled proposals; `proposals` says which of the grid.
         truth: labels of frames and of all proposals.
         num_frames: real frames.
@@ -154,7 +156,10 @@ def video_terms(
         # Inference moves boundaries before it ranks proposals, so that what PDN scores are the
         # moved ones: their tIoU replaces the grid's.
         boundary_logits = jnp.stack([outputs["start_logits"], outputs["end_logits"]], axis=1)
-        moved = snap(segments[proposals], boundary_logits, settings.snap, num_frames)
+        moved = snap(
+            *(segments[proposals], boundary_logits, settings.snap, num_frames),
+            *(jnp.asarray(scales)[proposals], int(scales.max())),
+        )
         moved = jax.lax.stop_gradient(moved)
         tiou = targets.proposal_tiou(moved, truth.actions, truth.counted)
     regress, classify = outputs["proposal_logits"].T

@@ -28,7 +28,7 @@ class Twin:
         self.total, self.k = config.data.num_frames, config.model.proposal_neighbours
         self.params = float64(variables["params"])
         self.stats = float64(variables["batch_stats"])
-        self.segments = grid(self.total, config.model.stride)
+        self.segments = grid(config)
 
     def __call__(
         self,
@@ -314,7 +314,7 @@ def losses(
     seed_weights: np.ndarray,
 ) -> dict[str, float]:
     """Every term of a batch, without its factor in Eq. 11; `out` is a `Twin`'s of S seeds."""
-    segments = grid(config.data.num_frames, config.model.stride)
+    segments = grid(config)
     frames = np.arange(config.data.num_frames) < num_frames[:, None]  # [b, T]
     classes, starts, ends = (
         np.stack([x[n] for x in labels]) for n in ("classes", "starts", "ends")
@@ -341,7 +341,8 @@ def losses(
             for m in np.flatnonzero(out["copies"][video, seed] * weight):
                 if segments[m, 1] > count:
                     continue
-                segment = snapped(segments[m], scores, config.loss.snap)
+                scale = 2 ** level(segments[m], config)
+                segment = snapped(segments[m], scores, scale * config.loss.snap)
                 for _ in range(int(out["copies"][video, seed, m])):
                     overlap.append(best_tiou(segment, labels[video]["actions"]))
                     regress.append(out["proposal_logits"][video, seed, m, 0])
@@ -405,10 +406,20 @@ def snapped(
 # Proposals (Eq. 8) and small things.
 
 
-def grid(total: int, stride: int) -> np.ndarray:
-    """[M, 2]: i % eta == 0 and j % eta == 0, by start, then length."""
+def grid(config: ConfigDict) -> np.ndarray:
+    """[M, 2]: i % eta == 0 and j % eta == 0, by start, then length; in a pyramid eta grows."""
+    total, stride = config.data.num_frames, config.model.stride
     pairs = [(i, i + j) for i in range(total) for j in range(1, total - i + 1)]
-    return np.array([(a, b) for a, b in pairs if a % stride == 0 and (b - a) % stride == 0])
+    eta = {pair: stride * 2 ** level(pair, config) for pair in pairs}
+    return np.array([(a, b) for a, b in pairs if a % eta[a, b] == 0 and (b - a) % eta[a, b] == 0])
+
+
+def level(segment: Sequence[int], config: ConfigDict) -> int:
+    """How often the stride doubles until a segment has no more than two times `pyramid` cells."""
+    found, cells = 0, 2 * config.model.pyramid * config.model.stride
+    while config.model.pyramid and segment[1] - segment[0] > cells * 2**found:
+        found += 1
+    return found
 
 
 def similarity_order(segments: np.ndarray, similarity: str) -> Any:

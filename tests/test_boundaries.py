@@ -1,5 +1,7 @@
 """Snapping and scores at boundaries, against loops and by properties."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -13,16 +15,25 @@ T = 24
 RADII = (0, 1, 2, 5, 9)
 GRID = proposal_grid(T, 4)
 boundary_scores = jax.jit(boundaries.boundary_scores)
-snap = jax.jit(boundaries.snap, static_argnames="radius")
+snap = jax.jit(boundaries.snap, static_argnames=("radius", "largest"))
+SCALES = (1 + (GRID[:, 1] - GRID[:, 0]) // 8).astype(np.int32)
+further = jax.jit(functools.partial(boundaries.snap, scales=SCALES), static_argnames="radius")
 centre = jax.jit(boundaries.centre, static_argnames="radius")
 
 
-def slow_snap(segments: np.ndarray, scores: np.ndarray, radius: int, num_frames: int) -> np.ndarray:
+def slow_snap(
+    segments: np.ndarray,
+    scores: np.ndarray,
+    radius: int,
+    num_frames: int,
+    scales: np.ndarray | None = None,
+) -> np.ndarray:
     moved = segments.astype(float)
     for row, (start, end) in enumerate(segments):
         found = []
+        reach = radius * (1 if scales is None else scales[row])
         for side, frame in enumerate((start, end - 1)):
-            near = [f for f in range(num_frames) if abs(f - frame) <= radius]
+            near = [f for f in range(num_frames) if abs(f - frame) <= reach]
             best = max(near, key=lambda f: (scores[f, side], -abs(f - frame), -f))
             found.append(best + side)
         if found[0] < found[1]:
@@ -40,6 +51,16 @@ def test_snap_against_a_loop(seed: int, radius: int, num_frames: int, ties: bool
     inside = GRID[:, 1] <= num_frames
     found = snap(GRID, scores, radius, num_frames)[inside]
     np.testing.assert_array_equal(found, slow_snap(GRID[inside], scores, radius, num_frames))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from((1, 2)))
+def test_longer_segments_may_snap_further(seed: int, radius: int) -> None:
+    scores = np.random.default_rng(seed).random((T, 2)).astype(np.float32)
+    expected = slow_snap(GRID, scores, radius, T, SCALES)
+    np.testing.assert_array_equal(further(GRID, scores, radius, T), expected)
+    largest = int(SCALES.max())
+    traced = snap(GRID, scores, radius, T, scales=SCALES, largest=largest)
+    np.testing.assert_array_equal(traced, expected)
 
 
 def test_snapping_again_changes_nothing_where_peaks_are_far_apart() -> None:

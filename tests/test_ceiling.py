@@ -14,12 +14,17 @@ from segtad_jax.evaluation.instances import temporal_iou
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 
 
-def all_proposals(clip, window, stride):
+def all_proposals(clip, window, stride, pyramid=0):
     """Every proposal that is a detection, in seconds: (start, end)."""
     found = set()
     for offset in clip.offsets:
         for start in range(0, window, stride):
             for end in range(start + stride, window + 1, stride):
+                cell = stride
+                while pyramid and end - start > 2 * pyramid * cell:
+                    cell *= 2
+                if start % cell or end % cell:
+                    continue
                 inside = end <= clip.num_frames - offset
                 first, last = offset > 0, offset + window < clip.num_frames
                 if inside and not (first and start == 0) and not (last and end == window):
@@ -44,10 +49,10 @@ clips = st.builds(
 )
 
 
-@given(clips, st.sampled_from([8, 12, 16]), st.integers(1, 5))
-def test_recall_against_every_proposal(clip, window, stride):
-    found = grid_ceiling({"x": clip}, window, stride, THRESHOLDS)
-    proposals = all_proposals(clip, window, stride)
+@given(clips, st.sampled_from([8, 12, 16]), st.integers(1, 5), st.sampled_from([0, 0, 1, 2]))
+def test_recall_against_every_proposal(clip, window, stride, pyramid):
+    found = grid_ceiling({"x": clip}, window, stride, THRESHOLDS, pyramid)
+    proposals = all_proposals(clip, window, stride, pyramid)
     for threshold in THRESHOLDS:
         best = [
             temporal_iou(np.array(start), np.array(end), *proposals.T).max(initial=0)

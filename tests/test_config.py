@@ -84,6 +84,7 @@ LETTER = {  # sections 3.2 to 4.3; R, context and interpolation are those of G-T
         "proposal_graph": True,
         "classifier": False,
         "similarity": "tiou",
+        "pyramid": 0,
     },
     "sampling": {"seeds": 50, "second_hop": "remaining", "edges": "list"},
     "loss": {

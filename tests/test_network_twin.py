@@ -85,6 +85,7 @@ VARIANTS: dict[str, dict[str, object]] = {
         "model.input_highway": True,
         "train.rematerialise": True,
     },
+    "pyramid": {"model.stride": 2, "model.pyramid": 2, "loss.snap": 1},
     "global branch": {"model.branches": ("global",)},
     "bfloat16": {"model.dtype": "bfloat16", "model.width": 16},
 }
@@ -186,7 +187,7 @@ def seeds_of_twin(
     config: ConfigDict, truth: list[network_twin.Tree]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Seeds and weights [b, S] by the twin's own targets."""
-    segments = network_twin.grid(FRAMES, config.model.stride)
+    segments = network_twin.grid(config)
     drawn = []
     for video, count in zip(truth, NUM_FRAMES, strict=True):
         h_reg = np.array([network_twin.best_tiou(s, video["actions"]) for s in segments])

@@ -7,7 +7,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from segtad_jax.ops.proposals import neighbour_table, neighbourhoods, proposal_grid
+from segtad_jax.ops.proposals import (
+    neighbour_table,
+    neighbourhoods,
+    proposal_grid,
+    proposal_pyramid,
+    pyramid_scales,
+)
 
 SIMILARITIES = ("tiou", "center")
 
@@ -50,6 +56,29 @@ def test_size_of_the_grid(num_frames, size):
 def test_grid_names_the_numbers_that_do_not_fit(num_frames, stride):
     with pytest.raises(ValueError, match=rf"num_frames={num_frames} .* stride={stride}: choose"):
         proposal_grid(num_frames, stride)
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "stride", "cells"), [(64, 2, 4), (60, 3, 2), (40, 1, 1), (48, 4, 8), (8, 8, 1)]
+)
+def test_a_pyramid_has_the_longer_segments_on_coarser_grids(num_frames, stride, cells):
+    expected, own, scale, shortest = [], {}, 1, 1
+    while shortest * scale * stride <= num_frames:  # in cells of this grid
+        for length in range(shortest, 2 * cells + 1):
+            cell = scale * stride
+            for start in range(0, num_frames - length * cell + 1, cell):
+                expected.append((start, start + length * cell))
+                own[expected[-1]] = scale
+        scale, shortest = 2 * scale, cells + 1
+    pyramid = proposal_pyramid(num_frames, stride, cells)
+    assert pyramid.tolist() == sorted(map(list, expected))
+    scales = [own[tuple(segment)] for segment in pyramid.tolist()]
+    np.testing.assert_array_equal(pyramid_scales(pyramid, stride, cells), scales)
+
+
+def test_a_pyramid_grows_with_the_window_and_not_with_its_square():
+    sizes = [len(proposal_pyramid(n, 2, 8)) for n in (512, 1024, 2048)]
+    assert sizes == [5528, 11580, 23776]  # of 32,896, 131,328 and 524,800 in the grid
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)

@@ -33,7 +33,7 @@ POSITIVE = (
     *("eval.batch_size", "eval.top_classes", "eval.sigma", "eval.max_detections"),
 )
 OFF_AT_0 = (
-    *("model.context", "loss.snap", "augment.rotate_degrees", "augment.masks"),
+    *("model.pyramid", "model.context", "loss.snap", "augment.rotate_degrees", "augment.masks"),
     *("train.eval_every", "train.save_every", "eval.snap", "eval.boundary_power"),
 )
 SHARES = ("augment.mix_style", "eval.snap_offset", "eval.least_precision", "train.rehearsal")
@@ -54,6 +54,17 @@ def check(config: ConfigDict, num_devices: int = 1, *, partial: bool = False) ->
     """
     for fault in _faults(config, num_devices, partial):
         raise ValueError(fault)
+
+
+def number_of_proposals(num_frames: int, stride: int, pyramid: int) -> int:
+    """Returns M, of Eq. 8 or of a pyramid (`ops.proposals.proposal_pyramid`)."""
+    cells = num_frames // stride
+    total, shortest, longest = 0, 1, 2 * pyramid or cells
+    while cells >= shortest:
+        lengths = range(shortest, min(longest, cells) + 1)
+        total += sum(cells - length + 1 for length in lengths)
+        shortest, cells = pyramid + 1, cells // 2 if pyramid else 0
+    return total
 
 
 def require_dividing(batch_size: int, num_devices: int) -> None:
@@ -199,8 +210,8 @@ def _joint_faults(config: ConfigDict, num_devices: int) -> Iterator[str]:
             f"model.snippet_neighbours = {k} needs more than {k} encoded snippets, but "
             f"data.num_frames = {data.num_frames} gives {nodes}: use more frames."
         )
-    cells, k = data.num_frames // model.stride, model.proposal_neighbours
-    if (proposals := cells * (cells + 1) // 2) <= k * k + 2 * k:  # Eq. 8
+    k, grid = model.proposal_neighbours, (data.num_frames, model.stride, model.pyramid)
+    if (proposals := number_of_proposals(*grid)) <= k * k + 2 * k:
         yield (
             f"model.proposal_neighbours = {k} needs more than {k * k + 2 * k} proposals, but "
             f"{data.num_frames} frames at model.stride = {model.stride} give {proposals}: use more "

@@ -70,6 +70,7 @@ def default() -> ConfigDict:
     model.decoder_stride = 1  # frames per decoded node: 1 (paper) or 4 (probably the author's code)
     model.input_highway = False  # the decoder also sees a 1x1 projection of the input (ours)
     model.stride = 8  # eta, the grid of proposals in frames (Eq. 8)
+    model.pyramid = 0  # cells that longer proposals have more of, on coarser grids (ours); 0: Eq. 8
     model.num_bins = 32  # R of SGAlign (G-TAD)
     model.context = 0.5  # SGAlign looks this part of a proposal's length beyond each end (G-TAD)
     model.interpolation = "constant"  # features between frames: 'constant' (ours), 'linear' (G-TAD)
@@ -151,6 +152,7 @@ def default() -> ConfigDict:
 PLAIN = {  # the method without what we have added to it: every such field belongs here
     "model.normalise": False,
     "model.input_highway": False,
+    "model.pyramid": 0,
     "model.classifier": False,
     "loss.snap": 0,
     "loss.positive_tiou": 0.5,

@@ -24,7 +24,11 @@ class Clip(NamedTuple):
 
 
 def grid_ceiling(
-    clips: Mapping[str, Clip], window: int, stride: int, tiou_thresholds: Thresholds
+    clips: Mapping[str, Clip],
+    window: int,
+    stride: int,
+    tiou_thresholds: Thresholds,
+    pyramid: int = 0,
 ) -> dict[str, Any]:
     """Computes the best possible recall and mAP.
 
@@ -33,6 +37,7 @@ def grid_ceiling(
         window: T, frames.
         stride: eta, frames; where it does not divide T the grid ends before the window does.
         tiou_thresholds: each in (0, 1].
+        pyramid: cells that longer proposals have more of, on coarser grids; 0: all on one.
 
     Returns:
         {"recall": {"0.50": fraction, ..., "average"}, "map": likewise, "actions": their number}.
@@ -40,7 +45,7 @@ def grid_ceiling(
         action of a class only, and a class counts as much as any other.
     """
     labels = [label for clip in clips.values() for _, _, label in clip.actions]
-    tiou = [np.zeros((2, 0)), *(_best(clip, window, stride) for clip in clips.values())]
+    tiou = [np.zeros((2, 0)), *(_best(clip, window, stride, pyramid) for clip in clips.values())]
     thresholds = np.asarray(tiou_thresholds)
     reached, hit = np.concatenate(tiou, axis=1)[..., None] >= thresholds  # [actions, thresholds]
     names = np.array([sorted(set(labels)).index(label) for label in labels], int)
@@ -57,13 +62,23 @@ def _named(values: np.ndarray, thresholds: np.ndarray) -> dict[str, float]:
     return named | {"average": float(values.mean())}
 
 
-def _best(clip: Clip, window: int, stride: int) -> np.ndarray:
+def _best(clip: Clip, window: int, stride: int, pyramid: int) -> np.ndarray:
     """Returns each action's highest tIoU, [2, n]: with any proposal, and with one it alone has."""
     segments = np.array([action[:2] for action in clip.actions], float).reshape(-1, 2)
-    proposals = np.concatenate(
-        [_nearest(segments * clip.rate, offset, clip, window, stride) for offset in clip.offsets],
-        axis=1,
-    )  # [n, candidates, 2], frames of the recording
+    # The grids: stride, and the lengths of proposals there.
+    grids, limit = [(stride, 0, window)], 2 * pyramid * stride
+    if pyramid:
+        grids = [(stride, 0, limit)]
+        while limit < window:
+            grids.append((2 * grids[-1][0], limit, 2 * limit))
+            limit *= 2
+    nearest = []
+    for eta, above, longest in grids:
+        for offset in clip.offsets:
+            pairs = _nearest(segments * clip.rate, offset, clip, window, eta)
+            length = pairs[..., 1] - pairs[..., 0]
+            nearest.append(pairs * ((length > above) & (length <= longest))[..., None])
+    proposals = np.concatenate(nearest, axis=1)  # [n, candidates, 2], frames of the recording
     seconds = np.clip(proposals / clip.rate, 0, clip.duration)
     tiou = temporal_iou(
         segments[:, :1], segments[:, 1:], seconds[..., 0], seconds[..., 1]

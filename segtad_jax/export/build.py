@@ -108,7 +108,7 @@ def inference(model: Trained) -> Callable[..., Detections]:
     """
     config, settings = model.config, model.config.eval
     network = SegTAD(config, len(model.classes))
-    segments, total = grid(config).segments, config.data.num_frames
+    constants, total = grid(config), config.data.num_frames
     variables = jax.tree.map(jnp.asarray, model.variables)
 
     def pooled(windows: Candidates, offset: Int[Array, " w"]) -> Selected:
@@ -129,7 +129,10 @@ def inference(model: Trained) -> Callable[..., Detections]:
         # All windows are one batch, of which every platform makes what it is fast at.
         batch, frames = features.reshape(-1, *features.shape[2:]), num_frames.reshape(-1)
         outputs: Any = network.apply(variables, batch, frames)
-        windows: Any = process_batch(outputs, segments, frames, cut.reshape(-1, 2), settings, False)
+        windows: Any = process_batch(
+            *(outputs, constants.segments, frames, cut.reshape(-1, 2), settings, False),
+            scales=constants.scales,
+        )
         windows = jax.tree.map(lambda x: x.reshape(*offset.shape, *x.shape[1:]), windows)
         selected = over_videos(pooled, windows, offset)
         usable = jnp.all(finite(outputs).reshape(offset.shape), axis=1, keepdims=True)

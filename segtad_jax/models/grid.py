@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jaxtyping import Float32, Int32
 from ml_collections import ConfigDict
-from numpy import ndarray
+from numpy import int32, ndarray, ones
 
 from segtad_jax.ops import align, proposals
 
@@ -22,6 +22,7 @@ class Grid(NamedTuple):
     copies: Float32[ndarray, "M n"]  # how often it has each of them
     edges: Int32[ndarray, "M n K"]  # its graph, as positions within it
     lattice: align.Lattice  # where SGAlign needs the integral of the features
+    scales: Int32[ndarray, " M"]  # strides of the proposals, in units of the finest
 
 
 def grid(config: ConfigDict) -> Grid:
@@ -30,6 +31,7 @@ def grid(config: ConfigDict) -> Grid:
     return _grid(
         config.data.num_frames,
         model.stride,
+        model.pyramid,
         model.proposal_neighbours,
         model.similarity,
         config.sampling.second_hop,
@@ -39,12 +41,24 @@ def grid(config: ConfigDict) -> Grid:
 
 @functools.lru_cache(maxsize=4)
 def _grid(
-    num_frames: int, stride: int, k: int, similarity: str, second_hop: str, of_lattice: tuple
+    num_frames: int,
+    stride: int,
+    pyramid: int,
+    k: int,
+    similarity: str,
+    second_hop: str,
+    of_lattice: tuple[int, float, str, int],
 ) -> Grid:
-    segments = proposals.proposal_grid(num_frames, stride)
+    if pyramid:
+        segments = proposals.proposal_pyramid(num_frames, stride, pyramid)
+        scales = proposals.pyramid_scales(segments, stride, pyramid)
+    else:
+        segments = proposals.proposal_grid(num_frames, stride)
+        scales = ones(len(segments), int32)
     return Grid(
         segments,
         proposals.neighbour_table(segments, k, similarity),
         *proposals.neighbourhoods(segments, k, similarity, second_hop),
-        align.lattice(num_frames, stride, *of_lattice),
+        align.lattice(num_frames, stride, *of_lattice, segments),
+        scales,
     )

@@ -75,6 +75,7 @@ def lattice(
     context: float = 0.5,
     interpolation: str = "constant",
     decoder_stride: int = 1,
+    segments: Int[np.ndarray, "M 2"] | None = None,
 ) -> Lattice:
     """Returns the bin edges of `proposal_grid(num_frames, stride)`, which lie on one lattice.
 
@@ -85,6 +86,7 @@ def lattice(
         context: by how much of its length a proposal is widened on each side.
         interpolation: as in `running_integral`; it sets the support.
         decoder_stride: q, frames to a node of the features, which have T / q nodes.
+        segments: a part of the grid, or None for all of it.
 
     Returns:
         1 + T R / (2 eta) points for a context of 0.5, and for 'linear' those left of 0.
@@ -92,7 +94,7 @@ def lattice(
     ratio = Fraction(context).limit_denominator(1000)
     multiple = ratio.denominator + 2 * ratio.numerator  # divides num_bins, or there is no lattice
     low, high = support(num_frames // decoder_stride, interpolation)
-    cells = proposal_grid(num_frames, stride) // stride
+    cells = (proposal_grid(num_frames, stride) if segments is None else segments) // stride
     start, length = cells[:, :1], cells[:, 1:] - cells[:, :1]
 
     per_cell = num_bins * ratio.denominator // multiple  # lattice steps in one cell

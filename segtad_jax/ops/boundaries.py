@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Real
 
 
@@ -31,6 +32,8 @@ def snap(
     scores: Float[Array, "T 2"],
     radius: int,
     num_frames: int | Int[Array, ""],
+    scales: Int[np.ndarray | Array, " n"] | None = None,
+    largest: int | None = None,
 ) -> Float32[Array, "n 2"]:
     """Moves each boundary to the frame with the largest score within `radius` frames of its own.
 
@@ -39,6 +42,8 @@ def snap(
         scores: of each frame as a start and as an end; only their order counts, so logits do, too.
         radius: frames; 0 moves nothing.
         num_frames: real frames; those beyond are left out.
+        scales: by which the radius is multiplied for each segment, or None for 1.
+        largest: of all scales, where those are traced.
 
     Returns:
         Starts at the beginning of their frame, ends at the end of theirs; ties go to the nearest
@@ -47,8 +52,11 @@ def snap(
     segments = segments.astype(jnp.float32)
     if not radius:
         return segments
-    steps = jnp.array(sorted(range(-radius, radius + 1), key=abs))
+    scales = np.ones(1, int) if scales is None else scales
+    reach = radius * int(np.max(scales) if largest is None else largest)
+    steps = jnp.array(sorted(range(-reach, reach + 1), key=abs))
     near, inside = _around(segments, scores, steps, num_frames)
+    inside &= jnp.abs(steps) <= radius * jnp.asarray(scales)[:, None, None]
     best = jnp.argmax(jnp.where(inside, near, -jnp.inf), axis=-1)  # the first of equals
     moved = boundary_frames(segments) + steps[best] + jnp.array([0, 1])
     empty = moved[:, 0] >= moved[:, 1]

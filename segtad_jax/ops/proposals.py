@@ -31,6 +31,36 @@ def proposal_grid(num_frames: int, stride: int) -> Int32[np.ndarray, "M 2"]:
     return stride * np.stack([start, end], axis=1).astype(np.int32)
 
 
+def proposal_pyramid(num_frames: int, stride: int, cells: int) -> Int32[np.ndarray, "M 2"]:
+    """Returns segments whose boundaries are the coarser the longer they are, by start, then length.
+
+    Those of up to 2 * `cells` cells are all of `proposal_grid`. Longer ones are of cells twice as
+    long, and so on, so that each has more than `cells` of its own; M grows with T, not its square.
+
+    Args:
+        num_frames: T; a segment ends at T at most.
+        stride: eta, frames, of the shortest.
+        cells: how fine a long segment's boundaries are.
+
+    Returns:
+        Segments in frames, all of them in `proposal_grid(num_frames, stride)`.
+
+    Raises:
+        ValueError: as `proposal_grid`.
+    """
+    segments = proposal_grid(num_frames, stride)
+    scale = stride * pyramid_scales(segments, stride, cells)
+    return segments[(segments % scale[:, None] == 0).all(axis=1)]
+
+
+def pyramid_scales(
+    segments: Int[np.ndarray, "M 2"], stride: int, cells: int
+) -> Int32[np.ndarray, " M"]:
+    """Returns the strides of segments in a `proposal_pyramid`, as multiples of the finest."""
+    lengths = (segments[:, 1] - segments[:, 0]) / (2 * cells * stride)
+    return 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int32)
+
+
 def neighbour_table(
     segments: Real[np.ndarray, "M 2"], k: int, similarity: str = "tiou"
 ) -> Int32[np.ndarray, "M {k}"]:

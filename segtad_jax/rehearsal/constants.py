@@ -116,10 +116,14 @@ def detections(
     config: ConfigDict, outputs: Outputs, split: EvaluatedSplit
 ) -> dict[str, list[postprocess.Detection]]:
     """Returns the detections that the constants of a config make of a network's outputs."""
-    proposals, settings, size = grid(config).segments, config.eval, config.eval.batch_size
+    constants, settings, size = grid(config), config.eval, config.eval.batch_size
     score = jax.jit(
         functools.partial(
-            postprocess.process_batch, segments=proposals, settings=settings, finish=False
+            postprocess.process_batch,
+            segments=constants.segments,
+            settings=settings,
+            finish=False,
+            scales=constants.scales,
         )
     )
     select = jax.jit(functools.partial(postprocess.select, settings=settings))
