@@ -7,10 +7,11 @@ import pytest
 
 from segtad_jax.config.check import check
 from segtad_jax.config.defaults import default
-from segtad_jax.config.fit import RULES, Size, fitted
+from segtad_jax.config.fit import MOST_PROPOSALS, RULES, Size, fitted
 from segtad_jax.config.stored import ANY_DATA, OPENABLE
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.data.embedded import open_or_build
+from segtad_jax.ops.proposals import proposal_pyramid
 from tests.test_config import ROOT_CONFIGS, load
 
 DATA = Path(__file__).resolve().parent / "old_runs" / "data" / "old" / "1.0.0"
@@ -33,8 +34,9 @@ def test_everything_open_is_chosen_and_logged(dataset, caplog):
     check(found)
     expected = {"data.num_frames": 80, "model.stride": 2, "model.dilations": (1, 2, 3, 4)}
     expected |= {"model.width": 128, "model.num_bins": 16, "sampling.seeds": 25}
-    expected |= {"train.batch_size": 8, "train.steps": 1000, "eval.snap": 1}
+    expected |= {"train.batch_size": 8, "train.steps": 800, "eval.snap": 1}
     expected |= {"eval.boundary_power": 0.35, "eval.class_mean": "geometric", "eval.sigma": 0.4}
+    expected |= {"model.pyramid": 8, "augment.mix_style": 1.0}
     expected |= {"eval.renormalise": True, "eval.snap_mean": True, "eval.snap_offset": 0.5}
     assert {field: found[field] for field in RULES} == expected
     for field in RULES:
@@ -62,6 +64,28 @@ def test_the_stride_follows_from_the_ceilings(ceilings, window, stride):
     value, reason = RULES["model.stride"](default(), Size(window, 100, ceilings))
     assert value == stride
     assert "the largest" in reason
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "cells"),
+    [(256, 2, 8), (512, 2, 8), (768, 2, 4), (1024, 2, 4), (1000, 2, 4), (4096, 8, 4), (41, 1, 8)],
+)
+def test_the_pyramid_is_as_fine_as_the_number_of_proposals_allows(window, stride, cells):
+    config = custom()
+    config.data.num_frames = window
+    config.model.stride, _ = RULES["model.stride"](config, Size(window, 100, {}))
+    assert config.model.stride == stride
+    chosen, reason = RULES["model.pyramid"](config, Size(window, 100, {}))
+    assert chosen == cells
+    number = len(proposal_pyramid(window, stride, cells))
+    assert reason.startswith(f"{number} proposals")
+    assert number <= MOST_PROPOSALS
+
+
+def test_styles_are_mixed_where_a_recording_is_not_of_one_class():
+    rule = RULES["augment.mix_style"]
+    assert rule(custom(), Size(256, 100, {}, classes=1.0))[0] == 0.0
+    assert rule(custom(), Size(256, 100, {}, classes=2.0))[0] == 1.0
 
 
 def test_what_is_set_stays(dataset):

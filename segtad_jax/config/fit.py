@@ -3,13 +3,15 @@
 configs/custom.py opens all of them. Every choice is logged with its reason.
 """
 
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from segtad_jax.config.check import check
+from segtad_jax.config.check import check, number_of_proposals
 from segtad_jax.config.defaults import ENCODER_STRIDE
 from segtad_jax.data.dataset import Dataset
 from segtad_jax.data.preparation import read_ceilings, read_preparation
@@ -18,10 +20,13 @@ log = logging.getLogger(__name__)
 
 ENOUGH = 0.1  # a stride may cost so much of the best possible mAP
 MOST_PROPOSALS = 8256  # 128 cells; ActivityNet's T = 1000 at stride 8 has 125
+STRIDES = (2, 4, 8, 16)  # of a pyramid, in which fine boundaries cost little
+CELLS = (8, 4)  # of its longer proposals: a boundary is within a sixteenth, or an eighth
 FEWEST_CELLS = 16  # of the grid, where no ceiling is known
 WIDEST_DILATION = 30  # of the paper, for T = 1000
 EPOCHS = 15  # of the paper
-FEWEST_STEPS, MOST_STEPS = 1000, 20_000
+FEWEST_STEPS, MOST_STEPS = 800, 20_000
+MOST_ONE_CLASS = 2  # from so many classes on, a recording is not of one
 FEW_WINDOWS = 2000  # below it a smaller model is enough
 
 
@@ -31,6 +36,7 @@ class Size(NamedTuple):
     window: int  # T that prepare recorded
     windows: int  # that the training split is long
     ceilings: dict[int, float]  # best possible average mAP by stride
+    classes: float = 1.0  # different ones in a training recording that has actions, the median
 
 
 def open_fields(config: ConfigDict) -> list[str]:
@@ -66,15 +72,30 @@ def _size(config: ConfigDict, dataset: Dataset) -> Size:
             f"data.num_frames is open, and {dataset.directory} does not say what fits: it was not "
             "made by `python -m segtad_jax.prepare`. Set --config.data.num_frames."
         )
-    frames = [r.num_frames for r in dataset.recordings(config.data.train_split)]
-    return Size(window, sum(max(round(n / window), 1) for n in frames), ceilings)
+    recordings = dataset.recordings(config.data.train_split)
+    windows = sum(max(round(r.num_frames / window), 1) for r in recordings)
+    classes = [len(set(r.labels.tolist())) for r in recordings if len(r.labels)]
+    return Size(window, windows, ceilings, float(np.median(classes)) if classes else 0.0)
 
 
 def _window(_: ConfigDict, size: Size) -> tuple[int, str]:
     return size.window, "the T that prepare recorded"
 
 
-def _stride(_: ConfigDict, size: Size) -> tuple[int, str]:
+def finest_pyramid(window: int) -> tuple[int, int]:
+    """Returns stride and cells of the finest pyramid for windows of T frames."""
+    strides = [stride for stride in STRIDES if window % stride == 0] or [1]
+    for stride, cells in itertools.product(strides, CELLS):
+        if number_of_proposals(window, stride, cells) <= MOST_PROPOSALS:
+            return stride, cells
+    return strides[-1], CELLS[-1]
+
+
+def _stride(config: ConfigDict, size: Size) -> tuple[int, str]:
+    if config.model.pyramid is None:
+        stride, _ = finest_pyramid(config.data.num_frames)
+        return stride, f"the finest whose pyramid has at most {MOST_PROPOSALS} proposals"
+
     def proposals(stride: int) -> int:
         cells = size.window // stride
         return cells * (cells + 1) // 2
@@ -92,6 +113,21 @@ def _stride(_: ConfigDict, size: Size) -> tuple[int, str]:
         f"the largest whose best possible average mAP is within {100 * ENOUGH:.0f} points of the "
         f"best of at most {MOST_PROPOSALS} proposals ({listed})"
     )
+
+
+def _pyramid(config: ConfigDict, _: Size) -> tuple[int, str]:
+    grid = config.data.num_frames, config.model.stride
+    fit = [cells for cells in CELLS if number_of_proposals(*grid, cells) <= MOST_PROPOSALS]
+    cells = fit[0] if fit else CELLS[-1]
+    number = number_of_proposals(*grid, cells)
+    return cells, f"{number} proposals, the longer ones with coarser boundaries"
+
+
+def _mix_style(_: ConfigDict, size: Size) -> tuple[float, str]:
+    what = f"a recording has {size.classes:g} classes (median)"
+    if size.classes < MOST_ONE_CLASS:
+        return 0.0, f"{what}, and what its frames have in common may be what tells them"
+    return 1.0, f"{what}: what its frames have in common tells who or where, and is mixed"
 
 
 def _dilations(config: ConfigDict, _: Size) -> tuple[tuple[int, ...], str]:
@@ -131,17 +167,19 @@ def _steps(config: ConfigDict, size: Size) -> tuple[int, str]:
 
 
 def _usual(value: Any) -> "Rule":
-    return lambda _, __: (value, "without a rehearsal, what suits most data")
+    return lambda _, __: (value, "what suits most data")
 
 
 Rule = Callable[[ConfigDict, Size], tuple[Any, str]]
 RULES: dict[str, Rule] = {  # in this order: later ones look at what earlier ones chose
     "data.num_frames": _window,
     "model.stride": _stride,
+    "model.pyramid": _pyramid,
     "model.dilations": _dilations,
     "model.width": _width,
     "model.num_bins": _num_bins,
     "sampling.seeds": _seeds,
+    "augment.mix_style": _mix_style,
     "train.batch_size": _batch_size,
     "train.steps": _steps,
     "eval.snap": _snap,

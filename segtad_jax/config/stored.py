@@ -24,7 +24,7 @@ OPENABLE: Mapping[str, Any] = {
     **dict.fromkeys(
         (
             *("eval.boundary_power", "eval.class_mean", "eval.renormalise", "eval.snap_mean"),
-            *("eval.snap_offset", "eval.sigma"),
+            *("eval.snap_offset", "eval.sigma", "model.pyramid", "augment.mix_style"),
         )
     ),
 }

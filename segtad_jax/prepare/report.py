@@ -61,10 +61,9 @@ def print_report(report: Report, console: Console, file: str = "") -> None:
         ["stride", *(f"@{threshold}" for threshold in SHOWN_THRESHOLDS[:-1]), "average"],
     )
     for key, name in (("recall", "recall"), ("map", "mAP")):
-        for stride, reached in ceiling["strides"].items():
-            divides = "" if reached["divides"] else " (does not divide T)"
+        for grid, reached in _grids(ceiling).items():
             figures = (f"{100 * reached[key][threshold]:.1f}" for threshold in SHOWN_THRESHOLDS)
-            table.add_row(f"{name}, {stride}{divides}", *figures)
+            table.add_row(f"{name}, {grid}", *figures)
     if ceiling["strides"] and classes:
         console.print(table)
     if report["defects"]:
@@ -75,6 +74,15 @@ def print_report(report: Report, console: Console, file: str = "") -> None:
         console.print(
             f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True
         )
+
+
+def _grids(ceiling: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is known of each grid of proposals, by a name for it."""
+    grids = {
+        stride if reached["divides"] else f"{stride} (does not divide T)": reached
+        for stride, reached in ceiling["strides"].items()
+    }
+    return grids | {f"pyramid from {reached['stride']}": reached for reached in ceiling["pyramid"]}
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
@@ -140,6 +148,7 @@ def write_page(path: str | PathLike[str], report: Report, looks: Iterable[Look] 
         images=images,
         report=report,
         drawn=drawn,
+        grids=_grids(report["ceiling"]),
         times=time_rows(report.get("times", {})),
         thresholds=SHOWN_THRESHOLDS,
         shown=SHOWN_ON_PAGE,
@@ -164,10 +173,10 @@ def time_rows(times: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _ceiling_figure(ceiling: Mapping[str, Any]) -> Figure:
     with style.axes(1, 2, size=(9.0, 3.2)) as (figure, panels):
         for panel, key, name in zip(panels[0], ("recall", "map"), ("recall", "mAP"), strict=True):
-            for stride, reached in ceiling["strides"].items():
+            for grid, reached in _grids(ceiling).items():
                 points = {float(t): v for t, v in reached[key].items() if t != "average"}
-                label = f"stride {stride}: average {100 * reached[key]['average']:.1f}"
-                line = "o-" if reached["divides"] else "o:"
+                label = f"{grid}: average {100 * reached[key]['average']:.1f}"
+                line = "o-" if reached.get("divides", True) else "o:"
                 panel.plot(list(points), list(points.values()), line, label=label, markersize=3.5)
             panel.set_title(f"Best possible {name} on {ceiling['split']} (%)")
             panel.set_xlabel("tIoU threshold")

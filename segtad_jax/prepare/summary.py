@@ -9,6 +9,7 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
+from segtad_jax.config.fit import finest_pyramid
 from segtad_jax.data.defects import KINDS, LEFT_OUT, Defect
 from segtad_jax.data.pipeline import inference_step
 from segtad_jax.data.preparation import Preparation
@@ -20,8 +21,10 @@ from segtad_jax.prepare.annotations import Annotations
 from segtad_jax.prepare.intake import SPLITS, Outcome
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent
-# A window that holds every recording whole is best, if it is not so long that it cannot be trained.
-LONGEST_WINDOW = 1024
+# A window holds so many actions of the median length, and so many of those that few are longer
+# than: what is around an action tells what it is, and longer windows are slower to train.
+MEDIAN_ACTIONS, LONG_ACTIONS = 8, 2
+SHORTEST_WINDOW, LONGEST_WINDOW = 256, 1024
 WINDOW_MULTIPLE = 16  # every stride up to 16 divides it
 STRIDES = (2, 4, 8, 16)  # frames, of the grids of proposals whose ceilings are computed
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -86,9 +89,13 @@ class Summary:
         )
 
     def _natural_window(self) -> int:
-        """Returns the T of a data set without one: the longest recording's, within limits."""
+        """Returns the T of a data set without one: as its actions, or its longest recording."""
         longest = max((len(record.features) for record in self.all_records), default=0)
-        return min(-(-longest // WINDOW_MULTIPLE) * WINDOW_MULTIPLE, LONGEST_WINDOW)
+        training = self.records["training"]
+        lengths = [n * r.rate for r in training for n in np.diff(r.segments)[:, 0]] or [0.0]
+        wanted = MEDIAN_ACTIONS * np.median(lengths), LONG_ACTIONS * np.percentile(lengths, 95)
+        window = min(max(*wanted, SHORTEST_WINDOW), longest, LONGEST_WINDOW)
+        return int(-(-window // WINDOW_MULTIPLE) * WINDOW_MULTIPLE)
 
     def report(self, preparation: Preparation) -> dict[str, Any]:
         """Returns the contents of report.json, in JSON's types."""
@@ -276,7 +283,10 @@ class Summary:
             for stride in STRIDES
             if stride <= window
         }
-        return {"split": split, "window": window, "strides": strides}
+        stride, cells = finest_pyramid(window)
+        reached = grid_ceiling(clips, window, stride, THRESHOLDS, cells)
+        pyramid = [{"stride": stride, "cells": cells} | reached] if stride <= window else []
+        return {"split": split, "window": window, "strides": strides, "pyramid": pyramid}
 
 
 def _covered(record: Record) -> float:
