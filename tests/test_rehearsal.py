@@ -107,14 +107,41 @@ def test_a_rehearsal_settles_what_is_open_once(data_dir, tmp_path, monkeypatch):
     choice = json.loads((tmp_path / "rehearsal" / "choice.json").read_text())
     assert choice["chosen"] == settled
     assert len(choice["tried"]) > len(OPEN)
-    stored = json.loads((tmp_path / "rehearsal" / "config.json").read_text())
+    (run,) = (tmp_path / "rehearsal").glob("*/config.json")
+    assert run.parent.name == str(config.train.steps)
+    stored = json.loads(run.read_text())
     assert (stored["data.holdout"], stored["data.eval_split"]) == ("25%", "holdout")
-    metrics = json.loads((tmp_path / "rehearsal" / "metrics.json").read_text())
+    metrics = json.loads((run.parent / "metrics.json").read_text())
     assert metrics["counts"]["videos"] == 12  # of 48
 
     monkeypatch.setattr(train, "train", lambda *_: pytest.fail("it was rehearsed already"))
     again = plan.rehearsed(config, tmp_path)
     assert {name: again[name] for name in OPEN} == settled
+
+
+@pytest.mark.parametrize(("short_is_worth", "steps"), [(0.5, 200), (0.1, 800)])
+def test_the_length_of_training_is_what_was_better_on_the_recordings_held_aside(
+    data_dir, tmp_path, monkeypatch, short_is_worth, steps
+):
+    config = short(data_dir, train__rehearsal=0.25)
+    with config.unlocked():
+        config.train.steps = placeholder(int)
+    run = []
+
+    def trained(config, folder, *_, **__):
+        folder.mkdir(parents=True)
+        run.append((config.train.steps, folder.name))
+        worth = 0.3 if config.train.steps == 800 else short_is_worth
+        return {"map": {"0.50": worth, "average": worth}}
+
+    monkeypatch.setattr(plan.train, "train", trained)
+    monkeypatch.setattr(plan, "locate", lambda folder: (folder, 0))
+    monkeypatch.setattr(plan, "restore_variables", lambda *_: None)
+    monkeypatch.setattr(plan, "choose", lambda *_: ({}, [None]))
+    assert plan.rehearsed(config, tmp_path).train.steps == steps
+    assert run == [(800, "800"), (200, "200")]
+    tried = json.loads((tmp_path / "rehearsal" / "choice.json").read_text())["tried"]
+    assert [trial["fields"] for trial in tried] == [{"train.steps": 800}, {"train.steps": 200}]
 
 
 def test_too_few_actions_are_told_and_nothing_is_run(data_dir, tmp_path, caplog):

@@ -1,7 +1,7 @@
 """A first run on a part of the training recordings, which settles what only data can tell.
 
-WORKDIR/rehearsal/             the run, with its own report; its recordings are those held aside
-WORKDIR/rehearsal/choice.json  what was chosen by it, and what else was tried
+WORKDIR/rehearsal/STEPS/       a run, with its own report; its recordings are those held aside
+WORKDIR/rehearsal/choice.json  what was chosen, and what else was tried
 """
 
 import json
@@ -25,6 +25,8 @@ from segtad_jax.runtime.preemption import Stop
 log = logging.getLogger(__name__)
 
 FOLDER, FILE = "rehearsal", "choice.json"
+STEPS = "train.steps"
+SHORTER = 4  # where steps are open a run of so many times fewer is tried, too
 FEWEST_ACTIONS = 20  # of the recordings held aside; fewer cannot tell two values apart
 
 
@@ -45,7 +47,7 @@ def rehearsed(
     Raises:
         ValueError: as `train.train` does.
     """
-    fields = [field for field in CANDIDATES if config[field] is None]
+    fields = [field for field in (STEPS, *CANDIDATES) if config[field] is None]
     if not config.train.rehearsal or not fields:
         return config
     folder = epath.Path(workdir) / FOLDER
@@ -82,13 +84,21 @@ def _rehearse(
     )
     first.data.holdout, first.data.eval_split = share, HOLDOUT
     first.train.eval_every = 0
-    train.train(first, folder, checkpoint, stop=stop)
-    run, step = locate(str(folder))
+    steps = first.train.steps
+    attempts = []
+    for first.train.steps in (steps, *([max(steps // SHORTER, 1)] if STEPS in fields else [])):
+        metrics = train.train(first, folder / str(first.train.steps), checkpoint, stop=stop)["map"]
+        attempts.append(Attempt({STEPS: first.train.steps}, metrics["0.50"], metrics["average"]))
+    best = max(attempts, key=lambda attempt: attempt.worth)
+    first.update_from_flattened_dict(best.fields)
+    run, step = locate(str(folder / str(first.train.steps)))
     model = SegTAD(first, len(dataset.classes))
     like = jax.eval_shape(lambda: create_variables(first, model, dataset.num_channels))
     split = evaluated_split(first, dataset, held)
-    chosen, trials = choose(first, restore_variables(run, step, like), split, fields)
-    _show(chosen, trials)
+    constants = [field for field in fields if field != STEPS]
+    chosen, trials = choose(first, restore_variables(run, step, like), split, constants)
+    chosen = {field: (best.fields | chosen)[field] for field in fields}
+    _show(chosen, trials := [*attempts, *trials[1:]])
     if parallel.is_main():
         tried = [trial._asdict() for trial in trials]
         write_json(folder / FILE, {"chosen": chosen, "tried": tried})
@@ -97,6 +107,6 @@ def _rehearse(
 
 def _show(chosen: dict[str, Any], trials: list[Attempt]) -> None:
     for trial in trials:
-        what = ", ".join(f"{k} = {v}" for k, v in trial.fields.items()) or "as most data have it"
+        what = ", ".join(f"{k} = {v}" for k, v in trial.fields.items())
         log.info("  %-36s mAP@0.5 %.3f, average %.3f", what, trial.map_50, trial.average)
     log.info("chosen: %s", ", ".join(f"{k} = {v}" for k, v in chosen.items()))
