@@ -161,6 +161,8 @@ def write_results(
             *(variables, split.dataset, split.recordings, split.windows), segmented=SEGMENTED
         )
     metrics = _scores(split, detections) | {"ceiling": _ceiling(config, split), "step": step}
+    if metrics["map"]["0.50"] < scoring.DOUBTFUL and len(split.annotations) > 1:
+        metrics["chance"] = scoring.chance(split.annotations, detections)
     if not parallel.is_main():
         return metrics
     write_detections(workdir / "detections.json", detections)
@@ -218,6 +220,14 @@ def show(workdir: epath.Path, metrics: dict[str, Any]) -> None:
         print("grid", *_digits(metrics["ceiling"]), " perfect scores, boundaries not moved")
     if "operating_point" in metrics:  # not in those of older versions
         print(tables.operating_point(metrics["operating_point"]))
+    if metrics["map"]["0.50"] <= 2 * metrics.get("chance", -1):
+        print(
+            f"The model has learnt nothing that tells recordings apart: mAP@0.5 is "
+            f"{metrics['map']['0.50']:.3f}, and {metrics['chance']:.3f} with the detections of "
+            "another recording. Look at the data set's report.html (are the labels where the "
+            f"signal changes?) and at {workdir / 'curves.png'}: losses that still fall want more "
+            "--config.train.steps, losses that do not a larger --config.optim.learning_rate."
+        )
     if metrics["missing_videos"]:
         print(f"without any detection: {', '.join(metrics['missing_videos'])}")
     print(f"To look at: {workdir / 'report.html'}")
@@ -273,7 +283,9 @@ def _ceiling(config: ConfigDict, split: EvaluatedSplit) -> dict[str, float]:
         for number, r in enumerate(split.recordings)
     }
     thresholds = scoring.PROTOCOLS["activitynet"]
-    return grid_ceiling(clips, config.data.num_frames, config.model.stride, thresholds)["map"]
+    model = config.model
+    ceiling = grid_ceiling(clips, config.data.num_frames, model.stride, thresholds, model.pyramid)
+    return ceiling["map"]
 
 
 def _write_report(

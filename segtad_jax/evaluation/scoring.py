@@ -11,6 +11,7 @@ from segtad_jax.evaluation.instances import GroundTruth, Predictions, Thresholds
 from segtad_jax.evaluation.recall import average_recall
 from segtad_jax.evaluation.thumos14 import thumos14_map, without_ambiguous
 
+DOUBTFUL = 0.1  # mAP@0.5 below which predictions are compared with chance
 METRICS = ("map", "ar", "diagnosis")
 PROTOCOLS = {  # with their usual tIoU thresholds
     "activitynet": np.linspace(0.5, 0.95, 10),
@@ -84,3 +85,15 @@ def evaluate(
     }
     result["ambiguous"] = sum(map(len, ground_truth.values())) - result["counts"]["actions"]
     return result
+
+
+def chance(ground_truth: GroundTruth, predictions: Predictions) -> float:
+    """Returns mAP@0.5 where every video has the predictions of the next one.
+
+    What has learnt nothing does no worse than this, however regular the videos are.
+    """
+    videos = sorted(ground_truth)
+    others = {
+        v: predictions.get(o, []) for v, o in zip(videos, videos[1:] + videos[:1], strict=True)
+    }
+    return detection_map(without_ambiguous(ground_truth), others, (0.5,))["average"]
