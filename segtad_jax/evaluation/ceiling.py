@@ -65,20 +65,15 @@ def _named(values: np.ndarray, thresholds: np.ndarray) -> dict[str, float]:
 def _best(clip: Clip, window: int, stride: int, pyramid: int) -> np.ndarray:
     """Returns each action's highest tIoU, [2, n]: with any proposal, and with one it alone has."""
     segments = np.array([action[:2] for action in clip.actions], float).reshape(-1, 2)
-    # The grids: stride, and the lengths of proposals there.
-    grids, limit = [(stride, 0, window)], 2 * pyramid * stride
-    if pyramid:
-        grids = [(stride, 0, limit)]
-        while limit < window:
-            grids.append((2 * grids[-1][0], limit, 2 * limit))
-            limit *= 2
-    nearest = []
-    for eta, above, longest in grids:
-        for offset in clip.offsets:
-            pairs = _nearest(segments * clip.rate, offset, clip, window, eta)
-            length = pairs[..., 1] - pairs[..., 0]
-            nearest.append(pairs * ((length > above) & (length <= longest))[..., None])
-    proposals = np.concatenate(nearest, axis=1)  # [n, candidates, 2], frames of the recording
+    grids = _grids(window, stride, pyramid)
+    proposals = np.concatenate(
+        [
+            _nearest(segments * clip.rate, offset, clip, window, grid)
+            for grid in grids
+            for offset in clip.offsets
+        ],
+        axis=1,
+    )  # [n, candidates, 2], frames of the recording
     seconds = np.clip(proposals / clip.rate, 0, clip.duration)
     tiou = temporal_iou(
         segments[:, :1], segments[:, 1:], seconds[..., 0], seconds[..., 1]
@@ -97,21 +92,47 @@ def _best(clip: Clip, window: int, stride: int, pyramid: int) -> np.ndarray:
     return np.stack([best, alone])
 
 
-def _nearest(segments: np.ndarray, offset: int, clip: Clip, window: int, stride: int) -> np.ndarray:
-    """Returns a window's proposals around each segment, [n, 4, 2] in frames of the recording.
+class _Grid(NamedTuple):
+    """A grid of proposals, in frames."""
+
+    stride: int
+    shortest: int
+    longest: int
+
+
+def _grids(window: int, stride: int, pyramid: int) -> list[_Grid]:
+    """Returns the one grid of Eq. 8, or those of a pyramid."""
+    if not pyramid:
+        return [_Grid(stride, stride, window)]
+    grids = [_Grid(stride, stride, 2 * pyramid * stride)]
+    while grids[-1].longest < window:
+        eta = 2 * grids[-1].stride
+        grids.append(_Grid(eta, (pyramid + 1) * eta, 2 * pyramid * eta))
+    return grids
+
+
+def _nearest(segments: np.ndarray, offset: int, clip: Clip, window: int, grid: _Grid) -> np.ndarray:
+    """Returns a window's proposals around each segment, [n, 8, 2] in frames of the recording.
 
     With one end held, tIoU falls with the distance of the other from the action's, so the best of
-    all has both boundaries next to the action's. Proposals that touch an inner edge of the window
-    are no detections.
+    all has both boundaries next to the action's; or one, and the least or largest length.
+    Proposals that touch an inner edge of the window are no detections.
     """
+    stride = grid.stride
     last = min(window, clip.num_frames - offset)
     low = stride if offset > 0 else 0
     high = last // stride * stride
     if high == window and offset + window < clip.num_frames:
         high -= stride
+    if high - low < grid.shortest:
+        return np.zeros((len(segments), 8, 2))
     below = np.floor((segments - offset) / stride) * stride
     starts = np.clip(np.stack([below[:, 0], below[:, 0] + stride], 1), low, high - stride)
     ends = np.clip(np.stack([below[:, 1], below[:, 1] + stride], 1), low + stride, high)
-    pairs = np.stack(np.broadcast_arrays(starts[:, :, None], ends[:, None, :]), axis=-1)
-    pairs = pairs.reshape(-1, 4, 2) + offset
-    return pairs if high - low >= stride else np.zeros_like(pairs)
+    start, end = np.broadcast_arrays(starts[:, :, None], ends[:, None, :])
+    of_start = np.clip(end, start + grid.shortest, start + grid.longest)
+    of_end = np.clip(start, end - grid.longest, end - grid.shortest)
+    pairs = np.stack([(start, of_start), (of_end, end)])  # [2, start and end, n, 2, 2]
+    pairs = np.moveaxis(pairs, (0, 1), (-2, -1)).reshape(len(segments), 8, 2)
+    exists = (pairs[..., 0] >= low) & (pairs[..., 1] <= high)
+    return (pairs + offset) * exists[..., None]
