@@ -35,10 +35,21 @@ FIELDS = {  # of `unfinished`, on the command line
     "eval.max_detections": 20,
 }
 
+BEFORE = {  # what custom.py had then
+    "model.normalise": False,
+    "model.pyramid": 0,
+    "augment.noise": 0.0,
+    "augment.mix_style": 0.0,
+    "augment.mix_concentration": 0.1,
+    "train.even_windows": False,
+    "train.rehearsal": 0.0,
+    "eval.whole_windows": False,
+}
+
 
 def unfinished_config():
     config = load(ROOT_CONFIGS / "custom.py")
-    config.update_from_flattened_dict(FIELDS)
+    config.update_from_flattened_dict(FIELDS | BEFORE)
     return config
 
 
@@ -93,6 +104,16 @@ def test_an_unfinished_run_ends_as_the_old_code_ended_it(tmp_path, step):
     for ours, line in zip(logged, lines, strict=True):
         found = {name: value for name, value in ours.items() if not name.startswith("timing/")}
         assert found == pytest.approx(json.loads(line), rel=CLOSE)
+
+
+def test_a_run_of_other_defaults_says_what_to_type(tmp_path):
+    shutil.copytree(OLD / "unfinished", tmp_path / "run")
+    config = load(ROOT_CONFIGS / "custom.py")
+    config.update_from_flattened_dict(FIELDS)
+    with pytest.raises(ValueError, match="another config") as error:
+        train.train(config, tmp_path / "run")
+    flags = str(error.value).rpartition(": ")[2].split()
+    assert set(flags) == {f"--config.{name}={value}" for name, value in BEFORE.items()}
 
 
 def test_a_finished_run_is_finished(tmp_path, caplog):

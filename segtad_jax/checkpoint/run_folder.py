@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -160,10 +161,18 @@ def refuse_other(
     lines = other_fields(workdir, config, dataset)
     if lines := [line for line in lines if line.startswith(tuple(fields))]:
         listed = "\n  ".join(lines)
+        theirs, known = _read(workdir), flatten(config)
+        names = [name for name in known if any(line.startswith(f"{name}: ") for line in lines)]
+        flags = " ".join(shlex.quote(f"--config.{name}={_typed(theirs[name])}") for name in names)
         raise ValueError(
             f"{workdir} belongs to a run of another config:\n  {listed}\n"
-            "Use another --workdir, or the config of that run."
+            f"Use another --workdir, or the config of that run{flags and f': {flags}'}"
         )
+
+
+def _typed(value: Any) -> str:
+    """Returns a stored value as the command line takes it."""
+    return str(tuple(value) if isinstance(value, list) else value).replace(" ", "")
 
 
 def refuse_other_data(workdir: epath.Path, dataset: Dataset) -> None:
