@@ -76,7 +76,10 @@ def _run(model: SegTAD, state: Any, batch: Any, device: Any, precision: str | No
         after, metrics = step(state, batch)
         outputs = model.apply(state.variables, batch["features"], batch["num_frames"])
         where = batch["num_frames"], jnp.zeros((VIDEOS, 2), bool), config.eval, False
-        candidates = postprocess.process_batch(outputs, grid(config).segments, *where)
+        proposals = grid(config)
+        candidates = postprocess.process_batch(
+            *(outputs, proposals.segments, *where), scales=proposals.scales
+        )
         losses = {name: value for name, value in metrics.items() if name.startswith("loss/")}
         return losses, after.opt_state, candidates
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import compare, equality, flops, inference, measure, programs, sheet
+from benchmarks import compare, equality, flops, inference, measure, programs, recipes, sheet
 from benchmarks.measure import Effort, Measurement, Results
 from configs import activitynet, tiny
 from segtad_jax.models.grid import grid
@@ -484,3 +484,33 @@ def test_wrong_use_is_told_in_a_line():
     found = command("step", "--config=configs/tiny.py", "--config.model.widht=3")
     assert found.returncode == 1
     assert found.stderr.startswith("error: ")
+
+
+# --- recipes --------------------------------------------------------------------------------------
+
+
+def test_a_recipe_is_trained_untouched_and_tabled(tmp_path, monkeypatch, capsys):
+    commands = []
+
+    def train(command, **_):
+        commands.append(command[1:])
+        words = dict(word.split("=", 1) for word in command if "=" in word)
+        workdir, seed = Path(words["--workdir"]), int(words["--config.seed"])
+        workdir.mkdir(parents=True)
+        fields = {"data.num_frames": 256, "model.stride": 2, "model.pyramid": 8}
+        fields["train.steps"] = 800 if seed else 200
+        (workdir / "config.json").write_text(json.dumps(fields))
+        scores = {"0.50": 0.8 + 0.1 * seed, "0.70": 0.7, "average": 0.6}
+        (workdir / "metrics.json").write_text(json.dumps({"map": scores}))
+
+    monkeypatch.setattr(recipes.subprocess, "run", train)
+    data = ROOT / "tests" / "old_runs" / "data"
+    recipes.main([f"--output={tmp_path}", "--seeds=0,1", str(data), "--config.train.log_every=5"])
+    assert commands[1] == [
+        *("-m", "segtad_jax.main", "--config=custom", f"--workdir={tmp_path / 'old' / '1'}"),
+        *(f"--config.data.dir={data / 'old' / '1.0.0'}", "--config.seed=1"),
+        "--config.train.log_every=5",
+    ]
+    row = capsys.readouterr().out.splitlines()[-1]
+    expected = "| old | 0.850 (0.800 to 0.900) | 0.700 (0.700 to 0.700) | 0.600 (0.600 to 0.600) |"
+    assert row == f"{expected} 256 | 2 | 8 | 200, 800 |"
