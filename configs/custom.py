@@ -5,7 +5,9 @@
 DATA is what prepare was given as --output, or DATA/NAME/VERSION where that holds several data sets.
 T, C and the classes are those that prepare wrote; what is open below `segtad_jax.config.fit`
 chooses by stated rules, and prints with its reasons. A field that the command line sets stays as it
-is set, and `--config.FIELD=None` opens one.
+is set, and `--config.FIELD=None` opens one. Runs without a fifth of the training recordings come
+first, and choose the number of steps and the constants after the network (docs/running.md);
+`--config.train.rehearsal=0` saves their time.
 """
 
 from ml_collections import ConfigDict

@@ -78,15 +78,19 @@ def _rehearse(
             *(len(recordings), len(held), actions, FEWEST_ACTIONS, ", ".join(fields)),
         )
         return None
+    lengths = [first.train.steps]
+    if STEPS in fields:
+        lengths.append(max(first.train.steps // SHORTER, 1))
     log.info(
-        "rehearsal: a first run on %d of the %d training recordings chooses %s on the other %d",
-        *(len(rest), len(recordings), ", ".join(fields), len(held)),
+        "rehearsal: before the run itself, %s steps on %d of the %d training recordings choose %s "
+        "on the other %d",
+        *(" and ".join(map(str, lengths)), len(rest), len(recordings)),
+        *(", ".join(fields), len(held)),
     )
     first.data.holdout, first.data.eval_split = share, HOLDOUT
     first.train.eval_every = 0
-    steps = first.train.steps
     attempts = []
-    for first.train.steps in (steps, *([max(steps // SHORTER, 1)] if STEPS in fields else [])):
+    for first.train.steps in lengths:
         metrics = train.train(first, folder / str(first.train.steps), checkpoint, stop=stop)["map"]
         attempts.append(Attempt({STEPS: first.train.steps}, metrics["0.50"], metrics["average"]))
     best = max(attempts, key=lambda attempt: attempt.worth)
