@@ -408,6 +408,17 @@ class TestForeignTables:
             "a": [(1.25, 4.001, "gehen")]
         }
 
+    def test_a_start_and_a_length(self, tmp_path):
+        path = written(tmp_path, "video,onset,duration,label\na,1,2,run\n", "a.csv")
+        message = refused(path, columns={"start": "onset"})
+        assert "has a column 'onset' and none called 'end'; its columns are video, onset" in message
+        assert "--columns=end=COLUMN" in message
+        assert "start + length" in message
+
+    def test_finish_is_an_end(self, tmp_path):
+        path = written(tmp_path, "media,began,finish,activity\na,1,2,run\n", "a.csv")
+        assert '"video=media,start=began,end=finish,label=activity"' in refused(path)
+
     @pytest.mark.parametrize(
         ("unit", "fps", "row"),
         [("ms", None, "1250,4000"), ("us", None, "1250000,4000000"), ("frames", 24.0, "30,96")],
@@ -525,6 +536,7 @@ class TestTimesOfTheDay:
         row = "a,2024-05-01T14:30:05Z,2024-05-01T14:30:06Z,run,2024-05-01T14:30:00"
         _, annotations = read(written(tmp_path, self.HEAD + row, "a.csv"), columns=BEGAN)
         assert [d.kind for d in annotations.defects] == ["bad_time"]
+        assert "zone" in KINDS["bad_time"].meaning
 
 
 def test_a_setting_that_says_nothing_about_a_form_is_told(tmp_path):
@@ -536,6 +548,13 @@ def test_a_setting_that_says_nothing_about_a_form_is_told(tmp_path):
 
 
 class TestFolders:
+    def test_two_files_of_one_recording_are_told(self, tmp_path):
+        written(tmp_path, projects.ELAN, "walk_1.eaf")
+        assert not any("several files" in note for note in read(tmp_path)[1].notes)
+        written(tmp_path, projects.ELAN, "walk_2.eaf")  # a copy whose medium was not changed
+        notes = read(tmp_path)[1].notes
+        assert any("walk_1.eaf and walk_2.eaf are of 'walk_1'" in note for note in notes)
+
     def test_a_file_a_recording(self, tmp_path):
         for number in (1, 2):
             text = projects.ELAN.replace("walk_1", f"walk_{number}")

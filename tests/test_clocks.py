@@ -83,6 +83,14 @@ def test_of_several_the_dates_then_what_is_called_so(tmp_path):
     assert form.clock == Clock("elapsed", "", "s")
 
 
+def test_each_way_in_which_files_have_their_times_is_told(tmp_path):
+    form_and_timeline(tmp_path, ["time"], [DATES], video="a")
+    form_and_timeline(tmp_path, ["time"], [STEADY], video="b")
+    form, _ = form_and_timeline(tmp_path, ["t_ms"], [1000 * STEADY], video="c")
+    assert "times in ISO 8601, or times in s, for steps of 0.02" in form.times["time"]
+    assert "times in ms, as its name says" in form.times["t_ms"]
+
+
 def test_files_may_call_their_times_otherwise(tmp_path):
     for number in range(25):  # more than are looked at first
         form_and_timeline(tmp_path, ["time"], [STEADY], video=f"x{number:02d}")

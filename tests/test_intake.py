@@ -125,6 +125,7 @@ class TestDefects:
         printed = " ".join(capsys.readouterr().out.split())
         assert "of 16 annotations reach beyond the end of their video" in printed
         assert "Are their times frames" in printed
+        assert "--unit=ms (or us, frames) says otherwise, --clock" in printed
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,14 @@ def test_times_are_not_used_if_asked(folder, tmp_path):
         (["--time=clock"], "--time=clock: no file of .*raw has such a column"),
         (["--time=none", "--signals=statistics"], "--signals needs --rate=HZ, or times in every"),
         (["--channels=acc_x,gyr_x"], r"r0\.csv: has no column 'gyr_x'; expected acc_x, gyr_x"),
+        (
+            ["--time=acc_x"],
+            r"no file has times that can be used; the first: row \d+: the time falls",
+        ),
+        (
+            ["--channels=acc_x,gyr_x", "--signals=statistics"],
+            r"no training recording can be used; the first: .*r\d\.csv: has no column 'gyr_x'",
+        ),
         (["--channels=acc_x,note"], r"r0\.csv: line 2, column 5 \('note'\): 'ok' is no number"),
     ],
 )
@@ -182,7 +190,7 @@ def test_each_file_that_cannot_be_read_is_named(folder, tmp_path, capsys):
     )
     assert re.search(
         r"r1\.csv: line 2, column 1 \('timestamp'\): '01\.05\.2024 10:00:00' is no number: write "
-        "dates as 2024-05-01T10:00:00",
+        "dates as 2024-05-01T10:00:00.*--channels=A,B --time=none --rate=HZ",
         told(tmp_path, "bad_times")["r1"],
     )
     assert "r3" in told(tmp_path, "no_times")

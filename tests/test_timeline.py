@@ -133,8 +133,9 @@ def test_rows_out_of_place_by_little_are_put_in_order():
     [
         (np.r_[np.arange(50), np.arange(50)] / 50, r"row 51: .*from 0\.98 to 0 s.*--time=none"),
         (np.r_[0.0, np.nan, 2.0], r"row 2 has no time \(nan\).*--time=none"),
-        (np.zeros(9), r"9 rows do not rise.*--time=none"),
-        (np.zeros(1), r"1 rows do not rise"),
+        (np.arange(9.0)[::-1], r"9 rows fall from 8 to 0 s: sort the rows.*--time=none"),
+        (np.zeros(9), r"9 rows are all 0: .*--time=none"),
+        (np.zeros(1), r"1 rows are all 0"),
     ],
 )
 def test_times_that_do_not_rise(times, message):
@@ -184,6 +185,12 @@ def test_dates_of_mixed_zones_and_times_of_day():
         read_dates(["01.05.2024 10:00"])
 
 
+def test_times_of_day_go_on_past_midnight():
+    found = read_dates(["23:59:59.500", "00:00:00", "00:00:00.500"])
+    np.testing.assert_allclose(found, [86399.5, 86400, 86400.5])
+    np.testing.assert_allclose(read_dates(["08:00:00", "07:59:59"]), [28800, 28799])
+
+
 def test_the_usual_rate():
     assert usual_rate([50.01, 49.99, 100.0, 52.3]) == (50.0, " (others have 52.3, 100 Hz)")
     assert usual_rate([52.31]) == (52.31, "")
@@ -212,6 +219,8 @@ def test_a_wrong_unit_takes_no_memory():
     message = r"1,000 rows span 1\.998e\+07 s, which are 1,000,000,000 samples at 50 Hz.*:UNIT"
     with pytest.raises(ValueError, match=message):
         pieces([measure(times)], [times[:, None]], 50.0)
+    with pytest.raises(ValueError, match=r"1,000 rows span.*:UNIT"):  # one file of ms among others
+        pieces([measure(1000 * np.arange(1000) / 52.3)], [times[:, None]], 50.0)
     late = np.r_[0.0, 1.7e9 + np.arange(1000) / 50]
     assert len(pieces([measure(late)], [late[:, None]], 50.0)) == 2
     with pytest.raises(ValueError, match="1,001 rows span"):

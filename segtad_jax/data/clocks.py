@@ -47,24 +47,30 @@ def fit_clock(
         counter = f"counts rows, which are no times; --time={{}}:UNIT says otherwise, {UNITS}"
         return clock, {name: counter.format(name) for name in so_called}
     usual = clock.column or Counter(name for _, name in found).most_common(1)[0][0]
-    stored, name = next(((s, name) for s, name in found if name == usual), found[0])
+    right = [(s, name) for s, name in found if name not in s.wrong]
     steps = []
-    for one, called in ((s, name) for s, name in found if name not in s.wrong):
+    for one, called in right:
         values = _values(one, called)
         plain = called not in one.dates and not (clock.unit or unit_in_name(called))
         if plain and not in_seconds(values, "", "s")[1] and len(values) > 1:
             steps.append(np.median(np.abs(np.diff(values))))
     step = float(np.median(steps)) if steps else 0.0
     guessed = clock.guessed or (guess_unit(step, rate) if step > 0 else "s")
-    fitted = Clock(usual, clock.unit, guessed)
-    told = f"times in {guessed}, for steps of {step:g}; --time={name}:UNIT says otherwise, {UNITS}"
+    told: dict[str, dict[str, None]] = {}  # the ways of each column, for files may differ
+    for one, called in right:
+        told.setdefault(called, {})[_told(one, called, clock.unit, guessed, step)] = None
+    return Clock(usual, clock.unit, guessed), {n: ", or ".join(ways) for n, ways in told.items()}
+
+
+def _told(stored: Stored, name: str, given: str, guessed: str, step: float) -> str:
+    """Returns how the times of a file are read, and how that is known."""
     if name in stored.dates:
-        told = "times in ISO 8601"
-    elif unit := clock.unit or unit_in_name(name):
-        told = f"times in {unit}, as {'--time' if clock.unit else 'its name'} says"
-    elif in_seconds(_values(stored, name), "", "s")[1]:
-        told = "times since 1970"
-    return fitted, {name: told}
+        return "times in ISO 8601"
+    if unit := given or unit_in_name(name):
+        return f"times in {unit}, as {'--time' if given else 'its name'} says"
+    if in_seconds(_values(stored, name), "", "s")[1]:
+        return "times since 1970"
+    return f"times in {guessed}, for steps of {step:g}; --time={name}:UNIT says otherwise, {UNITS}"
 
 
 def read_timeline(

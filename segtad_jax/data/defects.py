@@ -62,7 +62,11 @@ KINDS = {
     "moment": Kind(
         LEFT_OUT, "an event without a length in an annotation tool; --widen=SECONDS makes an action"
     ),
-    "bad_time": Kind(LEFT_OUT, "a start or end that is no finite number"),
+    "bad_time": Kind(
+        LEFT_OUT,
+        "a start or end that is neither seconds nor hh:mm:ss.fff, or a date with a zone where the "
+        "recording's start has none",
+    ),
     "reversed": Kind(LEFT_OUT, "an annotation that ends before it starts"),
     "in_gap": Kind(LEFT_OUT, "an annotation wholly in a gap of its recording"),
     "cut_at_gap": Kind(CHANGED, "an annotation across a gap of its recording: cut"),

@@ -257,8 +257,9 @@ def _first_wrong(lines: Sequence[int], cells: Sequence[str], index: int, name: s
     advice = "remove the line or the column, or name the others: --channels=A,B"
     if _is_number(cell.replace(",", ".")):
         advice = "write decimals with a point"
-    elif _like_a_date(cell):
-        advice = f"write dates as 2024-05-01T10:00:00.000, or {advice}"
+    elif dated or _like_a_date(cell):
+        dates = "write dates as 2024-05-01T10:00:00.000"
+        advice = f"{dates}, or {advice} --time=none --rate=HZ"
     kind = "no ISO 8601 time" if dated else "no number"
     return f"line {number}, {column}: {cell[:40]!r} is {kind}: {advice}"
 

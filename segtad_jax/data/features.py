@@ -6,7 +6,6 @@ ever unpickled.
 """
 
 import collections
-import contextlib
 import dataclasses
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -125,7 +124,8 @@ class Source:
             rate: of the features in Hz, if known.
 
         Raises:
-            FeatureError: nothing says which axis is time, or no array can be read.
+            FeatureError: nothing says which axis is time, no array can be read, or there is no
+                rate but that of times, and none can be used.
         """
         samples, reason = self._samples(videos, columns if chosen else ())
         # The columns under a header are channels, and so they are in any csv that leaves it open.
@@ -157,10 +157,16 @@ class Source:
         times |= {k: f"{times[k]}; {how}" if k in times else how for k, how in told.items()}
         form = dataclasses.replace(form, clock=clock)
         rates: list[float | None] = []
+        reason = ""
         for sample in samples:
-            with contextlib.suppress(ValueError):  # named when the video's turn comes
+            try:
                 timeline = read_timeline(sample, clock, _left_out(sample, form), rate)
                 rates.append(timeline.rate if timeline else None)
+            except ValueError as error:  # named again when the video's turn comes
+                reason = reason or str(error)
+        if reason and not rates and rate is None:
+            text = f"{self.path}: no file has times that can be used; the first: {reason}"
+            raise FeatureError("bad_times", text)
         return dataclasses.replace(form, rates=tuple(rates))
 
     def frames(self, video: str, form: Form, rate: float | None = None) -> Frames:

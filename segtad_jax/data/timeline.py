@@ -26,10 +26,11 @@ EPOCH = (631152000.0, 4102444800.0)  # seconds since 1970 in 1990 and 2100: betw
 SLOWEST = 0.4  # Hz; a guessed unit gives no slower rate if another one does not
 # A gap is longer than both; linear interpolation bridges less.
 GAP_SECONDS, GAP_STEPS = 1.0, 5
+HALF_DAY = 43200.0  # seconds
 HOLE = 1.5  # usual steps; longer ones say nothing about the rate
 REGULAR = 0.1  # of a step: samples so near to their places stay as they are; more jitter is told
 ONE_RATE, WHOLE = 1e-2, 1e-3  # of a rate: how near two files', and a whole number, are the same
-MOST_SAMPLES = 1000  # of a row; times that ask for more are in another unit
+MOST_SAMPLES = 300  # of a row; times that ask for more are in another unit, 1000 off
 BINS = 1.5  # own rate / new rate from which bins are averaged; little can fold below it
 
 
@@ -70,6 +71,8 @@ class Piece(NamedTuple):
 def read_dates(cells: Sequence[str]) -> Float[np.ndarray, " n"]:
     """Returns seconds of ISO 8601 dates (since 1970; UTC where no zone is given) or times of day.
 
+    Times of day go on past midnight: one that falls by more than half a day is of the next.
+
     Raises:
         ValueError: one is neither.
     """
@@ -79,7 +82,8 @@ def read_dates(cells: Sequence[str]) -> Float[np.ndarray, " n"]:
     except ValueError:
         times = [dt.time.fromisoformat(cell) for cell in cells]
     day = [t.hour * 3600 + t.minute * 60 + t.second + t.microsecond / 1e6 for t in times]
-    return np.array(day, np.float64)
+    seconds = np.array(day, np.float64)
+    return seconds + 2 * HALF_DAY * np.cumsum(np.diff(seconds, prepend=seconds[:1]) < -HALF_DAY)
 
 
 def _utc(date: dt.datetime) -> dt.datetime:
@@ -139,7 +143,10 @@ def measure(times: Float[np.ndarray, " n"], column: str = "", date: str = "") ->
         raise ValueError(f"row {row + 1} has no time ({times[row]}): remove the row, {remedy}")
     steps = np.diff(times)
     if not (steps > 0).any():
-        raise ValueError(f"the times of {len(times)} rows do not rise: there is no rate; {remedy}")
+        text = f"are all {times[0]:.10g}: there is no rate; write others"
+        if steps.any():
+            text = f"fall from {times[0]:.10g} to {times[-1]:.10g} s: sort the rows by their times"
+        raise ValueError(f"the times of {len(times)} rows {text}, {remedy}")
     usual = float(np.median(steps[steps > 0]))
     row = int(steps.argmin())
     if steps[row] < -GAP_STEPS * usual:

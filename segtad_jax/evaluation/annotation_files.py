@@ -115,9 +115,14 @@ def _read_folder(folder: Any, report: ReportDefect, reading: Reading) -> Iterato
     if there in ([], [".txt"]):
         yield from text_folders.read(folder, report, reading)
         return
-    for file in files:
-        if file.suffix.lower() == there[0]:
-            yield from _read(file, report, reading, durations=False)
+    named: dict[str, str] = {}  # {recording: its first file}
+    for file in (file for file in files if file.suffix.lower() == there[0]):
+        for entry in _read(file, report, reading, durations=False):
+            if (first := named.setdefault(entry.video, file.name)) != file.name:
+                text = f"of several files of one recording all annotations are taken: {first} and "
+                text += f"{file.name} are of {entry.video!r}"
+                report(NOTE, "", text, "joined")
+            yield entry
 
 
 def _hidden(path: Any, folder: Any) -> bool:

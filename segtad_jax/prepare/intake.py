@@ -1,6 +1,5 @@
 """Reads annotated videos one at a time and makes their records; what is wrong is named."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -77,16 +76,28 @@ class Intake:
         return recorded
 
     def training_arrays(self) -> Iterator[list[Float[np.ndarray, "_ _"]]]:
-        """Yields the arrays of the training videos, less those that will be left out."""
+        """Yields the arrays of the training videos, less those that will be left out.
+
+        Raises:
+            FeatureError: that is all of them; says why the first is.
+        """
+        first: FeatureError | None = None
+        there = False
         for key in self.keys:
             if self.annotations.videos[key].subset == "training":
-                with contextlib.suppress(FeatureError):  # named when the video's turn comes
+                try:
                     recorded, end = self._divided(key)
-                    for start, arrays in recorded.pieces:
-                        if end is not None and start >= end:
-                            break
-                        if tuple(array.shape[1] for array in arrays) == self.widths:
-                            yield arrays
+                except FeatureError as error:  # named again when the video's turn comes
+                    first = first or error
+                    continue
+                for start, arrays in recorded.pieces:
+                    if end is not None and start >= end:
+                        break
+                    if tuple(array.shape[1] for array in arrays) == self.widths:
+                        there = True
+                        yield arrays
+        if first and not there:
+            raise FeatureError(first.kind, f"no training recording can be used; the first: {first}")
 
     def _divided(self, key: str) -> tuple[Recorded, float | None]:
         """Reads a video, and cuts it where its end is to validate: the second to be returned.

@@ -162,7 +162,8 @@ class Summary:
         note = (
             f"{len(beyond)} of {total} annotations reach beyond the end of their video, the first: "
             f"{beyond[0].value} ({beyond[0].where}). Are their times frames or milliseconds? "
-            "Expected are seconds."
+            "Expected are seconds; --unit=ms (or us, frames) says otherwise, --clock that they are "
+            "times of the day."
         )
         return [note]
 
@@ -179,7 +180,8 @@ class Summary:
             return (
                 f"every annotation ends after its video, the first: video {video!r}, "
                 f"[{a.start:.10g}, {a.end:.10g}] of {durations[video]:g} s ({a.where}). Times must "
-                "be seconds, not frames or microseconds"
+                "be seconds: say --unit=ms, us or frames where they are others, or --clock where "
+                "they are of the day"
             )
         annotated = any(video.actions for video in videos if video.subset == "training")
         if annotated and not any(record.labels for record in self.records["training"]):

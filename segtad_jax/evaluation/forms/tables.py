@@ -35,8 +35,8 @@ _OTHER_UNITS = {
 }
 _LIKELY = {  # names of columns that may be meant
     "video": r"video|file|recording|clip|media|session|^id$|_id$",
-    "start": r"start|begin|onset|from|t0|t_0",
-    "end": r"end|stop|offset|until|^to$|t1|t_1",
+    "start": r"start|begin|began|onset|from|t0|t_0",
+    "end": r"end|stop|finish|offset|until|^to$|t1|t_1",
     "label": r"label|class|activit|action|behavio|event|categor|tag|name|type",
 }
 
@@ -160,6 +160,13 @@ def _places(
     timed = places.keys() >= {"start", "end", "label"}
     of_one = timed and not any(re.search(_LIKELY["video"], name.lower()) for name in header)
     about = "video" in places and places.keys() & {"duration", "seconds", "subset"}
+    if about and len(there := places.keys() & {"start", "end"}) == 1:
+        (other,) = {"start", "end"} - there
+        raise InputError(
+            f"{path}: has a column {header[places[there.pop()]]!r} and none called {other!r}; its "
+            f"columns are {shown(', '.join(header))}. --columns={other}=COLUMN names it. Where a "
+            "row has the length of an action, add a column with start + length"
+        )
     if not (about or of_one or (timed and "video" in places)):
         raise InputError(
             f"{path}: the first line must name the columns video,start,end,label (or type for "
