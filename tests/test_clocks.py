@@ -87,7 +87,7 @@ def test_each_way_in_which_files_have_their_times_is_told(tmp_path):
     form_and_timeline(tmp_path, ["time"], [DATES], video="a")
     form_and_timeline(tmp_path, ["time"], [STEADY], video="b")
     form, _ = form_and_timeline(tmp_path, ["t_ms"], [1000 * STEADY], video="c")
-    assert "times in ISO 8601, or times in s, for steps of 0.02" in form.times["time"]
+    assert "times in ISO 8601; in other files times in s, for steps of 0.02" in form.times["time"]
     assert "times in ms, as its name says" in form.times["t_ms"]
 
 

@@ -59,7 +59,9 @@ def fit_clock(
     told: dict[str, dict[str, None]] = {}  # the ways of each column, for files may differ
     for one, called in right:
         told.setdefault(called, {})[_told(one, called, clock.unit, guessed, step)] = None
-    return Clock(usual, clock.unit, guessed), {n: ", or ".join(ways) for n, ways in told.items()}
+    return Clock(usual, clock.unit, guessed), {
+        n: "; in other files ".join(ways) for n, ways in told.items()
+    }
 
 
 def _told(stored: Stored, name: str, given: str, guessed: str, step: float) -> str:

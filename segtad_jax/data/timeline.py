@@ -260,7 +260,8 @@ def pieces(
         if number > MOST_SAMPLES * rows:
             raise ValueError(
                 f"{rows:,} rows span {end - start:.4g} s, which are {number:,} samples at {rate:g} "
-                "Hz: is that the unit? --time=COLUMN:UNIT (s, ms, us or ns) gives another"
+                "Hz: is that the unit? --time=COLUMN:UNIT (s, ms, us or ns) gives another, to all "
+                "files: write a single one in that of the others"
             )
         sampled = [
             resample(t, array, start - shift, rate, number, fill=fill)
