@@ -91,7 +91,8 @@ def test_what_was_scored_is_always_said(run) -> None:
     assert metrics["zero_length"]["videos"] == ["b"]
     assert "3 videos, 3 actions, 2 classes, 3 predictions" in out
     assert "videos without a prediction: 1 (c)" in out
-    assert "counted as false positives: 1 in 1 videos" in out
+    assert "counted as false positives: 1 in 1 videos, as officially" in out
+    assert "predict --features=DATA --subset=validation detects in that part alone" in out
     assert "left out, labels without truth: 1 (swim)" in out
     assert "actions of zero length: 1 in b: counted as actions; no prediction can match" in out
 

@@ -134,6 +134,12 @@ def _remarks(result: Mapping) -> Iterable[str]:
         yield (
             f"predictions of other subsets, counted as false positives: "
             f"{outside['predictions']:,} in {outside['videos']:,} videos"
+            + (
+                f", as officially; predict --features=DATA --subset={result['subset']} detects in "
+                "that part alone"
+                if outside["predictions"]
+                else ""
+            )
         )
     for name, left_out in result.get("left_out", {}).items():
         if left_out:
