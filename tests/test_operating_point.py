@@ -227,6 +227,27 @@ def test_how_it_was_measured_is_told():
     assert op.assess(truth, rows, 0.25)["thresholds"] == {"a": 0.25}
 
 
+@pytest.mark.parametrize("name", ["{}#t=40,60", "v_{}"])
+def test_parts_of_recordings_are_no_other_recordings(name):
+    truth, rows = many(10)
+    chosen = op.Chosen({"a": 0.5}, list(map(name.format, truth)))
+    assert op.assess(truth, rows, chosen)["measured"] == op.CROSS_FITTED
+
+
+def test_cross_fitting_keeps_the_parts_of_a_recording_together():
+    truth, rows = many(4)
+    names = dict(zip(truth, ["x#t=0,30", "x#t=40,70", "x#t=80,99", "y"], strict=True))
+    truth = {names[video]: actions for video, actions in truth.items()}
+    rows = {names[video]: found for video, found in rows.items()}
+    ends = op.choose({"y": truth["y"]}, {"y": rows["y"]})
+    kept = op.cross_fitted(truth, rows)
+    assert {v: kept[v] for v in truth if v != "y"} == op.above(
+        {v: r for v, r in rows.items() if v != "y"}, ends
+    )
+    one = {video: truth[video] for video in list(truth)[:3]}
+    assert op.assess(one, {v: rows[v] for v in one}, None)["measured"] == op.SAME
+
+
 def test_a_file_of_thresholds(tmp_path):
     path = tmp_path / "thresholds-8.json"
     chosen = op.Chosen({"a": 0.25, "b": 0.5}, ["x", "y"], {"eval.sigma": 0.4})

@@ -144,6 +144,18 @@ def test_the_length_of_training_is_what_was_better_on_the_recordings_held_aside(
     assert [trial["fields"] for trial in tried] == [{"train.steps": 800}, {"train.steps": 200}]
 
 
+def test_what_an_older_rehearsal_did_not_choose_stays_open(data_dir, tmp_path):
+    config = with_open_fields(short(data_dir, train__rehearsal=0.25))
+    with config.unlocked():
+        config.train.steps = placeholder(int)
+    chosen = {"eval.boundary_power": 0.2, "eval.sigma": 0.5, "eval.snap_offset": 0.0}
+    (tmp_path / "rehearsal").mkdir()
+    (tmp_path / "rehearsal" / "choice.json").write_text(json.dumps({"chosen": chosen, "tried": []}))
+    config = plan.rehearsed(config, tmp_path)
+    assert config.train.steps is None
+    assert {name: config[name] for name in chosen} == chosen
+
+
 def test_too_few_actions_are_told_and_nothing_is_run(data_dir, tmp_path, caplog):
     config = with_open_fields(short(data_dir), train__rehearsal=0.02)
     with caplog.at_level("INFO", "segtad_jax"):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -19,6 +20,8 @@ from segtad_jax.data.features import open_source, read_recording
 from segtad_jax.data.preparation import FILE, read_preparation
 from segtad_jax.evaluation.__main__ import main as score
 from segtad_jax.predict import __main__ as predict
+from segtad_jax.predict.recording_files import RecordingFiles
+from segtad_jax.predict.trained import Input, Trained
 from segtad_jax.prepare import build
 from segtad_jax.prepare.__main__ import main
 from test_features import write_mat73
@@ -318,6 +321,36 @@ def test_detections_are_in_the_recordings_own_time(folder, run, tmp_path, capsys
             model.detect(wrong)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         model.detect("nowhere.csv")
+
+
+def test_what_the_last_source_to_begin_has_is_where_it_was(tmp_path):
+    for source, zero in (("raw", 100.0), ("more", 103.0)):
+        (tmp_path / source).mkdir()
+        times = zero + np.arange(1000) / 50
+        on = (times >= 110) & (times < 112)
+        rows = [f"{t:.2f},{x + 0.1 * np.sin(t):.4f}" for t, x in zip(times, on, strict=True)]
+        for video in "ab":
+            path = tmp_path / source / f"{video}.csv"
+            path.write_text("\n".join([f"time,{source}", *rows]) + "\n")
+    labels = ["video,start,end,label,subset", "a,10,12,on,training", "b,10,12,on,validation"]
+    (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
+    flags = [
+        "--name=mine", f"--features={tmp_path / 'raw'},{tmp_path / 'more'}", "--dtype=float32",
+        f"--annotations={tmp_path / 'labels.csv'}", f"--output={tmp_path / 'out'}",
+    ]  # fmt: skip
+    assert main(flags) == 0
+    record, features, _ = records(tmp_path / "out")["a#t=3,20"]
+    at = np.flatnonzero(features[:, 1] > 0.5)
+    assert record.segments[0] == pytest.approx([at[0] / RATE, (at[-1] + 1) / RATE], abs=1e-6)
+
+    preparation = read_preparation(tmp_path / "out" / "mine" / "1.0.0")
+    files = RecordingFiles(preparation, [str(tmp_path / "raw"), str(tmp_path / "more")])
+    model = SimpleNamespace(
+        preparation=preparation,
+        prepare=lambda ident, *rest: Input(SimpleNamespace(video=ident), np.zeros((1, 2)), ()),
+    )
+    (made,), _, _ = Trained.inputs(model, files, "a", None, None)
+    assert made.recording.video == "a#t=3,20"
 
 
 def test_files_without_times_are_taken_at_the_models_rate(folder, run, tmp_path):

@@ -119,6 +119,11 @@ def test_whole_seconds_are_spread():
     assert (start, length) == (pytest.approx(7.3, abs=0.05), pytest.approx(6, abs=0.05))
 
 
+def test_a_first_second_before_a_gap_stays_where_it_is():
+    timeline = measure(np.r_[0, 0, 0, 100 + np.floor(np.arange(30) / 3)])
+    assert timeline.gaps == ((pytest.approx(0.67, abs=0.01), pytest.approx(99.33, abs=0.01)),)
+
+
 def test_rows_out_of_place_by_little_are_put_in_order():
     times = np.arange(100) / 50
     times[[40, 41]] = times[[41, 40]]
@@ -212,6 +217,43 @@ def test_two_sources_have_what_both_have():
     assert piece.start == 0
     (piece,) = pieces([even(500, 50.0), dated], [line(first), line(second)], 50.0)
     assert [len(array) for array in piece.arrays] == [500, 500]
+
+
+def test_a_piece_is_found_whatever_its_start_is_rounded_to():
+    moving = 9.008 + np.arange(500) / 50
+    first, second = (
+        measure(np.r_[3.781 + np.arange(100) / 50, moving]),
+        0.312 + np.arange(2000) / 50,
+    )
+    values = np.r_[np.zeros(100), moving][:, None]
+    _, (start, (found, _)) = pieces([first, measure(second)], [values, second[:, None]], 50.0)
+    np.testing.assert_allclose(found[:, 0], 0.312 + start + np.arange(len(found)) / 50, atol=0.011)
+
+
+def test_a_source_that_is_late_by_no_sample_begins_with_the_others():
+    times = np.arange(500) / 50
+    for late, begins in ((0.009, 0.0), (0.011, 0.011)):
+        (piece,) = pieces([measure(times), measure(late + times)], [line(times)] * 2, 50.0)
+        assert piece.start == pytest.approx(begins)
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "unit"),
+    [
+        (10 * 86400e9, 2e7, ""),  # nanoseconds of a phone that is on for 10 days
+        (30 * 60e9, 2e7, ""),  # for half an hour
+        (1200e6, 1e4, ""),  # microseconds of 20 minutes
+        (1.7e9, 300.0, "s"),  # a sensor of glucose
+        (1.7e12, 60e3, "ms"),
+        (1.7e15, 2e4, "us"),
+        (1.7e18, 3600e9, "ns"),
+    ],
+)
+def test_numbers_are_dates_if_their_steps_are_likely(first, step, unit):
+    seconds, dated = in_seconds(first + step * np.arange(100), "", "ns")
+    assert dated == bool(unit)
+    scale = {"": 1e-9, "s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[unit]
+    assert seconds[1] - seconds[0] == pytest.approx(step * scale, rel=1e-3)
 
 
 def test_a_wrong_unit_takes_no_memory():

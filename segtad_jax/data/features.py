@@ -70,6 +70,11 @@ class Recorded(NamedTuple):
     notes: list[tuple[str, str]]
     timeline: Timeline | None  # of the source that begins first
 
+    @property
+    def is_whole(self) -> bool:
+        """Returns whether it is one piece that begins when the recording does."""
+        return len(self.pieces) == 1 and self.pieces[0].start == 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:

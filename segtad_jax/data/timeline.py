@@ -23,6 +23,8 @@ UNIT_NAMES = {
     "ns": "ns|nsecs?|nanos|nanoseconds?",
 }
 EPOCH = (631152000.0, 4102444800.0)  # seconds since 1970 in 1990 and 2100: between them lie dates
+# Dates have no longer steps in these units: numbers with such count in a finer one, since a start.
+LONGEST_STEPS = {"s": 600.0, "ms": 600.0, "us": 2.5, "ns": np.inf}
 SLOWEST = 0.4  # Hz; a guessed unit gives no slower rate if another one does not
 # A gap is longer than both; linear interpolation bridges less.
 GAP_SECONDS, GAP_STEPS = 1.0, 5
@@ -31,6 +33,7 @@ HOLE = 1.5  # usual steps; longer ones say nothing about the rate
 REGULAR = 0.1  # of a step: samples so near to their places stay as they are; more jitter is told
 ONE_RATE, WHOLE = 1e-2, 1e-3  # of a rate: how near two files', and a whole number, are the same
 MOST_SAMPLES = 300  # of a row; times that ask for more are in another unit, 1000 off
+AT_ONCE = 0.5  # of a sample; a piece that begins earlier begins with the recording
 BINS = 1.5  # own rate / new rate from which bins are averaged; little can fold below it
 
 
@@ -122,8 +125,10 @@ def in_seconds(
         guessed: for numbers that are no dates in any unit.
     """
     low, high = EPOCH
+    step = float(np.median(np.abs(np.diff(values)))) if len(values) > 1 else 0.0
     for known, seconds in UNITS.items():
-        if unit in ("", known) and low <= values[0] * seconds < high:
+        likely = unit == known or (not unit and step * seconds <= LONGEST_STEPS[known])
+        if likely and low <= values[0] * seconds < high:
             return values * seconds, True
     return values * UNITS[unit or guessed], False
 
@@ -208,7 +213,8 @@ def _spread(times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     usual = float(np.median(steps))
     steps = np.minimum(np.append(steps, usual), usual)
     if counts[0] > 1:  # the first second is rarely whole
-        starts[0] = starts[1] - counts[0] * steps[0]
+        ticks = np.diff(starts)
+        starts[0] += max(min(ticks[0], float(np.median(ticks))) - counts[0] * steps[0], 0.0)
     within = np.arange(len(times)) - np.repeat(first, counts)
     return np.repeat(starts, counts) + within * np.repeat(steps, counts)
 
@@ -267,7 +273,7 @@ def pieces(
             resample(t, array, start - shift, rate, number, fill=fill)
             for t, array, shift in zip(timelines, arrays, shifts, strict=True)
         ]
-        found.append(Piece(start, sampled))
+        found.append(Piece(start if start * rate >= AT_ONCE else 0.0, sampled))
     return found
 
 
@@ -287,7 +293,9 @@ def resample(
     rows, low, high = timeline.order, 0, len(timeline.order)
     if not fill:
         firsts = np.array([first for first, _ in timeline.spans])
-        number_of_piece = max(int(np.searchsorted(firsts, start, "right")) - 1, 0)
+        # The start may lie before its piece by a rounding; the next piece is steps away.
+        rounded = start + REGULAR / timeline.rate
+        number_of_piece = max(int(np.searchsorted(firsts, rounded, "right")) - 1, 0)
         first, last = timeline.spans[number_of_piece]
         low = int(np.searchsorted(timeline.seconds, first))
         high = int(np.searchsorted(timeline.seconds, last)) + 1

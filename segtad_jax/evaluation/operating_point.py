@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, SupportsFloat
 import numpy as np
 
 from segtad_jax.evaluation.average_precision import match
+from segtad_jax.evaluation.ids import match_id, whole_id
 from segtad_jax.evaluation.instances import (
     GroundTruth,
     Label,
@@ -263,10 +264,12 @@ def cross_fitted(
     stand together, into PARTS, and each part is cut at the thresholds of the others. A single
     recording is cut at its own.
     """
-    videos = sorted(ground_truth.keys() | predictions.keys())
-    kept: dict[str, list[Any]] = {}
-    for part in np.array_split(np.arange(len(videos)), min(PARTS, len(videos)) or 1):
-        own = {videos[index] for index in part}
+    videos: dict[str, set[str]] = {}  # parts of a recording are not apart
+    for video in sorted(ground_truth.keys() | predictions.keys()):
+        videos.setdefault(_recording(video), set()).add(video)
+    wholes, kept = list(videos), dict[str, list[Any]]()
+    for part in np.array_split(np.arange(len(wholes)), min(PARTS, len(wholes)) or 1):
+        own = set().union(*(videos[wholes[index]] for index in part))
         others = ground_truth.keys() - own or own
         thresholds = choose(
             {video: rows for video, rows in ground_truth.items() if video in others},
@@ -276,6 +279,11 @@ def cross_fitted(
         )
         kept |= above({v: rows for v, rows in predictions.items() if v in own}, thresholds)
     return kept
+
+
+def _recording(video: str) -> str:
+    """Returns by what a recording is known, of which a video may be a part."""
+    return match_id(whole_id(video)[0])
 
 
 def assess(
@@ -302,17 +310,18 @@ def assess(
         predictions and "calibration_above" of those above, see `calibration`.
     """
     classes = {*classes, *(row[2] for rows in ground_truth.values() for row in rows)}
+    recordings = set(map(_recording, ground_truth))
     own = choose(ground_truth, predictions, classes=classes)
     if threshold is None:
         chosen = choose(ground_truth, predictions, precision=precision, classes=classes)
         threshold = Chosen(chosen, ground_truth.keys())
     if not isinstance(threshold, Chosen):
         kept, measured = above(predictions, threshold), GIVEN
-    elif set(threshold.videos).isdisjoint(ground_truth):
+    elif set(map(_recording, threshold.videos)).isdisjoint(recordings):
         kept, measured = above(predictions, threshold.thresholds), OTHERS
     else:
         kept = cross_fitted(ground_truth, predictions, precision=precision, classes=classes)
-        measured = CROSS_FITTED if len(ground_truth) > 1 else SAME
+        measured = CROSS_FITTED if len(recordings) > 1 else SAME
     thresholds = threshold.thresholds if isinstance(threshold, Chosen) else threshold
     return {
         **count(ground_truth, kept, classes=classes),

@@ -150,11 +150,11 @@ class Trained:
         date = ""
         if recorded.timeline is not None:
             rate, date = self.preparation.rate, recorded.timeline.date
-        if len(recorded.pieces) == 1:
+        if recorded.is_whole:
             made = self.prepare(video, recorded.pieces[0].arrays, rate, duration)
             return [made], [*notes, *made.notes], date
         inputs = []
-        assert rate is not None  # else there is one piece
+        assert rate is not None  # else it is whole
         for piece in recorded.pieces:
             start, seconds = round(piece.start, 3), max(map(len, piece.arrays)) / rate
             ident = piece_id(video, start, round(start + seconds, 3))

@@ -280,7 +280,7 @@ class FeatureFiles:
         for piece in recorded.pieces:
             values, names = traces_of(piece.arrays, self._files.forms[0].columns, signal, CHANNELS)
             seconds = made[0].recording.duration
-            if len(recorded.pieces) > 1:
+            if not recorded.is_whole:
                 assert preparation.rate is not None
                 seconds = len(values) / preparation.rate
             pieces.append((piece.start, piece.start + seconds, values))

@@ -166,7 +166,7 @@ class Intake:
             note("no_annotations", video.subset)
         actions, wrong = checked_actions(video, duration, self.widen)
         defects.extend(wrong)
-        if len(recorded.pieces) == 1:
+        if recorded.is_whole:
             records = [_record(video.video, parts[0], preparation, duration, covered, actions)]
         else:
             hertz = preparation.rate or sum(p.samples for p in parts) / (video.covered or duration)

@@ -56,7 +56,8 @@ def rehearsed(
     elif (chosen := _rehearse(config, folder, fields, checkpoint, stop)) is None:
         return config
     config = config.copy_and_resolve_references()
-    config.update_from_flattened_dict({name: chosen[name] for name in fields})
+    # A rehearsal of an older version chose less: the rest stays open, as it was then.
+    config.update_from_flattened_dict({k: chosen[k] for k in fields if k in chosen})
     return config
 
 
