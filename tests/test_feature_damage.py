@@ -4,9 +4,12 @@ import time
 import tracemalloc
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from etils import epath
+from pyarrow import parquet
 
-from segtad_jax.data.feature_files import FeatureError
+from segtad_jax.data.feature_files import FeatureError, read_array
 from segtad_jax.data.features import open_source
 from test_features import features, write
 
@@ -77,3 +80,23 @@ def test_a_damaged_file_is_named_or_read_as_it_was(tmp_path, form):
             assert found.shape == whole.shape
     assert named + same == DAMAGES
     assert named > DAMAGES / 4
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_long_text_among_short_ones_takes_no_memory_for_each_row(tmp_path, form):
+    notes = ["y" * 50_000, *(f"n{row}" for row in range(1999))]
+    path = epath.Path(tmp_path / f"x.{form}")
+    if form == "csv":
+        rows = (f"{row / 50},{row % 7},{note}" for row, note in enumerate(notes))
+        path.write_text("\n".join(["time,x,note", *rows]) + "\n")
+    else:
+        columns = {"time": np.arange(2000) / 50, "x": np.arange(2000) % 7, "note": notes}
+        parquet.write_table(pa.table(columns), path)
+    tracemalloc.start()
+    try:
+        found = read_array(path)
+        assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY
+    finally:
+        tracemalloc.stop()
+    assert list(found.wrong) == ["note"]
+    assert found.array[-1].tolist()[:2] == [39.98, 1999 % 7]

@@ -237,7 +237,7 @@ def _read_cells(
     for index, name in enumerate(columns):
         cells = [row[index].strip() for row in rows]
         try:
-            array[:, index] = np.array(cells).astype(np.float64)
+            array[:, index] = list(map(float, cells))  # as text, all would be as wide as the widest
         except ValueError:
             try:
                 array[:, index] = read_dates(cells)
@@ -380,12 +380,13 @@ def _read_parquet(path: epath.Path) -> Stored:
         try:
             if field.name in texts:
                 parts = content.column(field.name).chunks
-                words = [np.array(part.dictionary.to_pylist(), str) for part in parts]
+                words = [read_dates(part.dictionary.to_pylist()) for part in parts]
                 codes = [part.indices.to_numpy(zero_copy_only=False) for part in parts]
-                values = np.concatenate([w[c] for w, c in zip(words, codes, strict=True)])
+                array[:, index] = np.concatenate([w[c] for w, c in zip(words, codes, strict=True)])
+                dates[name] = content.column(field.name)[0].as_py()
             else:
                 values = content.column(field.name).to_numpy()
-            array[:, index] = _as_times(values, name, dates)
+                array[:, index] = _as_times(values, name, dates)
         except Exception as error:  # noqa: BLE001 - nested, a text, a null, ...: all the same
             dates.pop(name, None)
             wrong[name] = (

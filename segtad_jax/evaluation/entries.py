@@ -19,6 +19,7 @@ NOTE = "note"
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}  # how many are a second; and frames
 _CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,6}):([0-5]?\d)([.,]\d*)?")
 _DAY = 86400
+_EARLY = 60  # seconds before a recording, of annotations in whole minutes; earlier is a day later
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +213,7 @@ def _seconds(
             f"{shown(entry.video)} began: name the column that does, as --columns=origin=COLUMN "
             "(prepare also takes dates in --features), or write times since the start"
         )
-    return (clock - first) % _DAY  # past midnight, where it is earlier
+    return (clock - first + _EARLY) % _DAY - _EARLY  # past midnight, where it is earlier
 
 
 def _date(value: object) -> dt.datetime | None:
