@@ -1,5 +1,6 @@
 """A first run on a part of the training recordings settles what is open in `eval`."""
 
+import dataclasses
 import json
 
 import jax
@@ -40,6 +41,20 @@ def test_a_share_is_held_aside_whatever_the_order(data_dir, number):
     _, again = split_holdout(recordings[::-1], "20%")
     assert {r.video for r in again} == {r.video for r in held}
     assert len(split_holdout(recordings, "99%")[0]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("videos", "held"),
+    [
+        (["a", "b#t=0,10", "b#t=20,30", "b#t=40,50"], ["b#t=0,10", "b#t=20,30", "b#t=40,50"]),
+        (["a#t=0,10", "a#t=20,30", "b"], ["b"]),
+        (["a#t=0,10", "a#t=20,30"], ["a#t=20,30"]),
+    ],
+)
+def test_the_parts_of_a_recording_are_held_aside_together(data_dir, videos, held):
+    (recording,) = opened(data_dir).recordings("training")[:1]
+    recordings = [dataclasses.replace(recording, video=video) for video in videos]
+    assert [r.video for r in split_holdout(recordings, "20%")[1]] == held
 
 
 @pytest.mark.parametrize("frames", [60, 150])

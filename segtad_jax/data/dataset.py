@@ -29,6 +29,7 @@ from segtad_jax.data.index import (
 )
 from segtad_jax.data.tfrecord import read_record
 from segtad_jax.evaluation.annotations import canonical_subset
+from segtad_jax.evaluation.ids import whole_id
 from segtad_jax.evaluation.json_files import checksum, load_json, load_sealed
 
 INFO, FEATURES, LABELS = "dataset_info.json", "features.json", "labels.labels.txt"
@@ -262,17 +263,20 @@ def split_holdout(
 
     A share, '20%', is of the recordings, at least one and not all: the last in the order of their
     ids, since recordings of a person, a place or a day, which are named alike, would tell of those
-    of the same if they were on both sides.
+    of the same if they were on both sides. So would the parts of one, which stay together.
 
     Raises:
         ValueError: a pattern that names no recording, or if nothing is left to train on.
     """
     if re.fullmatch(r"\d+(\.\d+)?%", holdout):
-        drawn = sorted(recordings, key=lambda r: r.video, reverse=True)
-        number = round(len(recordings) * float(holdout[:-1]) / 100)
-        chosen = {r.video for r in drawn[: min(max(number, 1), len(recordings) - 1)]}
-        rest = [r for r in recordings if r.video not in chosen]
-        return rest, [r for r in recordings if r.video in chosen]
+        names = {r.video: whole_id(r.video)[0] for r in recordings}
+        if len(set(names.values())) == 1:  # there is nothing but its parts
+            names = dict(zip(names, names, strict=True))
+        drawn = sorted(set(names.values()), reverse=True)
+        number = round(len(drawn) * float(holdout[:-1]) / 100)
+        chosen = set(drawn[: min(max(number, 1), len(drawn) - 1)])
+        rest = [r for r in recordings if names[r.video] not in chosen]
+        return rest, [r for r in recordings if names[r.video] in chosen]
     patterns = [part.strip() for part in holdout.split(",") if part.strip()]
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(r.video, pattern) for r in recordings):
