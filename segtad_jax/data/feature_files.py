@@ -380,10 +380,10 @@ def _read_parquet(path: epath.Path) -> Stored:
         try:
             if field.name in texts:
                 parts = content.column(field.name).chunks
-                words = [read_dates(part.dictionary.to_pylist()) for part in parts]
+                words = [np.array(part.dictionary.to_pylist(), object) for part in parts]
                 codes = [part.indices.to_numpy(zero_copy_only=False) for part in parts]
-                array[:, index] = np.concatenate([w[c] for w, c in zip(words, codes, strict=True)])
-                dates[name] = content.column(field.name)[0].as_py()
+                cells = np.concatenate([w[c] for w, c in zip(words, codes, strict=True)]).tolist()
+                array[:, index], dates[name] = read_dates(cells), cells[0]
             else:
                 values = content.column(field.name).to_numpy()
                 array[:, index] = _as_times(values, name, dates)
