@@ -165,3 +165,10 @@ def test_layers_do_not_overlap_and_are_as_few_as_can_be(pairs):
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(layer))
     most = max((sum(s <= at < e for s, e, *_ in rows) for at, *_ in rows), default=0)
     assert len(found) == most
+
+
+def test_where_detections_end_is_not_taken_for_the_end_of_the_recording(tmp_path):
+    path = write(tmp_path, "textgrid", {"walk": [(1.0, 73.0, "run", 0.5)]}, Writing())
+    videos = read_annotations([path]).videos
+    assert videos["walk"].actions[0].end == 73.0
+    assert videos["walk"].duration is None

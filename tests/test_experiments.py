@@ -105,7 +105,7 @@ def test_what_a_data_set_settles_may_differ_and_nothing_else() -> None:
     wanted, trained = load(ROOT_CONFIGS / "custom.py"), load(ROOT_CONFIGS / "custom.py")
     trained.data.num_frames, trained.model.stride = 320, 8
     assert plan.fits(wanted, trained)
-    trained.augment.noise = 0.3
+    trained.augment.noise = 0.5
     assert not plan.fits(wanted, trained)
 
 

@@ -362,17 +362,18 @@ def _pickle(where: str) -> FeatureError:
 def _read_parquet(path: epath.Path) -> Stored:
     arrow: Any = importlib.import_module("pyarrow")
     parquet: Any = importlib.import_module("pyarrow.parquet")
-    with path.open("rb") as file:
-        schema = parquet.read_schema(file)
-        texts = [field.name for field in schema if arrow.types.is_string(field.type)]
-        # As a dictionary the same text takes no memory for each row.
-        table = parquet.ParquetFile(file, read_dictionary=texts)
-        groups = [table.metadata.row_group(k) for k in range(table.metadata.num_row_groups)]
-        shape = table.metadata.num_rows, len(schema)
-        unpacked = max(sum(group.total_byte_size for group in groups), 8 * math.prod(shape))
-        _require_no_bomb(path.stat().length, unpacked)
-        flat = [field.name for field in schema if not arrow.types.is_nested(field.type)]
-        content = table.read(flat)
+    packed = path.read_bytes()
+    schema = parquet.read_schema(arrow.BufferReader(packed))
+    texts = [field.name for field in schema if arrow.types.is_string(field.type)]
+    # As a dictionary the same text takes no memory for each row.
+    table = parquet.ParquetFile(arrow.BufferReader(packed), read_dictionary=texts)
+    groups = [table.metadata.row_group(k) for k in range(table.metadata.num_row_groups)]
+    shape = table.metadata.num_rows, len(schema)
+    unpacked = max(sum(group.total_byte_size for group in groups), 8 * math.prod(shape))
+    _require_no_bomb(len(packed), unpacked)
+    flat = [field.name for field in schema if not arrow.types.is_nested(field.type)]
+    # Its threads go on after one of them has met damage, and then read from a file that is closed.
+    content = table.read(flat, use_threads=False)
     # The second is how pandas calls an index without a name.
     columns = _column_names([re.sub(r"^__index_level_\d+__$", "", name) for name in schema.names])
     array, dates, wrong = np.full(shape, np.nan), dict[str, str](), dict[str, str]()

@@ -82,7 +82,9 @@ def _grids(ceiling: Mapping[str, Any]) -> dict[str, Any]:
         stride if reached["divides"] else f"{stride} (does not divide T)": reached
         for stride, reached in ceiling["strides"].items()
     }
-    return grids | {f"pyramid from {reached['stride']}": reached for reached in ceiling["pyramid"]}
+    return grids | {
+        f"pyramid from {reached['stride']}": reached for reached in ceiling.get("pyramid", [])
+    }
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

@@ -100,7 +100,9 @@ def read(content: str, path: Any, report: ReportDefect, reading: Reading) -> Ite
                 if text.strip() or stop is None:
                     rows.append(Interval(start, stop, text, where))
     entry = Entry(path.stem, str(path))
-    entry.describe(None, end if begin == 0 else None, report)
+    # What predict wrote ends with its last detection, not with the recording.
+    pauses = end not in [row.end for rows in tiers.values() for row in rows]
+    entry.describe(None, end if begin == 0 and pauses else None, report)
     for start, stop, text, where in choose_tiers(tiers, path, report, reading):
         add_interval(entry, start, stop, text, where, report, reading)
     yield entry

@@ -100,10 +100,11 @@ def _confusion(point: Mapping[str, Any]) -> dict[str, Any]:
     counts = {(row, column): number for row, column, number in point["confusion"]}
     if len(labels) > _MATRIX_CLASSES:
         pairs = [row for row in point["confusion"] if None not in row and row[0] != row[1]]
-        return {"pairs": sorted(pairs, key=lambda row: -row[2])[:_CONFUSED_PAIRS]}
+        largest = sorted(pairs, key=lambda row: -row[2])[:_CONFUSED_PAIRS]
+        return {"names": labels, "matrix": [], "pairs": largest}
     every = [*labels, None]
     matrix = [[counts.get((row, column), 0) for column in every] for row in every]
-    return {"names": labels, "matrix": matrix}
+    return {"names": labels, "matrix": matrix, "pairs": []}
 
 
 def _class_rows(
