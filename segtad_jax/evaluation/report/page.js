@@ -27,7 +27,7 @@
   const percent = (thousandths) => thousandths === null ? "–" : (thousandths / 10).toFixed(1);
   const seconds = (hundredths) => (hundredths / 100).toFixed(2) + " s";
   const clock = (s) => s < 60 ? `${+s.toFixed(1)} s`
-    : `${Math.floor(s / 60)}:${String(Math.round(s % 60)).padStart(2, "0")}`;
+    : `${Math.floor(Math.round(s) / 60)}:${String(Math.round(s) % 60).padStart(2, "0")}`;
   const topScore = 10000 * data.score_unit;
   // The page opens at the thresholds of the classes, if there are any; null: a class never counts.
   let ofClasses = !!data.thresholds;
