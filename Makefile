@@ -43,7 +43,7 @@ lock:
 
 # A stamp stands for a finished installation, so that a second call needs neither time nor network.
 $(VENV)/.demo: EXTRAS = demo
-$(VENV)/.test: EXTRAS = demo,test,dev
+$(VENV)/.test: EXTRAS = demo,video,test,dev
 $(VENV)/.demo $(VENV)/.test: pyproject.toml constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { \
 	  echo "There is no '$(PYTHON)' here. Name a Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }

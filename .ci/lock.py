@@ -26,7 +26,7 @@ def resolve(python: str, folder: Path) -> tuple[str, dict[str, str]]:
     pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_CONSTRAINT")}
     newest = ["--upgrade", "--upgrade-strategy", "eager"]
-    wanted = ["hatchling", "--editable", f"{ROOT}[demo,test,dev]"]
+    wanted = ["hatchling", "--editable", f"{ROOT}[demo,video,test,dev]"]
     subprocess.run([*pip, "install", "--quiet", *newest, *wanted], check=True, env=environment)
     listed = subprocess.run(
         [*pip, "freeze", "--all", "--exclude", "pip", "--exclude-editable"],

