@@ -1,0 +1,1 @@
+"""From video files to features and detections: decoding, backbones, extraction."""

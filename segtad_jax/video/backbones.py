@@ -1,0 +1,118 @@
+"""Networks that make features of frames, behind one interface, by name or as a plug-in."""
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Array, Float, UInt8
+
+Frames = UInt8[Array, "n size size 3"]  # RGB
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A backbone that goes through a recording once and keeps what later frames need.
+
+    Attributes:
+        create: returns the state before the first frame.
+        step: (state, frames [n], time, end) -> (state, features [n / stride]); frame 0 of `frames`
+            is frame `time` of the recording, which has `end` frames or more; n and `time` are
+            multiples of the stride. The features are those of the frames `delay` features before.
+        delay: features that a step is late.
+    """
+
+    create: Callable[[], Any]
+    step: Callable[[Any, Frames, int, int], tuple[Any, Float[Array, "_ channels"]]]
+    delay: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A network that makes a feature of every `stride` frames.
+
+    Attributes:
+        name: as `--backbone` names it.
+        fps: frames a second that it takes.
+        size: height and width of the frames, in pixels.
+        stride: frames a feature.
+        context: frames to either side of a feature's own that it depends on.
+        channels: numbers in a feature.
+        apply: frames -> features [n / stride, channels]; n is a multiple of the stride. Compiled
+            by its maker (`jax.jit`); JAX traces it again where there are several devices.
+        weights: SHA-256 of the weights, in hex; "" where there are none.
+        classes: names of the classes of `classify`.
+        classify: features [F, channels] -> logits [F, classes], linear, so that the logits of a
+            longer time are the mean.
+        stream: an equal way that computes nothing twice, for one device.
+    """
+
+    name: str
+    fps: float
+    size: int
+    stride: int
+    context: int
+    channels: int
+    apply: Callable[[Frames], Float[Array, "_ channels"]]
+    weights: str = ""
+    classes: tuple[str, ...] = ()
+    classify: Callable[[Float[Array, "F channels"]], Float[Array, "F classes"]] | None = None
+    stream: Stream | None = None
+
+
+def create(
+    name: str, *, fps: float | None = None, size: int | None = None, weights: str | None = None
+) -> Backbone:
+    """Makes a backbone, its weights loaded.
+
+    Args:
+        name: "i3d", "videoprism-b", "videoprism-l", or "package.module:function" of a plug-in: the
+            function returns a `Backbone` and takes those of the other arguments that are given.
+        fps: frames a second, where not the backbone's own.
+        size: pixels, where not the backbone's own.
+        weights: a file, where not the backbone's own.
+
+    Raises:
+        ValueError: no such backbone, a setting that it does not take, or a damaged file of weights.
+        ModuleNotFoundError: it needs a package that is not installed; says what to type.
+    """
+    options = {"fps": fps, "size": size, "weights": weights}
+    given = {key: value for key, value in options.items() if value is not None}
+    if ":" in name:
+        backbone = _plug_in(name, given)
+    elif name in BUILT_IN:
+        module, function, fixed = BUILT_IN[name]
+        maker = getattr(importlib.import_module(f"segtad_jax.video.{module}"), function)
+        backbone = functools.partial(maker, **fixed)(**given)
+    else:
+        raise ValueError(
+            f"--backbone={name} is unknown. There are {', '.join(BUILT_IN)}, and any function that "
+            "returns a segtad_jax.video.backbones.Backbone as --backbone=package.module:function."
+        )
+    return backbone
+
+
+BUILT_IN: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "i3d": ("i3d", "create", {}),
+    "videoprism-b": ("videoprism", "create", {"scale": "base"}),
+    "videoprism-l": ("videoprism", "create", {"scale": "large"}),
+}
+
+
+def _plug_in(name: str, given: dict[str, Any]) -> Backbone:
+    module, _, function = name.partition(":")
+    try:
+        maker = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"--backbone={name}: {error}. It names a function of a module that Python finds, as "
+            "--backbone=package.module:function."
+        ) from error
+    backbone = maker(**given)
+    if not isinstance(backbone, Backbone):
+        raise ValueError(
+            f"--backbone={name} returned {type(backbone).__name__}, not a "
+            "segtad_jax.video.backbones.Backbone."
+        )
+    return dataclasses.replace(backbone, name=name)
