@@ -95,7 +95,7 @@ class _Faults:
             yield f"no new picture for {self.still[0]:.1f} s from {self.still[1]:.2f} s on"
 
 
-class Video:
+class VideoFile:
     """A video file of which pictures come at a fixed rate: upright, with square pixels, cropped.
 
     Attributes:
@@ -346,12 +346,12 @@ class Video:
         return " ".join(words)
 
 
-def open_video(path: epath.PathLike, *, fps: float, size: int, first: int = 0) -> Video:
+def open_video(path: epath.PathLike, *, fps: float, size: int, first: int = 0) -> VideoFile:
     """Opens a video file, or one on an object store, of which a copy is made while it is open.
 
     Args:
         path: of the file.
-        fps: pictures a second that `Video.frames` yields.
+        fps: pictures a second that `VideoFile.frames` yields.
         size: height and width of these pictures: the centre, after the shorter side of the whole
             is scaled to 256 / 224 of this.
         first: which of them comes first, so that work that was interrupted goes on.
@@ -360,7 +360,7 @@ def open_video(path: epath.PathLike, *, fps: float, size: int, first: int = 0) -
         VideoError: it is no video, damaged from its first picture on, or too large.
         ModuleNotFoundError: PyAV is not installed; says what to type.
     """
-    return Video(path, fps, size, first)
+    return VideoFile(path, fps, size, first)
 
 
 def _moving(container: InputContainer) -> list[VideoStream]:
