@@ -44,6 +44,15 @@ class Detection(NamedTuple):
     label: str
     score: float
 
+    @property
+    def segment(self) -> tuple[float, float]:
+        """Start and end."""
+        return self.start, self.end
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the official form."""
+        return {"score": self.score, "segment": [self.start, self.end], "label": self.label}
+
 
 def class_logits(outputs: Mapping[str, Array]) -> Array:
     """Returns the logits that name classes: those of the classifier where SegTAD has one."""
@@ -252,10 +261,7 @@ def official_file(results: Mapping[str, Any], **external_data: Any) -> dict[str,
 
 def official_results(detections: Mapping[str, Sequence[Detection]]) -> dict[str, Any]:
     """Returns the `results` of the official file: {video: [{"score", "segment", "label"}, ...]}."""
-    return {
-        video: [{"score": d.score, "segment": [d.start, d.end], "label": d.label} for d in rows]
-        for video, rows in detections.items()
-    }
+    return {video: [d.to_dict() for d in rows] for video, rows in detections.items()}
 
 
 def write_detections(path: epath.PathLike, detections: Mapping[str, Sequence[Detection]]) -> None:

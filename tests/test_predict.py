@@ -23,6 +23,8 @@ from segtad_jax.evaluation.entries import Reading
 from segtad_jax.evaluation.ids import match_id
 from segtad_jax.predict import __main__ as predict
 from segtad_jax.predict import work
+from segtad_jax.predict.inference import Inference
+from segtad_jax.predict.intake import Intake
 from segtad_jax.prepare.__main__ import main as prepare
 from segtad_jax.prepare.annotations import read_annotations
 from segtad_jax.runtime import command
@@ -106,6 +108,10 @@ def flags(trained, tmp_path):
 
 def detect(flags):
     return predict.main([f"--{name}={value}" for name, value in flags.items()])
+
+
+def intake(model):
+    return Intake(model.preparation, model.config)
 
 
 def result_of(flags):
@@ -359,19 +365,22 @@ def test_a_recording_does_not_depend_on_its_neighbours(embedded):
     """To the bit: alone, in any order, beside recordings of one window and of several."""
     random = np.random.default_rng(0)
     inputs = {
-        f"x{i}": embedded.prepare(f"x{i}", [random.normal(size=(n, 16)).astype("f")], 5.0, None)
+        f"x{i}": intake(embedded).prepare(
+            f"x{i}", [random.normal(size=(n, 16)).astype("f")], 5.0, None
+        )
         for i, n in enumerate((40, 90, 64, 9, 200, 33, 64, 150, 17, 40, 64))
     }
-    together, _ = embedded.detect_all(list(inputs.values()))
+    network = Inference(embedded.config, embedded.classes, embedded.variables)
+    together = network.detect(list(inputs.values())).detections
     assert sum(map(len, together.values())) > 100
     for start, step in ((0, 2), (1, 2), (None, -1), (0, 1), (3, 4)):
         chosen = list(inputs)[start::step]
-        found, _ = embedded.detect_all([inputs[video] for video in chosen])
-        assert found == {video: together[video] for video in chosen}
-    detector = embedded._on_devices[0]
+        found = network.detect([inputs[video] for video in chosen])
+        assert found.detections == {video: together[video] for video in chosen}
+    detector = network.detector
     whole, rows = detector.whole_step, []
     detector.whole_step = lambda *given: rows.append(given) or whole(*given)
-    embedded.detect_all([inputs["x1"], inputs["x0"]])
+    network.detect([inputs["x1"], inputs["x0"]])
     detector.whole_step = whole
     assert [np.asarray(batch["window"]).max() for _, batch in rows] == [2]  # x0's, after x1's two
 
@@ -419,7 +428,7 @@ def test_features_that_prepare_did_not_make(embedded, trained):
         embedded.detect(np.zeros((90, 16)))
     other = open_dataset(trained / "data" / "mine" / "1.0.0")
     with pytest.raises(ValueError, match=r" 81 channels.* 16"):
-        embedded.require_same(other)
+        intake(embedded).require_same(other)
 
 
 def test_what_python_passes_as_features(embedded):
@@ -453,10 +462,12 @@ def test_what_the_network_makes_nan_of_is_never_nothing(embedded):
     huge[41, 7] = 1e35
     with pytest.raises(FeatureError, match=r"NaN or infinity.*1e\+35 at frame 41, channel 7"):
         embedded.detect(huge, rate=5.0)
-    inputs = [embedded.prepare(name, [a], 5.0, None) for name, a in (("x", x), ("huge", huge))]
-    found, failures = embedded.detect_all(inputs)
-    assert found == {"x": embedded.detect(x, rate=5.0)}
-    assert list(failures) == ["huge"]
+    inputs = [
+        intake(embedded).prepare(name, [a], 5.0, None) for name, a in (("x", x), ("huge", huge))
+    ]
+    found = Inference(embedded.config, embedded.classes, embedded.variables).detect(inputs)
+    assert found.detections == {"x": embedded.detect(x, rate=5.0)}
+    assert list(found.failures) == ["huge"]
 
 
 @pytest.mark.parametrize(
@@ -481,9 +492,9 @@ def test_the_rates_of_training_hold_without_a_rate(embedded, rates, rate, durati
     x = [np.ones((90, 16), np.float32)]
     if isinstance(seconds, str):
         with pytest.raises(ValueError, match=seconds):
-            model.prepare("x", x, rate, duration)
+            intake(model).prepare("x", x, rate, duration)
     else:
-        made = model.prepare("x", x, rate, duration).recording
+        made = intake(model).prepare("x", x, rate, duration).recording
         assert made.duration == pytest.approx(seconds)
         assert made.rate == pytest.approx(90 / seconds)
 
@@ -493,9 +504,9 @@ def test_the_last_frame_of_a_short_recording_may_be_cut(embedded):
     model = dataclasses.replace(embedded, preparation=known)
     x = [np.ones((4, 16), np.float32)]
     for rate in (None, 1.0):
-        assert model.prepare("x", x, rate, 4.9).recording.duration == 4.9
+        assert intake(model).prepare("x", x, rate, 4.9).recording.duration == 4.9
         with pytest.raises(ValueError, match=r"0\.5 Hz|but the duration is 8 s"):
-            model.prepare("x", x, rate, 8.0)
+            intake(model).prepare("x", x, rate, 8.0)
 
 
 def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
@@ -521,7 +532,7 @@ def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
     assert content.pop("checksum")
     assert content.pop("resize") == "half_pixel"
     stored.write_text(json.dumps(content | {"resize": "linear"}))
-    segtad_jax.load(str(tmp_path / "run")).require_same(open_dataset(directory))
+    intake(segtad_jax.load(str(tmp_path / "run"))).require_same(open_dataset(directory))
     (tmp_path / "flow" / "x1.npy").unlink()
     flags = {"checkpoint": tmp_path / "run", "features": sources, "output": tmp_path / "f.json"}
     assert detect(flags | {"rate": 3}) == 3

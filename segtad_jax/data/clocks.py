@@ -118,7 +118,7 @@ def _find(table: Stored, clock: Clock, left_out: Collection[str], rate: float | 
     """Returns the column, or array, of a file's times.
 
     Where it has none of the clock's name, it is one of those that are no features: dates come
-    first, then what is called times. What counts rows is no time, see `_counts_rows`.
+    first, then what is called times. What counts rows is no time, see `counts_rows`.
     """
     if clock.column in table.columns or (table.times and table.times[0] == clock.column):
         return clock.column
@@ -127,7 +127,7 @@ def _find(table: Stored, clock: Clock, left_out: Collection[str], rate: float | 
     called = [name for name in names if is_called_times(name)]
     others = [name for name in names if PLACES.isdisjoint(words(name))]
     ordered = (*dated, *called, *others)
-    return next((n for n in ordered if not _counts_rows(n, _values(table, n), rate)), None)
+    return next((n for n in ordered if not counts_rows(n, _values(table, n), rate)), None)
 
 
 def _candidates(table: Stored, left_out: Collection[str]) -> list[str]:
@@ -136,7 +136,7 @@ def _candidates(table: Stored, left_out: Collection[str]) -> list[str]:
     return [name for name in table.columns if name in left_out]
 
 
-def _counts_rows(name: str, values: np.ndarray, rate: float | None) -> bool:
+def counts_rows(name: str, values: np.ndarray, rate: float | None) -> bool:
     """Returns whether numbers are those of rows.
 
     They rise by 1, and neither their name has a unit, nor are they called times where the rate is

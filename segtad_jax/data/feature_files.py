@@ -162,17 +162,23 @@ def _with_times(names: Sequence[str], read: Callable[[str], np.ndarray]) -> Stor
     for name in called if chosen not in called else ():
         values = read(name)
         if times is None and values.size == max(values.shape, default=0) in array.shape:
-            times = name, _as_times(values.reshape(-1), name, dates)
+            times = name, as_times(values.reshape(-1), name, dates)
     unread = (name for name in names if name != chosen and (times is None or name != times[0]))
     return Stored(array, beside=tuple(unread), times=times, dates=dates)
 
 
-def _as_times(values: np.ndarray, name: str, dates: dict[str, str]) -> np.ndarray:
-    """Returns times as numbers, dates as seconds since 1970, the first of which is put down."""
+def as_times(values: np.ndarray, name: str, dates: dict[str, str]) -> np.ndarray:
+    """Returns times as numbers; dates (since 1970) and lengths of time as seconds.
+
+    The first of these is put down as a text in `dates`, by the name.
+    """
     if values.dtype.kind == "M":
         dates[name] = str(values[0].astype("datetime64[us]"))
         seconds = values.astype("datetime64[ns]").astype(np.int64) / 1e9
         return np.where(np.isnat(values), np.nan, seconds)
+    if values.dtype.kind == "m":
+        dates[name] = str(values[0])
+        return values / np.timedelta64(1, "s")
     if values.dtype.kind == "U":
         dates[name] = str(values[0])
         return read_dates(values.tolist())
@@ -194,13 +200,13 @@ def _read_csv(path: epath.Path) -> Stored:
     delimiter = next((d for d in "\t;" if d in first), ",")
     cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
     header = commented or _is_header(cells)
-    columns = _column_names(cells if header else [""] * len(cells))
+    columns = column_names(cells if header else [""] * len(cells))
     lines = lines[header:]
     if not lines:
         return Stored(np.zeros((0, len(columns))), columns)
     width = len(next(csv.reader([lines[0][1]], delimiter=delimiter)))
     if commented and len(cells) < 2:  # a title
-        columns = _column_names([""] * width)
+        columns = column_names([""] * width)
     if width != len(columns):
         raise ValueError(f"{len(columns)} columns have names, {width} have values")
     rows = [line for _, line in lines]
@@ -214,7 +220,7 @@ def _read_csv(path: epath.Path) -> Stored:
 def _has_blanks_between(line: str) -> bool:
     """Returns whether blanks alone separate the numbers of a line."""
     parts = line.split()
-    return len(parts) > 1 and "\t" not in line and all(map(_is_number, parts))
+    return len(parts) > 1 and "\t" not in line and all(map(is_number, parts))
 
 
 def _with_commas(line: str, width: int) -> str:
@@ -250,12 +256,12 @@ def _read_cells(
 def _first_wrong(lines: Sequence[int], cells: Sequence[str], index: int, name: str) -> str:
     """Returns line, column and value of the first cell that is not as a column's others are."""
     dated = _is_date(cells[0])
-    fits = _is_date if dated else _is_number
+    fits = _is_date if dated else is_number
     number, cell = next((n, c) for n, c in zip(lines, cells, strict=True) if not fits(c))
     column = f"column {index}"
     column += f" ({name!r})" if name != column else ""
     advice = "remove the line or the column, or name the others: --channels=A,B"
-    if _is_number(cell.replace(",", ".")):
+    if is_number(cell.replace(",", ".")):
         advice = "write decimals with a point"
     elif dated or _like_a_date(cell):
         dates = "write dates as 2024-05-01T10:00:00.000"
@@ -289,17 +295,18 @@ def is_table_of_annotations(path: epath.Path) -> bool:
     lines = [*text.casefold().splitlines(), "", ""]
     head, row = ([cell.strip() for cell in re.split('[,;\t"]', line)] for line in lines[:2])
     ends = [any(cell.startswith(words) for cell in head) for words in (STARTS, ENDS)]
-    return not VIDEO_COLUMNS.isdisjoint(head) or (all(ends) and not all(map(_is_number, row)))
+    return not VIDEO_COLUMNS.isdisjoint(head) or (all(ends) and not all(map(is_number, row)))
 
 
 def _is_header(cells: Sequence[str]) -> bool:
     """Returns whether a first line names columns: by no number, or by 0, 1, 2 as pandas does."""
-    numbers = [cell for cell in cells if _is_number(cell)]
+    numbers = [cell for cell in cells if is_number(cell)]
     counted = numbers == [str(number) for number in range(len(numbers))]
     return bool(cells) and (not numbers or (counted and len(cells) > min(len(numbers), 2)))
 
 
-def _column_names(cells: Sequence[str]) -> tuple[str, ...]:
+def column_names(cells: Sequence[str]) -> tuple[str, ...]:
+    """Returns names that are all different: `column 3` where there is none, or one is repeated."""
     names: list[str] = []
     for number, cell in enumerate(cells, start=1):
         unnamed = not cell or cell in names or cell.startswith("Unnamed:")  # the last by pandas
@@ -375,7 +382,7 @@ def _read_parquet(path: epath.Path) -> Stored:
     # Its threads go on after one of them has met damage, and then read from a file that is closed.
     content = table.read(flat, use_threads=False)
     # The second is how pandas calls an index without a name.
-    columns = _column_names([re.sub(r"^__index_level_\d+__$", "", name) for name in schema.names])
+    columns = column_names([re.sub(r"^__index_level_\d+__$", "", name) for name in schema.names])
     array, dates, wrong = np.full(shape, np.nan), dict[str, str](), dict[str, str]()
     for index, (field, name) in enumerate(zip(schema, columns, strict=True)):
         try:
@@ -387,7 +394,7 @@ def _read_parquet(path: epath.Path) -> Stored:
                 array[:, index], dates[name] = read_dates(cells), cells[0]
             else:
                 values = content.column(field.name).to_numpy()
-                array[:, index] = _as_times(values, name, dates)
+                array[:, index] = as_times(values, name, dates)
         except Exception as error:  # noqa: BLE001 - nested, a text, a null, ...: all the same
             dates.pop(name, None)
             wrong[name] = (
@@ -528,7 +535,8 @@ def _choose(names: Sequence[str]) -> str:
     return names[0]
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Returns whether a cell of a table is a number."""
     try:
         float(text)
     except ValueError:

@@ -85,6 +85,11 @@ class Source:
     names: Mapping[str, str]  # `match_id` -> id as it stands there
     defects: tuple[Defect, ...]
 
+    @property
+    def clock(self) -> Clock | None:
+        """Clock of times that are its own; None: they are read as those of training."""
+        return None
+
     def read(self, video: str) -> Stored:
         """Returns the array of a video, by `match_id`, as it is stored.
 

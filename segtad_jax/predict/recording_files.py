@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from segtad_jax.data.clocks import ANY, Clock
 from segtad_jax.data.defects import KINDS
-from segtad_jax.data.features import Recorded, open_source, read_recording
+from segtad_jax.data.features import Recorded, Source, open_source, read_recording
 from segtad_jax.data.preparation import Preparation
 
 
@@ -21,7 +21,7 @@ class RecordingFiles:
     def __init__(
         self,
         preparation: Preparation,
-        paths: Sequence[str],
+        paths: Sequence[str | Source],
         layout: str = "auto",
         clock: Clock | None = ANY,
     ) -> None:
@@ -29,21 +29,27 @@ class RecordingFiles:
 
         Args:
             preparation: how the model's features were made.
-            paths: of as many sources as it has.
+            paths: of as many sources as it has, or these.
             layout: 'tc', 'ct' or 'auto'.
             clock: how times are read; None: not at all; ANY: as in training.
 
         Raises:
-            ValueError: the sources are not those that the model takes.
+            ValueError: the sources are not those that the model takes, or it takes no times.
         """
         self._preparation = preparation
-        self.sources = [open_source(path) for path in paths]
+        self.sources = [p if isinstance(p, Source) else open_source(p) for p in paths]
         keys = sorted({key for source in self.sources for key in source.places})
         self.keys = {next(s.names[k] for s in self.sources if k in s.names): k for k in keys}
         clocks: Sequence[Clock | None] = preparation.clocks or [None] * len(paths)
         if clock != ANY:
             clocks = [clock] * len(paths)
+        clocks = [s.clock or clock for s, clock in zip(self.sources, clocks, strict=True)]
         if preparation.rate is None:
+            if clock not in (ANY, None):
+                raise ValueError(
+                    "--time says where times are, but the model knows no rate to bring features "
+                    "to, and uses none: leave it out, and give --rate or --durations"
+                )
             clocks = [None] * len(paths)
         columns = preparation.columns or ((),) * len(paths)
         self.forms = [

@@ -21,18 +21,20 @@ from segtad_jax.checkpoint.thresholds import NEUTRAL
 from segtad_jax.config.defaults import flatten
 from segtad_jax.data.dataset import Recording, find, find_all, open_dataset
 from segtad_jax.data.pipeline import map_ahead
-from segtad_jax.data.timeline import date_after
 from segtad_jax.evaluation.annotations import read_durations
 from segtad_jax.evaluation.forms.layers import Writing
 from segtad_jax.evaluation.ids import matching, whole_id
 from segtad_jax.evaluation.operating_point import Threshold
 from segtad_jax.evaluation.report.signals import FEW_CHANNELS, Trace, traces_of
-from segtad_jax.postprocess import Detection, join_pieces, official_results
+from segtad_jax.postprocess import join_pieces
+from segtad_jax.predict.detections import Detections
 from segtad_jax.predict.forms import write_forms
+from segtad_jax.predict.inference import Found, Inference
+from segtad_jax.predict.intake import Input, Intake
 from segtad_jax.predict.output import Output, Prediction
 from segtad_jax.predict.recording_files import RecordingFiles
 from segtad_jax.predict.shown import detections_of, tell_results, told
-from segtad_jax.predict.trained import Input, Trained, load
+from segtad_jax.predict.trained import Trained, load
 from segtad_jax.runtime import files, startup
 from segtad_jax.runtime.command import DONE
 from segtad_jax.runtime.console import open_console
@@ -56,16 +58,18 @@ def run(flags: argparse.Namespace) -> int:
     settings = {"class_scores": flags.class_scores} if flags.class_scores else {}
     folder, step = locate(flags.checkpoint)
     model = load(f"{folder}/{step}", **settings)
-    model.require_rate(flags.rate)
+    intake = Intake(model.preparation, model.config)
+    network = Inference(model.config, model.classes, model.variables)
+    intake.require_rate(flags.rate)
     threshold = _threshold(flags, model)
     videos: FeatureFiles | PreparedSplit
     if find_all(flags.features[0]):
-        videos = PreparedSplit(model, flags.features[0], flags.subset)
+        videos = PreparedSplit(intake, network, flags.features[0], flags.subset)
     else:
         durations = read_durations(flags.durations) if flags.durations else {}
-        model.require_sources(len(flags.features))
+        intake.require_sources(len(flags.features))
         files = RecordingFiles(model.preparation, flags.features, flags.layout, flags.time)
-        videos = FeatureFiles(model, files, flags.rate, durations)
+        videos = FeatureFiles(intake, network, files, flags.rate, durations)
     made_by = _identity(model) | {"checkpoint": step_identity(folder, step)} | videos.settings
     sources = videos.sources()
     output = Output(epath.Path(flags.output), made_by, sources, tell)
@@ -175,14 +179,14 @@ def _detect(
 class PreparedSplit:
     """A split of a data set that `prepare` wrote, with or without annotations."""
 
-    def __init__(self, model: Trained, directory: str, subset: str) -> None:
+    def __init__(self, intake: Intake, network: Inference, directory: str, subset: str) -> None:
         """Opens DATA, DATA/NAME or DATA/NAME/VERSION.
 
         Raises:
             ValueError: there are several, or it is not what the model takes.
         """
-        self._model, self._dataset = model, open_dataset(find(directory, "--features"))
-        model.require_same(self._dataset)
+        self._network, self._dataset = network, open_dataset(find(directory, "--features"))
+        intake.require_same(self._dataset)
         self._recordings: dict[str, list[Recording]] = {}  # pieces between gaps are one
         for recording in self._dataset.recordings(subset):
             self._recordings.setdefault(whole_id(recording.video)[0], []).append(recording)
@@ -205,7 +209,7 @@ class PreparedSplit:
     def detect(self, ids: Sequence[str]) -> Results:
         """Detects in these recordings."""
         recordings = [recording for video in ids for recording in self._recordings[video]]
-        return _results(*self._model.detect_in(self._dataset, recordings))
+        return _results(self._network.detect_in(self._dataset, recordings))
 
     def trace(self, video: str) -> Trace:
         """Returns what is drawn of a recording: the norm of its features."""
@@ -222,17 +226,19 @@ class FeatureFiles:
 
     def __init__(
         self,
-        model: Trained,
+        intake: Intake,
+        network: Inference,
         files: RecordingFiles,
         rate: float | None,
         durations: Mapping[str, float],
     ) -> None:
         """Reads nothing more yet."""
-        self._model, self._files, self._rate = model, files, rate
+        self._intake, self._network = intake, network
+        self._files, self._rate = files, rate
         found = matching(files.keys.values(), durations)
         self._durations = {key: durations[k] for key, k in found.items()}
         self.notes = dict(files.notes)
-        self.settings = {"rate": rate or model.preparation.rate, "forms": files.identity}
+        self.settings = {"rate": rate or intake.preparation.rate, "forms": files.identity}
 
     def sources(self) -> dict[str, str]:
         """Returns {video: identity of its features}: sizes and times of files, and the duration."""
@@ -257,7 +263,7 @@ class FeatureFiles:
         for video in ids:
             try:
                 duration = self._durations.get(self._files.keys[video])
-                made, notes, dates[video] = self._model.inputs(
+                made, notes, dates[video] = self._intake.inputs(
                     self._files, video, self._rate, duration
                 )
             except KeyError:
@@ -268,13 +274,13 @@ class FeatureFiles:
                 inputs += made
                 if notes:
                     self.notes[video] = "; ".join(notes)
-        return failures | _results(*self._model.detect_all(inputs), dates)
+        return failures | _results(self._network.detect(inputs), dates)
 
     def trace(self, video: str) -> Trace:
         """Returns what is drawn of a video: channels of a signal, or the norm of its features."""
-        preparation, recorded = self._model.preparation, self._files.read(video)
+        preparation, recorded = self._intake.preparation, self._files.read(video)
         duration = self._durations.get(self._files.keys[video])
-        made, _, _ = self._model.inputs(self._files, video, self._rate, duration)
+        made, _, _ = self._intake.inputs(self._files, video, self._rate, duration)
         signal = preparation.signals is not None or sum(preparation.widths) <= FEW_CHANNELS
         pieces, names = [], tuple[str, ...]()
         for piece in recorded.pieces:
@@ -287,20 +293,16 @@ class FeatureFiles:
         return Trace(names, pieces)
 
 
-def _results(
-    detections: Mapping[str, Sequence[Detection]],
-    not_finite: Mapping[str, str],
-    dates: Mapping[str, str] = MappingProxyType({}),
-) -> Results:
+def _results(found: Found, dates: Mapping[str, str] = MappingProxyType({})) -> Results:
     """Returns the results by recording: its pieces are joined, and one that fails fails it.
 
     Detections in recordings with a date at their start, ISO 8601, have such `times` as well.
     """
-    results = official_results(join_pieces(detections))
-    for video, rows in results.items():
-        for row in rows if dates.get(video) else ():
-            row["times"] = [date_after(dates[video], seconds) for seconds in row["segment"]]
-    return results | {whole_id(video)[0]: reason for video, reason in not_finite.items()}
+    results: Results = {
+        video: Detections(rows, dates.get(video, "")).to_dict()["detections"]
+        for video, rows in join_pieces(found.detections).items()
+    }
+    return results | {whole_id(video)[0]: reason for video, reason in found.failures.items()}
 
 
 def _file_identity(path: epath.Path) -> str:
