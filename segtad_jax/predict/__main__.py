@@ -34,6 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if "cvat" in flags.format and flags.label_fps is None:
         parser.error("--format=cvat counts in frames of the videos: --label_fps=25")
+    if flags.frames and not flags.frames.endswith(".npz"):
+        parser.error(f"--frames={flags.frames} is an npz file: --frames={flags.frames}.npz")
+    if flags.frames and flags.num_processes > 1:
+        parser.error(
+            "--frames is written by one process: give each its own --features and --output, or "
+            "leave out --num_processes"
+        )
     return command.run(lambda: _run(flags))
 
 
@@ -93,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="one HTML page: what was found when, how often and how long, and what failed",
     )
+    frames = "npz of the probabilities of every frame's classes, in the same pass"
+    add("--frames", metavar="FILE.npz", help=frames)
     add("--class_scores", metavar="FILE", help="video-level scores of another classifier")
     add("--num_processes", type=int, default=1, metavar="N", help="that share the work")
     add("--process_id", type=int, default=0, metavar="I", help="which this one is, from 0")

@@ -1,6 +1,7 @@
 """Detects in all videos that a command names; resumes, and shares them with other processes."""
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import json
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from etils import epath
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
@@ -27,8 +29,9 @@ from segtad_jax.evaluation.ids import matching, whole_id
 from segtad_jax.evaluation.operating_point import Threshold
 from segtad_jax.evaluation.report.signals import FEW_CHANNELS, Trace, traces_of
 from segtad_jax.postprocess import join_pieces
-from segtad_jax.predict.detections import Detections
+from segtad_jax.predict.detections import Detections, frame_times
 from segtad_jax.predict.forms import write_forms
+from segtad_jax.predict.frame_file import Add, FrameFile
 from segtad_jax.predict.inference import Found, Inference
 from segtad_jax.predict.intake import Input, Intake
 from segtad_jax.predict.output import Output, Prediction
@@ -47,6 +50,7 @@ READERS, AHEAD = 16, 64  # threads that look at files, files that they are ahead
 
 # By video: its detections in the official form, or why there are none.
 Results = dict[str, list[dict[str, Any]] | str]
+Segmented = dict[str, tuple[np.ndarray, np.ndarray]]  # by video: frames' probabilities and times
 
 
 def run(flags: argparse.Namespace) -> int:
@@ -59,7 +63,8 @@ def run(flags: argparse.Namespace) -> int:
     folder, step = locate(flags.checkpoint)
     model = load(f"{folder}/{step}", **settings)
     intake = Intake(model.preparation, model.config)
-    network = Inference(model.config, model.classes, model.variables)
+    segments = flags.frames is not None
+    network = Inference(model.config, model.classes, model.variables, segments=segments)
     intake.require_rate(flags.rate)
     threshold = _threshold(flags, model)
     videos: FeatureFiles | PreparedSplit
@@ -73,11 +78,16 @@ def run(flags: argparse.Namespace) -> int:
     made_by = _identity(model) | {"checkpoint": step_identity(folder, step)} | videos.settings
     sources = videos.sources()
     output = Output(epath.Path(flags.output), made_by, sources, tell)
+    frames = FrameFile(flags.frames, made_by, sources) if segments else None
     with output.held(flags.process_id) as kept:
         share = list(sources)[flags.process_id :: flags.num_processes]
         missing = [video for video in share if video not in kept or kept[video].failed]
-        if missing:
-            _detect(videos, missing, sources, output, console)
+        with contextlib.ExitStack() as stack:
+            add = None
+            if frames is not None and (missing or not frames.done):  # all, whatever is kept
+                missing, add = share, stack.enter_context(frames.writing(model.classes))
+            if missing:
+                _detect(videos, missing, sources, output, console, add)
         done = output.done() if missing else kept
         if others := [video for video in sources if video not in done]:
             tell(f"{len(others):,} videos are left to the other processes.")
@@ -86,6 +96,8 @@ def run(flags: argparse.Namespace) -> int:
     failed = sum(prediction.failed for prediction in done.values())
     tell(f"{len(done) - failed:,} videos: {flags.output}")
     counted = tell_results(done, notes, threshold, tell)
+    if segments:
+        tell(f"Probabilities of every frame: {flags.frames}")
     if flags.report:
         _write_page(flags, model, videos, done, notes, threshold)
         tell(f"To look at: {flags.report}")
@@ -164,6 +176,7 @@ def _detect(
     sources: Mapping[str, str],
     output: Output,
     console: Console,
+    add: Add | None,
 ) -> None:
     output.add({})  # whoever comes with another model sees that there is work
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
@@ -171,7 +184,11 @@ def _detect(
         task = progress.add_task("videos", total=len(missing))
         for first in range(0, len(missing), CHUNK):
             chunk = missing[first : first + CHUNK]
-            results, notes = videos.detect(chunk), videos.notes
+            results, segmented = videos.detect(chunk)
+            notes = videos.notes
+            if add is not None:
+                for video, curves in segmented.items():
+                    add(video, *curves)
             output.add({v: Prediction(sources[v], results[v], notes.pop(v, "")) for v in chunk})
             progress.advance(task, len(chunk))
 
@@ -206,10 +223,11 @@ class PreparedSplit:
             for video, recordings in self._recordings.items()
         }
 
-    def detect(self, ids: Sequence[str]) -> Results:
-        """Detects in these recordings."""
+    def detect(self, ids: Sequence[str]) -> tuple[Results, Segmented]:
+        """Detects in these recordings, and segments them if the network does."""
         recordings = [recording for video in ids for recording in self._recordings[video]]
-        return _results(self._network.detect_in(self._dataset, recordings))
+        found = self._network.detect_in(self._dataset, recordings)
+        return _results(found), _segmented(found, recordings)
 
     def trace(self, video: str) -> Trace:
         """Returns what is drawn of a recording: the norm of its features."""
@@ -255,8 +273,11 @@ class FeatureFiles:
         keys = self._files.keys
         return dict(zip(keys, map_ahead(of_video, keys, READERS, AHEAD), strict=True))
 
-    def detect(self, ids: Sequence[str]) -> Results:
-        """Detects in these videos; one that cannot be read or used fails alone."""
+    def detect(self, ids: Sequence[str]) -> tuple[Results, Segmented]:
+        """Detects in these videos, and segments them if the network does.
+
+        One that cannot be read or used fails alone.
+        """
         failures: Results = {}
         inputs: list[Input] = []
         dates: dict[str, str] = {}
@@ -274,7 +295,8 @@ class FeatureFiles:
                 inputs += made
                 if notes:
                     self.notes[video] = "; ".join(notes)
-        return failures | _results(self._network.detect(inputs), dates)
+        found = self._network.detect(inputs)
+        return failures | _results(found, dates), _segmented(found, [i.recording for i in inputs])
 
     def trace(self, video: str) -> Trace:
         """Returns what is drawn of a video: channels of a signal, or the norm of its features."""
@@ -303,6 +325,21 @@ def _results(found: Found, dates: Mapping[str, str] = MappingProxyType({})) -> R
         for video, rows in join_pieces(found.detections).items()
     }
     return results | {whole_id(video)[0]: reason for video, reason in found.failures.items()}
+
+
+def _segmented(found: Found, recordings: Sequence[Recording]) -> Segmented:
+    """Returns the probabilities by recording, its pieces in order of time; not of what failed."""
+    parts: dict[str, list[Recording]] = {}
+    for recording in recordings if found.probabilities else ():
+        parts.setdefault(whole_id(recording.video)[0], []).append(recording)
+    return {
+        video: (
+            np.concatenate([found.probabilities[piece.video] for piece in pieces]),
+            np.concatenate([frame_times(piece) for piece in pieces]),
+        )
+        for video, pieces in parts.items()
+        if not any(piece.video in found.failures for piece in pieces)
+    }
 
 
 def _file_identity(path: epath.Path) -> str:

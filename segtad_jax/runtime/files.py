@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import time
 import uuid
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from etils import epath
 
@@ -39,16 +41,37 @@ def write_whole(path: epath.PathLike, content: str | bytes) -> None:
     if on_object_store(path):  # an object appears when it is whole
         path.write_bytes(content)
         return
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with written_whole(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written_whole(path: epath.PathLike) -> Iterator[BinaryIO]:
+    """Returns a context with a file that becomes `path` when it ends without an error.
+
+    Raises:
+        OSError: it cannot be written; nothing has changed.
+    """
+    path = epath.Path(path)
+    remote = on_object_store(path)
+    folder = epath.Path(tempfile.gettempdir()) if remote else path.parent
+    temporary = folder / f".{path.name}.{uuid.uuid4().hex}"
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            yield file
+        if remote:
+            temporary.copy(path, overwrite=True)
+            return
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
+        if error.filename not in (None, str(temporary)):  # of another file, while this is open
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sync(path: epath.PathLike) -> None:
