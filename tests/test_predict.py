@@ -24,7 +24,7 @@ from segtad_jax.evaluation.ids import match_id
 from segtad_jax.predict import __main__ as predict
 from segtad_jax.predict import work
 from segtad_jax.predict.inference import Inference
-from segtad_jax.predict.intake import Intake
+from segtad_jax.predict.inputs import InputMaker
 from segtad_jax.prepare.__main__ import main as prepare
 from segtad_jax.prepare.annotations import read_annotations
 from segtad_jax.runtime import command
@@ -110,8 +110,8 @@ def detect(flags):
     return predict.main([f"--{name}={value}" for name, value in flags.items()])
 
 
-def intake(model):
-    return Intake(model.preparation, model.config)
+def maker(model):
+    return InputMaker(model.preparation, model.config)
 
 
 def result_of(flags):
@@ -365,7 +365,7 @@ def test_a_recording_does_not_depend_on_its_neighbours(embedded):
     """To the bit: alone, in any order, beside recordings of one window and of several."""
     random = np.random.default_rng(0)
     inputs = {
-        f"x{i}": intake(embedded).prepare(
+        f"x{i}": maker(embedded).prepare(
             f"x{i}", [random.normal(size=(n, 16)).astype("f")], 5.0, None
         )
         for i, n in enumerate((40, 90, 64, 9, 200, 33, 64, 150, 17, 40, 64))
@@ -428,7 +428,7 @@ def test_features_that_prepare_did_not_make(embedded, trained):
         embedded.detect(np.zeros((90, 16)))
     other = open_dataset(trained / "data" / "mine" / "1.0.0")
     with pytest.raises(ValueError, match=r" 81 channels.* 16"):
-        intake(embedded).require_same(other)
+        maker(embedded).require_same(other)
 
 
 def test_what_python_passes_as_features(embedded):
@@ -463,7 +463,7 @@ def test_what_the_network_makes_nan_of_is_never_nothing(embedded):
     with pytest.raises(FeatureError, match=r"NaN or infinity.*1e\+35 at frame 41, channel 7"):
         embedded.detect(huge, rate=5.0)
     inputs = [
-        intake(embedded).prepare(name, [a], 5.0, None) for name, a in (("x", x), ("huge", huge))
+        maker(embedded).prepare(name, [a], 5.0, None) for name, a in (("x", x), ("huge", huge))
     ]
     found = Inference(embedded.config, embedded.classes, embedded.variables).detect(inputs)
     assert found.detections == {"x": embedded.detect(x, rate=5.0)}
@@ -492,9 +492,9 @@ def test_the_rates_of_training_hold_without_a_rate(embedded, rates, rate, durati
     x = [np.ones((90, 16), np.float32)]
     if isinstance(seconds, str):
         with pytest.raises(ValueError, match=seconds):
-            intake(model).prepare("x", x, rate, duration)
+            maker(model).prepare("x", x, rate, duration)
     else:
-        made = intake(model).prepare("x", x, rate, duration).recording
+        made = maker(model).prepare("x", x, rate, duration).recording
         assert made.duration == pytest.approx(seconds)
         assert made.rate == pytest.approx(90 / seconds)
 
@@ -504,9 +504,9 @@ def test_the_last_frame_of_a_short_recording_may_be_cut(embedded):
     model = dataclasses.replace(embedded, preparation=known)
     x = [np.ones((4, 16), np.float32)]
     for rate in (None, 1.0):
-        assert intake(model).prepare("x", x, rate, 4.9).recording.duration == 4.9
+        assert maker(model).prepare("x", x, rate, 4.9).recording.duration == 4.9
         with pytest.raises(ValueError, match=r"0\.5 Hz|but the duration is 8 s"):
-            intake(model).prepare("x", x, rate, 8.0)
+            maker(model).prepare("x", x, rate, 8.0)
 
 
 def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
@@ -532,7 +532,7 @@ def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
     assert content.pop("checksum")
     assert content.pop("resize") == "half_pixel"
     stored.write_text(json.dumps(content | {"resize": "linear"}))
-    intake(segtad_jax.load(str(tmp_path / "run"))).require_same(open_dataset(directory))
+    maker(segtad_jax.load(str(tmp_path / "run"))).require_same(open_dataset(directory))
     (tmp_path / "flow" / "x1.npy").unlink()
     flags = {"checkpoint": tmp_path / "run", "features": sources, "output": tmp_path / "f.json"}
     assert detect(flags | {"rate": 3}) == 3

@@ -20,7 +20,7 @@ from segtad_jax.data.features import open_source, read_recording
 from segtad_jax.data.preparation import FILE, read_preparation
 from segtad_jax.evaluation.__main__ import main as score
 from segtad_jax.predict import __main__ as predict
-from segtad_jax.predict.intake import Input, Intake
+from segtad_jax.predict.inputs import Input, InputMaker
 from segtad_jax.predict.recording_files import RecordingFiles
 from segtad_jax.prepare import build
 from segtad_jax.prepare.__main__ import main
@@ -345,11 +345,11 @@ def test_what_the_last_source_to_begin_has_is_where_it_was(tmp_path):
 
     preparation = read_preparation(tmp_path / "out" / "mine" / "1.0.0")
     files = RecordingFiles(preparation, [str(tmp_path / "raw"), str(tmp_path / "more")])
-    intake = SimpleNamespace(
+    maker = SimpleNamespace(
         preparation=preparation,
         prepare=lambda ident, *rest: Input(SimpleNamespace(video=ident), np.zeros((1, 2)), ()),
     )
-    (made,), _, _ = Intake.inputs(intake, files, "a", None, None)
+    (made,), _, _ = InputMaker.read(maker, files, "a", None, None)
     assert made.recording.video == "a#t=3,20"
 
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.detector import Detector, NotFiniteError
 from segtad_jax.postprocess import Detection
-from segtad_jax.predict.intake import Input
+from segtad_jax.predict.inputs import Input
 from segtad_jax.runtime import parallel
 
 
@@ -47,7 +47,7 @@ class Inference:
         self._classes, self._segments = tuple(classes), segments
 
     def detect(self, inputs: Sequence[Input]) -> Found:
-        """Detects in recordings that `Intake` made."""
+        """Detects in recordings that `InputMaker` made."""
         arrays = {recording.video: features for recording, features, _ in inputs}
         dataset = Dataset(
             directory=epath.Path("."),

@@ -29,7 +29,7 @@ from segtad_jax.predict.detections import (
     frame_times,
 )
 from segtad_jax.predict.inference import Found, Inference
-from segtad_jax.predict.intake import Input, Intake, as_input
+from segtad_jax.predict.inputs import Input, InputMaker, as_input
 from segtad_jax.predict.recording_files import RecordingFiles
 
 SHOWN = 6  # names in `repr`
@@ -160,18 +160,18 @@ class Trained:
     ) -> tuple[list[Input], str]:
         """Returns a recording, or its pieces between gaps, and its date; warns of what is odd."""
         hertz, seconds = _positive("rate", rate), _positive("duration", duration)
-        intake, date = Intake(self.preparation, self.config), ""
+        maker, date = InputMaker(self.preparation, self.config), ""
         if sources := self._sources(features):
-            intake.require_sources(len(sources))
+            maker.require_sources(len(sources))
             files = RecordingFiles(self.preparation, sources)
             if len(files.keys) != 1:
                 names = ", ".join(map(str, sources))
                 raise ValueError(f"{names}: has {len(files.keys)} recordings, expected one")
             (video,) = files.keys
-            inputs, notes, date = intake.inputs(files, video, hertz, seconds)
+            inputs, notes, date = maker.read(files, video, hertz, seconds)
         else:
             arrays = [as_frames(array, "tc", "features") for array in _as_arrays(features)]
-            made = intake.prepare("recording", arrays, hertz, seconds)
+            made = maker.prepare("recording", arrays, hertz, seconds)
             inputs, notes = [made], [*made.notes]
         for note in notes:
             warnings.warn(note, stacklevel=3)

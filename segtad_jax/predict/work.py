@@ -33,7 +33,7 @@ from segtad_jax.predict.detections import Detections, frame_times
 from segtad_jax.predict.forms import write_forms
 from segtad_jax.predict.frame_file import Add, FrameFile
 from segtad_jax.predict.inference import Found, Inference
-from segtad_jax.predict.intake import Input, Intake
+from segtad_jax.predict.inputs import Input, InputMaker
 from segtad_jax.predict.output import Output, Prediction
 from segtad_jax.predict.recording_files import RecordingFiles
 from segtad_jax.predict.shown import detections_of, tell_results, told
@@ -62,19 +62,19 @@ def run(flags: argparse.Namespace) -> int:
     settings = {"class_scores": flags.class_scores} if flags.class_scores else {}
     folder, step = locate(flags.checkpoint)
     model = load(f"{folder}/{step}", **settings)
-    intake = Intake(model.preparation, model.config)
+    maker = InputMaker(model.preparation, model.config)
     segments = flags.frames is not None
     network = Inference(model.config, model.classes, model.variables, segments=segments)
-    intake.require_rate(flags.rate)
+    maker.require_rate(flags.rate)
     threshold = _threshold(flags, model)
     videos: FeatureFiles | PreparedSplit
     if find_all(flags.features[0]):
-        videos = PreparedSplit(intake, network, flags.features[0], flags.subset)
+        videos = PreparedSplit(maker, network, flags.features[0], flags.subset)
     else:
         durations = read_durations(flags.durations) if flags.durations else {}
-        intake.require_sources(len(flags.features))
+        maker.require_sources(len(flags.features))
         files = RecordingFiles(model.preparation, flags.features, flags.layout, flags.time)
-        videos = FeatureFiles(intake, network, files, flags.rate, durations)
+        videos = FeatureFiles(maker, network, files, flags.rate, durations)
     made_by = _identity(model) | {"checkpoint": step_identity(folder, step)} | videos.settings
     sources = videos.sources()
     output = Output(epath.Path(flags.output), made_by, sources, tell)
@@ -196,14 +196,14 @@ def _detect(
 class PreparedSplit:
     """A split of a data set that `prepare` wrote, with or without annotations."""
 
-    def __init__(self, intake: Intake, network: Inference, directory: str, subset: str) -> None:
+    def __init__(self, maker: InputMaker, network: Inference, directory: str, subset: str) -> None:
         """Opens DATA, DATA/NAME or DATA/NAME/VERSION.
 
         Raises:
             ValueError: there are several, or it is not what the model takes.
         """
         self._network, self._dataset = network, open_dataset(find(directory, "--features"))
-        intake.require_same(self._dataset)
+        maker.require_same(self._dataset)
         self._recordings: dict[str, list[Recording]] = {}  # pieces between gaps are one
         for recording in self._dataset.recordings(subset):
             self._recordings.setdefault(whole_id(recording.video)[0], []).append(recording)
@@ -244,19 +244,19 @@ class FeatureFiles:
 
     def __init__(
         self,
-        intake: Intake,
+        maker: InputMaker,
         network: Inference,
         files: RecordingFiles,
         rate: float | None,
         durations: Mapping[str, float],
     ) -> None:
         """Reads nothing more yet."""
-        self._intake, self._network = intake, network
+        self._maker, self._network = maker, network
         self._files, self._rate = files, rate
         found = matching(files.keys.values(), durations)
         self._durations = {key: durations[k] for key, k in found.items()}
         self.notes = dict(files.notes)
-        self.settings = {"rate": rate or intake.preparation.rate, "forms": files.identity}
+        self.settings = {"rate": rate or maker.preparation.rate, "forms": files.identity}
 
     def sources(self) -> dict[str, str]:
         """Returns {video: identity of its features}: sizes and times of files, and the duration."""
@@ -284,7 +284,7 @@ class FeatureFiles:
         for video in ids:
             try:
                 duration = self._durations.get(self._files.keys[video])
-                made, notes, dates[video] = self._intake.inputs(
+                made, notes, dates[video] = self._maker.read(
                     self._files, video, self._rate, duration
                 )
             except KeyError:
@@ -300,9 +300,9 @@ class FeatureFiles:
 
     def trace(self, video: str) -> Trace:
         """Returns what is drawn of a video: channels of a signal, or the norm of its features."""
-        preparation, recorded = self._intake.preparation, self._files.read(video)
+        preparation, recorded = self._maker.preparation, self._files.read(video)
         duration = self._durations.get(self._files.keys[video])
-        made, _, _ = self._intake.inputs(self._files, video, self._rate, duration)
+        made, _, _ = self._maker.read(self._files, video, self._rate, duration)
         signal = preparation.signals is not None or sum(preparation.widths) <= FEW_CHANNELS
         pieces, names = [], tuple[str, ...]()
         for piece in recorded.pieces:

@@ -28,13 +28,13 @@ class Input(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Intake:
+class InputMaker:
     """Makes features as those of training were made, and refuses what the model does not take."""
 
     preparation: Preparation
     config: ConfigDict  # of the run
 
-    def inputs(
+    def read(
         self, files: RecordingFiles, video: str, rate: float | None, duration: float | None
     ) -> tuple[list[Input], list[str], str]:
         """Reads a recording.
