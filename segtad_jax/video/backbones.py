@@ -1,14 +1,14 @@
 """Networks that make features of frames, behind one interface, by name or as a plug-in."""
 
 import dataclasses
-import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-Frames = UInt8[Array, "n size size 3"]  # RGB
+Frames = UInt8[Array | np.ndarray, "n size size 3"]  # RGB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +21,13 @@ class Stream:
             is frame `time` of the recording, which has `end` frames or more; n and `time` are
             multiples of the stride. The features are those of the frames `delay` features before.
         delay: features that a step is late.
+        chunk: frames of a step, by default.
     """
 
     create: Callable[[], Any]
     step: Callable[[Any, Frames, int, int], tuple[Any, Float[Array, "_ channels"]]]
     delay: int
+    chunk: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Backbone:
         context: frames to either side of a feature's own that it depends on.
         channels: numbers in a feature.
         apply: frames -> features [n / stride, channels]; n is a multiple of the stride. Compiled
-            by its maker (`jax.jit`); JAX traces it again where there are several devices.
+            by its maker (`jax.jit`). Where there are several devices JAX traces it once more; on
+            one it may be anything that returns an array, such as another library's network.
         weights: SHA-256 of the weights, in hex; "" where there are none.
         classes: names of the classes of `classify`.
         classify: features [F, channels] -> logits [F, classes], linear, so that the logits of a
@@ -78,26 +81,22 @@ def create(
         ModuleNotFoundError: it needs a package that is not installed; says what to type.
     """
     options = {"fps": fps, "size": size, "weights": weights}
-    given = {key: value for key, value in options.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     if ":" in name:
-        backbone = _plug_in(name, given)
-    elif name in BUILT_IN:
-        module, function, fixed = BUILT_IN[name]
-        maker = getattr(importlib.import_module(f"segtad_jax.video.{module}"), function)
-        backbone = functools.partial(maker, **fixed)(**given)
-    else:
-        raise ValueError(
-            f"--backbone={name} is unknown. There are {', '.join(BUILT_IN)}, and any function that "
-            "returns a segtad_jax.video.backbones.Backbone as --backbone=package.module:function."
-        )
-    return backbone
+        return _plug_in(name, given)
+    if name == "i3d":
+        from segtad_jax.video import i3d
 
+        return i3d.create(**given)
+    if name in ("videoprism-b", "videoprism-l"):
+        from segtad_jax.video import videoprism
 
-BUILT_IN: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "i3d": ("i3d", "create", {}),
-    "videoprism-b": ("videoprism", "create", {"scale": "base"}),
-    "videoprism-l": ("videoprism", "create", {"scale": "large"}),
-}
+        return videoprism.create(name, **given)
+    raise ValueError(
+        f"--backbone={name} is unknown. There are i3d, videoprism-b and videoprism-l, and any "
+        "function that returns a segtad_jax.video.backbones.Backbone, as "
+        "--backbone=package.module:function."
+    )
 
 
 def _plug_in(name: str, given: dict[str, Any]) -> Backbone:
