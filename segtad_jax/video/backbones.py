@@ -2,11 +2,19 @@
 
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
+
+BUILT_IN = {
+    "i3d": "segtad_jax.video.i3d:create",
+    "videoprism-b": "segtad_jax.video.videoprism:create_base",
+    "videoprism-l": "segtad_jax.video.videoprism:create_large",
+}
+FLAGS = {"fps": "--video_fps", "size": "--size", "weights": "--weights"}
 
 Frames = UInt8[Array | np.ndarray, "n size size 3"]  # RGB
 
@@ -81,32 +89,26 @@ def create(
         ModuleNotFoundError: it needs a package that is not installed; says what to type.
     """
     options = {"fps": fps, "size": size, "weights": weights}
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    if ":" in name:
-        return _plug_in(name, given)
-    if name == "i3d":
-        from segtad_jax.video import i3d
-
-        return i3d.create(**given)
-    if name in ("videoprism-b", "videoprism-l"):
-        from segtad_jax.video import videoprism
-
-        return videoprism.create(name, **given)
-    raise ValueError(
-        f"--backbone={name} is unknown. There are i3d, videoprism-b and videoprism-l, and any "
-        "function that returns a segtad_jax.video.backbones.Backbone, as "
-        "--backbone=package.module:function."
-    )
-
-
-def _plug_in(name: str, given: dict[str, Any]) -> Backbone:
-    module, _, function = name.partition(":")
+    given = {key: value for key, value in options.items() if value is not None}
+    module, colon, function = BUILT_IN.get(name, name).partition(":")
+    if not colon:
+        raise ValueError(
+            f"--backbone={name} is unknown. There are {', '.join(BUILT_IN)}, and any function that "
+            "returns a segtad_jax.video.backbones.Backbone, as --backbone=package.module:function."
+        )
     try:
         maker = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"--backbone={name}: {error}. It names a function of a module that Python finds, as "
             "--backbone=package.module:function."
+        ) from error
+    try:
+        inspect.signature(maker).bind(**given)
+    except TypeError as error:
+        settings = ", ".join(f"{FLAGS[key]}={value}" for key, value in given.items())
+        raise ValueError(
+            f"--backbone={name} does not take {settings}: {error}. Leave it out."
         ) from error
     backbone = maker(**given)
     if not isinstance(backbone, Backbone):

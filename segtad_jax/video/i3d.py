@@ -45,7 +45,7 @@ MIXED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class Variant:
     """How the network is computed.
 
     Attributes:
@@ -61,7 +61,7 @@ class Form:
 
 
 @dataclasses.dataclass(frozen=True)
-class Span:
+class Excerpt:
     """A part of a recording within the network; of all of it, where there is no stream.
 
     Attributes:
@@ -84,70 +84,70 @@ class Around(nn.Module):
     by the window is that much later, and begins `late` before its time.
     """
 
-    form: Form
+    variant: Variant
     window: int
     stride: int = 1
 
     @nn.compact
-    def __call__(self, span: Span) -> Span:
+    def __call__(self, excerpt: Excerpt) -> Excerpt:
         """Returns t - stride + window maps, of which the window makes t / stride.
 
         `time`, `end` and `late` are those of what the window makes.
         """
-        k, s, t = self.window, self.stride, len(span.maps)
-        times = span.time - span.late + jnp.arange(t)
-        inside = (times >= 0) & (times < span.end)
-        maps = jnp.where(inside[:, None, None, None], span.maps, 0)
+        k, s, t = self.window, self.stride, len(excerpt.maps)
+        times = excerpt.time - excerpt.late + jnp.arange(t)
+        inside = (times >= 0) & (times < excerpt.end)
+        maps = jnp.where(inside[:, None, None, None], excerpt.maps, 0)
         before = (k - s) // 2  # of an even number of frames, as TensorFlow pads
-        if not self.form.stream:
+        if not self.variant.stream:
             maps = jnp.pad(maps, ((before, k - s - before), (0, 0), (0, 0), (0, 0)))
-            return Span(maps, span.time // s, span.end // s)
-        late = -(-(span.late + k - before) // s) - 1
-        shape = (s * late + before - span.late, *maps.shape[1:])
+            return Excerpt(maps, excerpt.time // s, excerpt.end // s)
+        late = -(-(excerpt.late + k - before) // s) - 1
+        shape = (s * late + before - excerpt.late, *maps.shape[1:])
         kept = self.variable("kept", "maps", jnp.zeros, shape, maps.dtype)
         maps = jnp.concatenate([kept.value, maps])
         kept.value = maps[t:]
-        return Span(maps[: t - s + k], span.time // s, span.end // s, late)
+        return Excerpt(maps[: t - s + k], excerpt.time // s, excerpt.end // s, late)
 
 
 class Unit(nn.Module):
     """A convolution, its BatchNorm folded into kernel and bias, and ReLU."""
 
-    form: Form
+    variant: Variant
     features: int
     window: Sides = (1, 1, 1)
     stride: int = 1
 
     @nn.compact
-    def __call__(self, span: Span) -> Span:
+    def __call__(self, excerpt: Excerpt) -> Excerpt:
         """Returns features of every `stride`-th map and place."""
         if self.window[0] > 1:
-            span = Around(self.form, self.window[0], self.stride, name="around")(span)
-        shape = (*self.window, span.maps.shape[-1], self.features)
+            excerpt = Around(self.variant, self.window[0], self.stride, name="around")(excerpt)
+        shape = (*self.window, excerpt.maps.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        convolve = _convolve_folded if self.form.folded else _convolve
-        maps = convolve(span.maps, kernel.astype(self.form.dtype), self.stride)
-        return dataclasses.replace(span, maps=nn.relu(maps + bias.astype(self.form.dtype)))
+        convolve = _convolve_folded if self.variant.folded else _convolve
+        maps = convolve(excerpt.maps, kernel.astype(self.variant.dtype), self.stride)
+        return dataclasses.replace(excerpt, maps=nn.relu(maps + bias.astype(self.variant.dtype)))
 
 
 class Mixed(nn.Module):
     """An Inception module: four branches whose channels are joined."""
 
-    form: Form
+    variant: Variant
     widths: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, span: Span) -> Span:
+    def __call__(self, excerpt: Excerpt) -> Excerpt:
         """Returns maps of the same times and places."""
-        unit, widths = functools.partial(Unit, self.form), self.widths
-        around = Around(self.form, 3, name="around")(span)
+        unit, widths = functools.partial(Unit, self.variant), self.widths
+        around = Around(self.variant, 3, name="around")(excerpt)
         same = dataclasses.replace(around, maps=around.maps[1:-1])
-        maxima = _pool(self.form, around.maps, (3, 3, 3), (1, 1, 1))
+        maxima = _pool(self.variant, around.maps, (3, 3, 3), (1, 1, 1))
         pooled = dataclasses.replace(around, maps=maxima)
         branches = [unit(widths[0], name="Branch_0_Conv3d_0a_1x1")(same)]
         for number, (reduced, width) in enumerate((widths[1:3], widths[3:5]), start=1):
-            x = unit(reduced, name=f"Branch_{number}_Conv3d_0a_1x1")(span)
+            x = unit(reduced, name=f"Branch_{number}_Conv3d_0a_1x1")(excerpt)
             branches.append(unit(width, (3, 3, 3), name=f"Branch_{number}_Conv3d_0b_3x3")(x))
         branches.append(unit(widths[5], name="Branch_3_Conv3d_0b_1x1")(pooled))
         return dataclasses.replace(same, maps=jnp.concatenate([b.maps for b in branches], axis=-1))
@@ -156,7 +156,7 @@ class Mixed(nn.Module):
 class I3D(nn.Module):
     """Features of frames: the mean of Mixed_5c over all places."""
 
-    form: Form
+    variant: Variant
 
     @nn.compact
     def __call__(
@@ -169,26 +169,28 @@ class I3D(nn.Module):
             time: of the first frame in the recording; 0 unless it is a stream.
             end: frames of the recording; the frames from there on do not count.
         """
-        form = self.form
+        variant = self.variant
 
-        def pool(span: Span, window: Sides, strides: Sides, name: str) -> Span:
+        def pool(excerpt: Excerpt, window: Sides, strides: Sides, name: str) -> Excerpt:
             if window[0] > 1:
-                span = Around(form, window[0], strides[0], name=name)(span)
-            return dataclasses.replace(span, maps=_pool(form, span.maps, window, strides))
+                excerpt = Around(variant, window[0], strides[0], name=name)(excerpt)
+            return dataclasses.replace(excerpt, maps=_pool(variant, excerpt.maps, window, strides))
 
-        span = Span((frames.astype(jnp.float32) * (2 / 255) - 1).astype(form.dtype), time, end)
-        span = Unit(form, 64, (7, 7, 7), 2, name="Conv3d_1a_7x7")(span)
-        span = pool(span, (1, 3, 3), (1, 2, 2), "MaxPool3d_2a_3x3")
-        span = Unit(form, 64, name="Conv3d_2b_1x1")(span)
-        span = Unit(form, 192, (3, 3, 3), name="Conv3d_2c_3x3")(span)
-        span = pool(span, (1, 3, 3), (1, 2, 2), "MaxPool3d_3a_3x3")
+        excerpt = Excerpt(
+            (frames.astype(jnp.float32) * (2 / 255) - 1).astype(variant.dtype), time, end
+        )
+        excerpt = Unit(variant, 64, (7, 7, 7), 2, name="Conv3d_1a_7x7")(excerpt)
+        excerpt = pool(excerpt, (1, 3, 3), (1, 2, 2), "MaxPool3d_2a_3x3")
+        excerpt = Unit(variant, 64, name="Conv3d_2b_1x1")(excerpt)
+        excerpt = Unit(variant, 192, (3, 3, 3), name="Conv3d_2c_3x3")(excerpt)
+        excerpt = pool(excerpt, (1, 3, 3), (1, 2, 2), "MaxPool3d_3a_3x3")
         for name, widths in MIXED.items():
             if name == "4b":
-                span = pool(span, (3, 3, 3), (2, 2, 2), "MaxPool3d_4a_3x3")
+                excerpt = pool(excerpt, (3, 3, 3), (2, 2, 2), "MaxPool3d_4a_3x3")
             if name == "5b":
-                span = pool(span, (2, 2, 2), (2, 2, 2), "MaxPool3d_5a_2x2")
-            span = Mixed(form, widths, name=f"Mixed_{name}")(span)
-        return span.maps.astype(jnp.float32).mean((1, 2))
+                excerpt = pool(excerpt, (2, 2, 2), (2, 2, 2), "MaxPool3d_5a_2x2")
+            excerpt = Mixed(variant, widths, name=f"Mixed_{name}")(excerpt)
+        return excerpt.maps.astype(jnp.float32).mean((1, 2))
 
 
 def create(
@@ -196,7 +198,7 @@ def create(
     size: int = 224,
     weights: str | None = None,
     *,
-    form: Form | None = None,
+    variant: Variant | None = None,
 ) -> Backbone:
     """Returns I3D, trained on Kinetics-400.
 
@@ -204,7 +206,7 @@ def create(
         fps: frames a second; it was trained on 25.
         size: pixels; it was trained on 224.
         weights: a file, as `weights.read` takes it.
-        form: by default folded on CPUs, and 3-D convolutions in bfloat16 on accelerators.
+        variant: by default folded on CPUs, and 3-D convolutions in bfloat16 on accelerators.
 
     Raises:
         ModuleNotFoundError: there are no weights; says where they come from.
@@ -215,11 +217,11 @@ def create(
             f"--size={size} is not in {SIZES[0]}..{SIZES[-1]}, which I3D takes. It was trained on "
             "224; 112 is four times as fast and less exact."
         )
-    if form is None:
+    if variant is None:
         on_cpu = jax.default_backend() == "cpu"
-        form = Form(folded=True) if on_cpu else Form(folded=False, dtype=jnp.bfloat16)
-    pixels = (32 if form.folded else 256) * 224**2  # of a step; more is no faster
-    whole, stream = I3D(form), I3D(dataclasses.replace(form, stream=True))
+        variant = Variant(folded=True) if on_cpu else Variant(folded=False, dtype=jnp.bfloat16)
+    pixels = (16 if variant.folded else 256) * 224**2  # of a step; more is no faster
+    whole, stream = I3D(variant), I3D(dataclasses.replace(variant, stream=True))
     some = jax.ShapeDtypeStruct((STRIDE, size, size, 3), jnp.uint8)
     shapes = jax.eval_shape(lambda x: stream.init(jax.random.key(0), x, 0, 0), some)
     arrays, digest = files.read(weights)
@@ -298,11 +300,11 @@ def _convolve_folded(maps: Maps, kernel: Float[Array, "k y x C D"], stride: int)
     )
 
 
-def _pool(form: Form, maps: Maps, window: Sides, strides: Sides) -> Maps:
+def _pool(variant: Variant, maps: Maps, window: Sides, strides: Sides) -> Maps:
     """Maxima, padded as `_convolve` does; zeros will do, since no map is negative after ReLU."""
     space = jax.lax.padtype_to_pads(maps.shape[1:3], window[1:], strides[1:], "SAME")
     pads = [(0, 0), *space, (0, 0)]
-    if not form.folded:
+    if not variant.folded:
         zero = jnp.zeros((), maps.dtype)
         return jax.lax.reduce_window(maps, zero, jax.lax.max, (*window, 1), (*strides, 1), pads)
     maps = jnp.pad(maps, pads)

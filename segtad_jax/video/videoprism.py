@@ -14,21 +14,29 @@ from jaxtyping import Array, Float
 from segtad_jax.video.backbones import Backbone, Frames
 
 SIZE = 288  # pixels
-CLIPS = {  # by name: that of the authors, the frames that it sees together, channels
-    "videoprism-b": ("videoprism_public_v1_base", 16, 768),
-    "videoprism-l": ("videoprism_public_v1_large", 8, 1024),
-}
 
 
-def create(
-    name: str, fps: float | None = None, size: int = SIZE, weights: str | None = None
+def create_base(fps: float = 25.0, size: int = SIZE, weights: str | None = None) -> Backbone:
+    """Returns VideoPrism-B, a feature of 16 frames; for the rest see `_create`."""
+    return _create("videoprism_public_v1_base", 16, 768, fps, size, weights)
+
+
+def create_large(fps: float = 12.5, size: int = SIZE, weights: str | None = None) -> Backbone:
+    """Returns VideoPrism-L, a feature of 8 frames; for the rest see `_create`."""
+    return _create("videoprism_public_v1_large", 8, 1024, fps, size, weights)
+
+
+def _create(
+    model: str, clip: int, channels: int, fps: float, size: int, weights: str | None
 ) -> Backbone:
     """Returns VideoPrism: a feature of each clip, the mean over its frames and places.
 
     Args:
-        name: one of `CLIPS`.
-        fps: frames a second; by default so many that a clip is 0.64 s, as 16 frames at 25.
-        size: the network takes no other.
+        model: its name in the authors' package.
+        clip: frames that it sees together.
+        channels: of a feature.
+        fps: frames a second.
+        size: the network takes no other than `SIZE`.
         weights: a file of the authors; by default their package downloads it.
 
     Raises:
@@ -36,15 +44,14 @@ def create(
         ValueError: `size` is another.
     """
     if size != SIZE:
-        raise ValueError(f"--size={size}: {name} takes {SIZE} pixels only; leave --size out.")
+        raise ValueError(f"--size={size}: VideoPrism takes {SIZE} pixels only. Leave --size out.")
     try:
         from videoprism import models
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"--backbone={name} needs the package of its authors ({error}). Type: pip install "
+            f"VideoPrism needs the package of its authors ({error}). Type: pip install "
             "'videoprism @ git+https://github.com/google-deepmind/videoprism.git'"
         ) from error
-    model, clip, channels = CLIPS[name]
     network = models.MODELS[model]()
     variables = jax.device_put(models.load_pretrained_weights(model, weights))
 
@@ -55,8 +62,8 @@ def create(
         return embeddings.astype(jnp.float32).mean(1)
 
     return Backbone(
-        name=name,
-        fps=fps or clip / 0.64,
+        name=model,
+        fps=fps,
         size=SIZE,
         stride=clip,
         context=0,
