@@ -170,6 +170,12 @@ def write_results(
     chosen = thresholds.read(run, step, config)
     if chosen is None and absolute(run) == absolute(workdir):
         chosen = _choose(config, workdir, split, detections, step)
+    if chosen is not None and chosen.precision not in (None, config.eval.least_precision):
+        log.warning(
+            "the thresholds of step %d were chosen with eval.least_precision=%g, and stay: delete "
+            "%s/thresholds-%d.json to choose them with %g",
+            *(step, chosen.precision, run, step, config.eval.least_precision),
+        )
     metrics["operating_point"] = operating_point.assess(
         *(split.annotations, detections, chosen), **_how(config, split)
     )

@@ -132,7 +132,9 @@ def candidates(
     if settings.snap:  # a frame's score says that the boundary is somewhere in it
         if settings.snap_mean:
             moved = centre(moved, logits, settings.snap, num_frames)
-        moved = jnp.clip(moved + settings.snap_offset, 0, num_frames)
+        # But the middle of its first frame is too late for an action that a recording begins with.
+        first = (moved == 0) & ~cut[0] & jnp.array([True, False])
+        moved = jnp.clip(moved + settings.snap_offset, 0, num_frames) * ~first
     if settings.class_scores:  # section 3.4: soft-NMS of all proposals, then labels
         return Candidates(jnp.where(valid, scores, -jnp.inf)[None], moved)
     classes = frame_class_scores(

@@ -248,6 +248,15 @@ def test_proposals_without_labels(run) -> None:
     assert "video 'a', detection 0: has no 'label'; proposals without labels" in err
 
 
+def test_a_form_for_people_is_no_result_file(tmp_path):
+    path = tmp_path / "found.csv"
+    path.write_text("video,start,end,label,score\na,1,2,run,0.5\n")
+    with pytest.raises(ValueError, match=r"found\.csv: not JSON.*Give the json .*--output"):
+        read_predictions(path)
+    with pytest.raises(ValueError, match=r"none\.csv: there is no such file$"):
+        read_predictions(tmp_path / "none.csv")
+
+
 @pytest.mark.parametrize(
     ("predictions", "message"),
     [

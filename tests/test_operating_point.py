@@ -234,6 +234,15 @@ def test_parts_of_recordings_are_no_other_recordings(name):
     assert op.assess(truth, rows, chosen)["measured"] == op.CROSS_FITTED
 
 
+def test_thresholds_are_measured_as_they_were_chosen():
+    truth = {f"v{n}": [(0.0, 1.0, "a"), (2.0, 3.0, "a")] for n in range(6)}
+    rows = {v: [(0.0, 1.0, "a", 0.9), (5.0, 6.0, "a", 0.8), (2.0, 3.0, "a", 0.7)] for v in truth}
+    by_f1, precise = op.Chosen({"a": 0.0}, list(truth)), op.Chosen({"a": 0.8}, list(truth), {}, 0.9)
+    assert op.assess(truth, rows, by_f1)["false"] == 6
+    assert op.assess(truth, rows, precise)["false"] == 0
+    assert op.assess(truth, rows, by_f1, precision=0.9)["false"] == 0  # of an older version
+
+
 def test_cross_fitting_keeps_the_parts_of_a_recording_together():
     truth, rows = many(4)
     names = dict(zip(truth, ["x#t=0,30", "x#t=40,70", "x#t=80,99", "y"], strict=True))

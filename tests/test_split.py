@@ -59,6 +59,13 @@ def test_a_fifth_of_the_groups_validates_in_whatever_order_they_come(groups):
     assert len(chosen) == (0 if number < 2 else max(number // 5, 1))
 
 
+def test_the_draw_does_not_follow_how_ids_are_spelled():
+    plain = [f"s{n:02}" for n in range(40)]
+    for spelled in ("{}.mp4", "v_{}", "{}.csv"):
+        drawn = draw_groups(map(spelled.format, plain))
+        assert drawn == {spelled.format(name) for name in draw_groups(plain)}
+
+
 @given(st.dictionaries(st.integers(0, 30), st.integers(1, 3), min_size=2))
 def test_nobody_stands_on_both_sides(people):
     subsets = {f"s{p}_{n}": None for p, number in people.items() for n in range(number)}

@@ -48,6 +48,16 @@ def test_those_of_other_settings_are_for_other_scores(unbroken, data_dir):
     assert thresholds.read(unbroken, 12, short(data_dir, eval__class_scores="x.json")) is None
 
 
+def test_by_which_precision_they_were_chosen_is_kept(data_dir, tmp_path):
+    config = short(data_dir, eval__least_precision=0.9)
+    thresholds.write(epath.Path(tmp_path), 3, config, {"a": 0.5}, ["x"])
+    assert thresholds.read(tmp_path, 3, short(data_dir)).precision == 0.9
+    content = json.loads((tmp_path / "thresholds-3.json").read_text())
+    del content["precision"], content["checksum"]  # as older versions wrote it
+    (tmp_path / "thresholds-3.json").write_text(json.dumps(content))
+    assert thresholds.read(tmp_path, 3, config).precision is None
+
+
 def test_a_field_that_came_later_had_its_default(unbroken, data_dir, tmp_path):
     content = json.loads((unbroken / "thresholds-12.json").read_text())
     del content["settings"]["eval.snap_mean"], content["checksum"]

@@ -27,11 +27,12 @@ def write(
     Args:
         run: its folder.
         step: whose scores they are for.
-        config: with the settings that made the scores.
+        config: with the settings that made the scores, and by which the thresholds were chosen.
         thresholds: of every class.
         videos: ids of the recordings that they were chosen on.
     """
-    chosen = Chosen(thresholds, sorted(videos), _settings(flatten(config)))
+    settings, precision = _settings(flatten(config)), config.eval.least_precision
+    chosen = Chosen(thresholds, sorted(videos), settings, precision)
     write_whole(_path(run, step), json.dumps(to_json(chosen), indent=1, allow_nan=False) + "\n")
     return chosen
 

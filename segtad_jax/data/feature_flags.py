@@ -6,7 +6,7 @@ from typing import Any
 
 from segtad_jax.data.clocks import Clock
 from segtad_jax.data.features import LAYOUTS
-from segtad_jax.data.timeline import UNITS
+from segtad_jax.evaluation.entries import UNITS
 
 
 def add_feature_flags(parser: argparse.ArgumentParser, features: str, **more: Any) -> None:

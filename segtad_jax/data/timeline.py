@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from segtad_jax.evaluation.entries import UNITS
+
 NAMES = {"time", "times", "timestamp", "timestamps", "datetime"}  # so called, less its unit
-UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 UNIT_NAMES = {
     "s": "s|secs?|seconds?",
     "ms": "ms|msecs?|millis|milliseconds?",
@@ -108,7 +109,7 @@ def unit_in_name(name: str) -> str:
 
 def guess_unit(step: float, rate: float | None) -> str:
     """Returns the unit in which a step of so much gives a likely rate: the nearest to `rate`."""
-    hertz = {unit: 1 / (step * seconds) for unit, seconds in UNITS.items()}
+    hertz = {unit: number / step for unit, number in UNITS.items()}
     if rate is not None:
         return min(hertz, key=lambda unit: abs(np.log(hertz[unit] / rate)))
     return next((unit for unit, hz in hertz.items() if hz >= SLOWEST), "ns")
@@ -126,11 +127,11 @@ def in_seconds(
     """
     low, high = EPOCH
     step = float(np.median(np.abs(np.diff(values)))) if len(values) > 1 else 0.0
-    for known, seconds in UNITS.items():
-        likely = unit == known or (not unit and step * seconds <= LONGEST_STEPS[known])
-        if likely and low <= values[0] * seconds < high:
-            return values * seconds, True
-    return values * UNITS[unit or guessed], False
+    for known, number in UNITS.items():
+        likely = unit == known or (not unit and step / number <= LONGEST_STEPS[known])
+        if likely and low <= values[0] / number < high:
+            return values / number, True
+    return values / UNITS[unit or guessed], False
 
 
 def measure(times: Float[np.ndarray, " n"], column: str = "", date: str = "") -> Timeline:

@@ -16,7 +16,7 @@ from segtad_jax.evaluation.json_files import InputError
 ReportDefect = Callable[[str, str, object, str], None]
 
 NOTE = "note"
-UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}  # how many are a second; and frames
+UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # how many are a second
 _CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,6}):([0-5]?\d)([.,]\d*)?")
 _DAY = 86400
 _EARLY = 60  # seconds before a recording, of annotations in whole minutes; earlier is a day later
@@ -27,7 +27,7 @@ class Reading:
     """Settings that decide where a file leaves open how it is meant."""
 
     rate: float | None = None  # Hz, of files with a class a frame
-    unit: str | None = None  # of starts and ends: s, ms, us or frames; None: s, or the form's own
+    unit: str | None = None  # of starts and ends, of UNITS or frames; None: s, or the form's own
     label_fps: float | None = None  # frames a second that the annotators saw
     # {video, start, end, label, subset, duration or origin: its column in a table}
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)

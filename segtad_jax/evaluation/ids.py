@@ -27,6 +27,11 @@ def match_id(video: str) -> str:
     return unicodedata.normalize("NFC", video).removeprefix("v_")
 
 
+def without_ending(video: str) -> str:
+    """Returns an id as `match_id`, less the ending of a media or feature file, if it has one."""
+    return _ENDING.sub("", match_id(video))
+
+
 def has_file_ending(text: str) -> bool:
     """Returns whether a text ends as the name of a recording's file, or of its features."""
     return bool(_ENDING.search(text))

@@ -45,6 +45,7 @@ class Chosen(NamedTuple):
     thresholds: Mapping[Label, float]  # of every class
     videos: Collection[str] = ()  # ids of the recordings
     settings: Mapping[str, Any] = {}  # which make the scores what they are; JSON
+    precision: float | None = None  # at which recall was best, 0: by F1; None: older files
 
 
 def read_chosen(path: str | PathLike[str]) -> Chosen:
@@ -55,7 +56,7 @@ def read_chosen(path: str | PathLike[str]) -> Chosen:
     """
     content = load_sealed(path, REMEDY)
     chosen = Chosen(*(content.get(field) for field in Chosen._fields))  # type: ignore[arg-type]
-    kinds = zip(chosen, (dict, list, dict), strict=True)
+    kinds = zip(chosen, (dict, list, dict, int | float | None), strict=True)
     if not all(isinstance(value, kind) for value, kind in kinds) or not all(
         isinstance(value, int | float) for value in chosen.thresholds.values()
     ):
@@ -301,7 +302,7 @@ def assess(
         predictions: {video: [(start, end, label, score), ...]}.
         threshold: a given one; or those of a model, which are measured by cross-fitting where the
             recordings are those that chose them; None: chosen here, and measured likewise.
-        precision: see `choose`; of thresholds that are chosen here.
+        precision: see `choose`; of thresholds that are chosen here, or do not say theirs.
         classes: see `count`.
 
     Returns:
@@ -320,6 +321,7 @@ def assess(
     elif set(map(_recording, threshold.videos)).isdisjoint(recordings):
         kept, measured = above(predictions, threshold.thresholds), OTHERS
     else:
+        precision = precision if threshold.precision is None else threshold.precision
         kept = cross_fitted(ground_truth, predictions, precision=precision, classes=classes)
         measured = CROSS_FITTED if len(recordings) > 1 else SAME
     thresholds = threshold.thresholds if isinstance(threshold, Chosen) else threshold

@@ -5,7 +5,7 @@ from os import PathLike
 from typing import Any
 
 from segtad_jax.evaluation.entries import shown
-from segtad_jax.evaluation.json_files import InputError, load_json, require_object
+from segtad_jax.evaluation.json_files import InputError, as_path, load_json, require_object
 
 _LARGEST = sys.float_info.max
 _KEYS = ("version", "results", "external_data")
@@ -28,7 +28,7 @@ def read_predictions(
     Raises:
         InputError: names the file, the video, the field and its value.
     """
-    content = require_object(load_json(path, _detection), path, ("results",))
+    content = _load(path)
     notes = []
     missing = [key for key in _KEYS if key not in content]
     if missing:
@@ -59,6 +59,18 @@ def read_predictions(
     if broken:
         notes.append(f"{path}: {broken} broken predictions left out")
     return results, notes
+
+
+def _load(path: str | PathLike[str]) -> dict[str, Any]:
+    try:
+        return require_object(load_json(path, _detection), path, ("results",))
+    except InputError as error:
+        if str(path).lower().endswith(".json") or not as_path(path).exists():
+            raise
+        raise InputError(
+            f"{error}. Give the json that predict wrote beside it (--output): it has all "
+            "detections, and other forms those above a threshold alone"
+        ) from error
 
 
 def _detection(record: dict) -> Any:

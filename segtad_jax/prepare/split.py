@@ -11,7 +11,13 @@ from etils import epath
 from segtad_jax.data.timeline import Piece
 from segtad_jax.evaluation.annotations import SUBSETS, canonical_subset, has_subsets, read_videos
 from segtad_jax.evaluation.entries import NOTE, Entry, ReportDefect, shown
-from segtad_jax.evaluation.ids import ending_note, match_id, matching, read_ids
+from segtad_jax.evaluation.ids import (
+    ending_note,
+    match_id,
+    matching,
+    read_ids,
+    without_ending,
+)
 from segtad_jax.evaluation.json_files import InputError, load_json
 
 VALIDATION_PART = 5  # where nothing names subsets, one video or group in so many validates
@@ -140,9 +146,10 @@ def group_videos(videos: Mapping[str, str], group: re.Pattern | None) -> dict[st
 def draw_groups(groups: Iterable[str]) -> set[str]:
     """Returns the groups that validate: one in five, at least one, and none where there is one.
 
-    By a checksum of the name, so that most stay where they are when others are added.
+    By a checksum of the name, so that most stay where they are when others are added; as ids match,
+    so that `v_s01.mp4` stands where `s01` does.
     """
-    order = sorted(set(groups), key=lambda name: (zlib.crc32(name.encode()), name))
+    order = sorted(set(groups), key=lambda name: (zlib.crc32(without_ending(name).encode()), name))
     return set(order[: max(len(order) // VALIDATION_PART, 1)]) if len(order) > 1 else set()
 
 

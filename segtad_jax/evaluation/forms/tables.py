@@ -31,6 +31,7 @@ _DECIMAL = re.compile(r"(-?\d+),(\d\d\d()|\d+)")
 _OTHER_UNITS = {
     "ms": r"(^|[^a-z])(ms|msec|millis\w*)([^a-z]|$)",
     "us": r"(^|[^a-z])(us|usec|micros\w*|µs)([^a-z]|$)",
+    "ns": r"(^|[^a-z])(ns|nsec|nanos\w*)([^a-z]|$)",
     "frames": r"frame",
 }
 _LIKELY = {  # names of columns that may be meant
