@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from segtad_jax.data.signals import (
     CONTEXT_OFFSETS,
+    GrowingStatistics,
     Normalisation,
     window_statistics,
     with_context,
@@ -46,6 +47,24 @@ def test_context_against_a_loop(length):
     for t in range(length):
         row = [frames[min(max(t + o, 0), length - 1)] for o in (-10, -5, -3, -1, 0, 1, 3, 5, 10)]
         np.testing.assert_array_equal(found[t], np.concatenate(row))
+
+
+@given(st.integers(0, 400), st.integers(2, 9), st.integers(1, 3), st.lists(st.integers(0, 400)))
+def test_frames_of_a_growing_signal_are_those_of_the_whole(length, samples, channels, cuts):
+    """Bit for bit, and each as soon as the frames around it are there."""
+    signal = np.random.default_rng(length).normal(size=(length, channels))
+    growing = GrowingStatistics(samples, channels)
+    parts = np.split(signal, sorted(min(cut, length) for cut in cuts))
+    made = []
+    for number, part in enumerate(parts, start=1):
+        made.append(growing.add(part))
+        known = sum(map(len, parts[:number])) // samples
+        assert sum(map(len, made)) == max(known - max(CONTEXT_OFFSETS), 0)
+    made.append(growing.add(signal[:0], last=True))
+    if length >= samples:
+        expected = with_context(window_statistics(signal, samples))
+        np.testing.assert_array_equal(np.concatenate(made), expected)
+    assert sum(map(len, made)) == length // samples
 
 
 def test_context_of_the_frame_itself_is_the_frame():

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 # Frames whose statistics make up one frame's features; dense around it, to two seconds at 5 Hz.
 CONTEXT_OFFSETS = (-10, -5, -3, -1, 0, 1, 3, 5, 10)
+LOOK_AHEAD = max(CONTEXT_OFFSETS)
 
 
 def window_statistics(
@@ -46,6 +47,39 @@ def with_context(
     """
     nearby = np.arange(len(frames))[:, None] + np.asarray(offsets)  # [F, offsets]
     return frames[np.clip(nearby, 0, len(frames) - 1)].reshape(len(frames), -1)
+
+
+class GrowingStatistics:
+    """Makes the frames of a signal that comes in parts, bit for bit those of the whole signal.
+
+    They are `with_context(window_statistics(signal))`. A frame is known LOOK_AHEAD frames late.
+    """
+
+    def __init__(self, samples: int, channels: int) -> None:
+        """Begins a signal; a frame has so many samples."""
+        self._samples = samples
+        self._rest = np.zeros((0, channels))  # too short for a frame
+        self._near = np.zeros((0, 3 * channels))  # statistics that frames to come may read
+        self._first = self._made = 0  # frame of the first of these; frames that were returned
+
+    def add(
+        self, signal: Float[np.ndarray, "n channels"], *, last: bool = False
+    ) -> Float[np.ndarray, "f C"]:
+        """Returns the frames that are known with this part, with the `last` one all the others."""
+        rest = np.concatenate([self._rest, signal])  # float64
+        whole = len(rest) // self._samples * self._samples
+        if whole:
+            made = window_statistics(rest[:whole], self._samples)
+            self._near = np.concatenate([self._near, made])
+        self._rest = rest[whole:]
+        known = self._first + len(self._near) - (0 if last else LOOK_AHEAD)
+        if known <= self._made:
+            return np.zeros((0, self._near.shape[1] * len(CONTEXT_OFFSETS)))
+        frames = with_context(self._near)[self._made - self._first : known - self._first]
+        self._made = known
+        past = max(known + min(CONTEXT_OFFSETS) - self._first, 0)  # no frame to come reads these
+        self._near, self._first = self._near[past:], self._first + past
+        return frames
 
 
 @dataclasses.dataclass(frozen=True)
