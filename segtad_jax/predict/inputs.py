@@ -85,7 +85,7 @@ class InputMaker:
         resized = preparation.resized(features)
         stored = np.dtype(preparation.dtype)
         cast(resized, stored, "features", "training's features were stored as such")
-        covered = self._seconds(max(map(len, arrays)), rate, duration)
+        covered = self.seconds(max(map(len, arrays)), rate, duration)
         duration = covered if duration is None else duration
         if preparation.frame_rate is not None:  # signals may end within a frame
             covered = len(features) / preparation.frame_rate
@@ -98,7 +98,7 @@ class InputMaker:
             notes.append(f"{frames}, and the shortest proposal has {shortest}: finds nothing")
         return as_input(video, resized, len(resized) / covered, duration, notes)
 
-    def _seconds(self, frames: int, rate: float | None, duration: float | None) -> float:
+    def seconds(self, frames: int, rate: float | None, duration: float | None) -> float:
         """Returns the seconds that so many frames of the sources cover."""
         self.require_rate(rate)
         rate = rate or self.preparation.rate

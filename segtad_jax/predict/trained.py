@@ -31,6 +31,7 @@ from segtad_jax.predict.detections import (
 from segtad_jax.predict.inference import Found, Inference
 from segtad_jax.predict.inputs import Input, InputMaker, as_input
 from segtad_jax.predict.recording_files import RecordingFiles
+from segtad_jax.predict.stream import DetectionStream, WindowProgram
 
 SHOWN = 6  # names in `repr`
 
@@ -131,6 +132,39 @@ class Trained:
             self._detecting.detect([as_input("warm-up", zeros, 1.0, float(len(zeros)))])
             number *= 2
 
+    def stream(
+        self,
+        *,
+        rate: SupportsFloat | None = None,
+        threshold: Threshold | str = "auto",
+        delay: SupportsFloat | None = None,
+        every: SupportsFloat = 1.0,
+    ) -> DetectionStream:
+        """Begins to detect in a recording that goes on; see `DetectionStream` for how.
+
+        Args:
+            rate: of the samples, in Hz; may be left out where the model knows it.
+            threshold: as of `detect`; by default the run's own.
+            delay: seconds from an action's end to its detection, at most; by default the least and
+                a 32nd of the model's window.
+            every: seconds from one look of the network to the next.
+
+        Raises:
+            ValueError: as `detect`; or the model needs whole recordings, or delay or every cannot
+                be.
+        """
+        hertz = _positive("rate", rate)
+        maker = InputMaker(self.preparation, self.config)
+        maker.require_rate(hertz)
+        return DetectionStream(
+            self._windows,
+            self.preparation,
+            hertz or 1 / maker.seconds(1, None, None),
+            self.threshold(threshold),
+            _positive("delay", delay),
+            _positive("every", every) or 1.0,
+        )
+
     def threshold(self, given: Threshold | str) -> Threshold:
         """Returns a threshold as it was given, or for "auto" those that the run has chosen.
 
@@ -195,6 +229,10 @@ class Trained:
     def _segmenting(self) -> Inference:
         variables = self._detecting.variables
         return Inference(self.config, self.classes, variables, segments=True)
+
+    @functools.cached_property
+    def _windows(self) -> WindowProgram:
+        return WindowProgram(self.config, self.classes, self.variables)
 
 
 def _of_one(found: Found) -> tuple[list[Detection], Mapping[str, Any]]:
