@@ -15,7 +15,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo       train SegTAD on real sensor recordings; results in runs/watch"
+	@echo "make demo       train SegTAD on real sensor recordings and detect in a raw one; results in runs/watch"
 	@echo "make test       lint, types and every test"
 	@echo "make test-fast  lint, types and the tests that are not marked slow"
 	@echo "make lint       ruff, ruff format and mypy"
@@ -24,6 +24,8 @@ help:
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m segtad_jax.main --config configs/watch.py --workdir runs/watch
+	$(BIN)/python -m segtad_jax.predict --checkpoint=runs/watch --features=data/watch/1.0.0/s08_0_0.csv \
+	  --output=runs/watch/s08_0_0.json --report=runs/watch/s08_0_0.html
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

@@ -17,8 +17,12 @@ from etils import epath
 
 from segtad_jax.checkpoint import thresholds
 from segtad_jax.checkpoint.store import restore_variables
+from segtad_jax.data.preparation import FILE, Preparation
+from segtad_jax.data.signals import SignalTransform
+from segtad_jax.evaluation.json_files import sealed
 from segtad_jax.export import __main__ as export
 from segtad_jax.export import build
+from segtad_jax.postprocess import Detection
 from segtad_jax.predict.trained import load
 from tests.object_store import bucket_in
 from tests.test_config import load as load_config
@@ -77,6 +81,14 @@ def without_the_package(folder: pathlib.Path, artifact: pathlib.Path, code: str)
     return done.stdout
 
 
+def assert_same(found: list[dict], expected: list[Detection]) -> None:
+    assert len(found) == len(expected) == 20
+    assert [d["label"] for d in found] == [d.label for d in expected]
+    np.testing.assert_allclose([d["score"] for d in found], [d.score for d in expected], rtol=1e-4)
+    segments = [d["segment"] for d in found]
+    np.testing.assert_allclose(segments, [(d.start, d.end) for d in expected], atol=1e-4)
+
+
 def test_it_runs_without_the_package_and_finds_the_same(run, artifact, tmp_path):
     for number, features in enumerate(recordings()):
         np.save(tmp_path / f"{number}.npy", features)
@@ -91,24 +103,55 @@ for name in ("segtad_jax", "flax", "orbax", "tensorflow", "etils"):
 import run
 function, model = run.load()
 files = sorted(pathlib.Path().glob("?.npy"))
-print(json.dumps([run.detect(function, model, np.load(f), 5.0) for f in files]))
+print(json.dumps([run.detect(function, model, [np.load(f)], 5.0) for f in files]))
 """
     (libraries := tmp_path / "libraries").mkdir()
     code = code.replace("pathlib.Path()", f"pathlib.Path({str(tmp_path)!r})")
     results = json.loads(without_the_package(libraries, artifact, code))
     model = load(str(run))
     for features, found in zip(recordings(), results, strict=True):
-        expected = model.detect(features, rate=5.0)
-        assert len(found) == len(expected) == 20
-        assert [d["label"] for d in found] == [d.label for d in expected]
-        scores = [d["score"] for d in found]
-        np.testing.assert_allclose(scores, [d.score for d in expected], rtol=1e-4)
-        segments = [d["segment"] for d in found]
-        np.testing.assert_allclose(segments, [(d.start, d.end) for d in expected], atol=1e-4)
+        assert_same(found, model.detect(features, rate=5.0))
+
+
+def test_raw_samples_of_a_model_of_signals(tmp_path):
+    """From what was recorded to seconds, where there is no package to make features of it."""
+    random = np.random.default_rng(2)
+    signals = [random.normal(size=(n, 2)).astype(np.float32) for n in (700, 333, 1509)]
+    transform = SignalTransform.fit(50.0, 2, [3 * signal + 1 for signal in signals])
+    config = load_config(TINY)
+    fields = {"model.width": 8, "model.normalise": True, "eval.max_detections": 20}
+    config.update_from_flattened_dict(fields | {"eval.min_score": 0.0, "eval.whole_windows": True})
+    run = random_run(tmp_path / "run", config, CLASSES, 54)
+    prepared = Preparation("x", (2,), 50.0, None, "linear", 64, "float32", transform)
+    (run / FILE).write_text(json.dumps(sealed(prepared.to_json())))
+    thresholds.write(epath.Path(run), 20, config, THRESHOLDS, ["x"])
+    folder = tmp_path / "signals"
+    assert export.main([f"--checkpoint={run}", f"--output={folder}", "--platforms=cpu"]) == 0
+    assert "raw samples, [frames, 2] (50 Hz in training)" in (folder / "README.md").read_text()
+
+    (libraries := tmp_path / "libraries").mkdir()
+    np.savez(tmp_path / "recorded.npz", *signals)
+    code = f"""
+import json, numpy as np, run
+function, model = run.load()
+signals = np.load({str(tmp_path / "recorded.npz")!r}).values()
+print(json.dumps([run.detect(function, model, [signal]) for signal in signals]))
+try:
+    run.detect(function, model, [np.zeros((100, 2))], rate=5.0)
+except ValueError as error:
+    print(error)
+"""
+    found, refused = without_the_package(libraries, folder, code).splitlines()
+    assert refused == "the rate is 5 Hz, and training's was 50 to 50 Hz"
+    model = load(str(run))
+    for signal, rows in zip(signals, json.loads(found), strict=True):
+        assert_same(rows, model.detect(signal))
+        assert rows[0]["segment"][1] <= len(signal) / 50
 
 
 def test_the_example_is_a_command(artifact, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(artifact)
     np.save("x.npy", recordings()[0])
     np.save("wide.npy", np.zeros((64, 7), np.float32))
 
@@ -132,29 +175,36 @@ def test_the_example_is_a_command(artifact, tmp_path, monkeypatch, capsys):
     assert "--threshold: invalid score value: 'high'" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"rate.*--rate=HZ"):
         command("x.npy")
-    with pytest.raises(SystemExit, match=r"\[64, 7\].*\[frames, 6\].*model.json"):
+    with pytest.raises(SystemExit, match=r"\[frames, 6\].*model.json.*\[64, 7\]"):
         command("wide.npy", "--rate=5")
     np.savez("x.npz", recordings()[0])
-    with pytest.raises(SystemExit, match=r"x\.npz.*\.npy"):
+    with pytest.raises(SystemExit, match=r"several arrays.*\.npy"):
         command("x.npz", "--rate=5")
+    with pytest.raises(SystemExit, match="rate is -5 Hz"):
+        command("x.npy", "--rate=-5")
     with pytest.raises(SystemExit, match="No such file"):
         command("none.npy", "--rate=5")
 
 
-def test_what_is_no_number_is_an_error_and_never_no_action(artifact):
-    module = runpy.run_path(str(artifact / "run.py"))
+@pytest.fixture
+def module(artifact, monkeypatch):
+    """What run.py defines."""
+    monkeypatch.syspath_prepend(artifact)
+    return runpy.run_path(str(artifact / "run.py"))
+
+
+def test_what_is_no_number_is_an_error_and_never_no_action(artifact, module):
     function, model = module["load"](artifact)
     features = recordings()[0].copy()
     features[5, 2] = np.nan
     with pytest.raises(ValueError, match=r"frame 5, channel 2 is nan"):
-        module["detect"](function, model, features, 5.0)
+        module["detect"](function, model, [features], 5.0)
     features[5, 2] = 1e30  # of which the network makes infinity
     with pytest.raises(ValueError, match="training never had"):
-        module["detect"](function, model, features, 5.0)
+        module["detect"](function, model, [features], 5.0)
 
 
-def test_whole_windows_end_with_their_recording(artifact):
-    module = runpy.run_path(str(artifact / "run.py"))
+def test_whole_windows_end_with_their_recording(artifact, module):
     model = json.loads((artifact / "model.json").read_text())
     model["windows"]["whole"] = True
     features = np.zeros((150, CHANNELS), np.float32)
@@ -162,21 +212,33 @@ def test_whole_windows_end_with_their_recording(artifact):
     assert (offset.tolist(), num_frames.tolist()) == ([[0, 32, 64, 86]], [[64] * 4])
 
 
-def test_features_of_a_model_that_resizes(artifact):
-    module = runpy.run_path(str(artifact / "run.py"))
-    model = json.loads((artifact / "model.json").read_text())
-    model["preparation"] |= {"num_frames": 64, "resize": "linear"}
-    assert module["windows"](recordings()[0], model)[0].shape == (1, 1, 64, CHANNELS)
-    with pytest.raises(ValueError, match=r"41 frames.*64 .*linear"):
-        module["windows"](recordings()[1], model)
+@pytest.mark.parametrize("resize", ["linear", None])
+def test_features_of_several_sources_are_those_of_detect(run, artifact, module, resize):
+    """Side by side, of one length, and as many frames as in training."""
+    frames = resize and 64
+    preparation = Preparation("x", (4, 2), None, frames, resize or "linear", 64, "float32")
+    preparation = dataclasses.replace(preparation, rates=(5.0, 5.0))
+    model = load(str(run))
+    model.preparation = preparation
+    described = build.describe(model, read(artifact))
+    assert described["rate"] == (None if resize else 5.0)
+    sources = [recordings()[1][:, :4], recordings()[0][:, 4:]]
+    features, rate, seconds = module["prepare"](sources, described, 5.0)
+    made = model.prepare("x", sources, 5.0, None)
+    np.testing.assert_array_equal(features, made.features)
+    assert (rate, seconds) == (made.recording.rate, made.recording.duration)
+    with pytest.raises(ValueError, match=r"\[frames, 4\], \[frames, 2\].*\[64, 6\]"):
+        module["prepare"](recordings()[:1], described, 5.0)
 
 
-def test_where_recordings_are_resized_each_has_its_own_rate(run, artifact):
-    model, exported = load(str(run)), read(artifact)
-    model.preparation = dataclasses.replace(model.preparation, rate=5.0)
-    assert build.describe(model, exported)["rate"] == 5.0
-    model.preparation = dataclasses.replace(model.preparation, num_frames=64)
-    assert build.describe(model, exported)["rate"] is None
+@pytest.mark.parametrize(
+    ("rate", "rates", "expected"),
+    [(5.0, None, 5.0), (None, (5.0, 5.02), 5.01), (None, (5.0, 6.0), None), (None, None, None)],
+)
+def test_the_rate_that_may_be_left_out(run, artifact, rate, rates, expected):
+    model = load(str(run))
+    model.preparation = dataclasses.replace(model.preparation, rate=rate, rates=rates)
+    assert build.describe(model, read(artifact))["rate"] == expected
 
 
 def test_a_bucket_cannot_rename(run, artifact, tmp_path, monkeypatch):
@@ -185,7 +247,7 @@ def test_a_bucket_cannot_rename(run, artifact, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "lower", lambda *_: exported)
     build.write(str(run), "gs://bucket/model", ["cpu"])
     written = sorted((bucket / "model").iterdir(), key=lambda p: p.stat().st_mtime_ns)
-    assert len(written) == 5
+    assert len(written) == 7
     assert written[-1].name == "model.json"
     with pytest.raises(ValueError, match=r"gs://bucket/model .*--output"):
         build.write(str(run), "gs://bucket/model", ["cpu"])

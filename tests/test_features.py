@@ -24,9 +24,11 @@ from segtad_jax.data.feature_files import FeatureError
 from segtad_jax.data.features import (
     as_frames,
     cast,
-    corner_shift,
     infer_layout,
     open_source,
+)
+from segtad_jax.data.resizing import (
+    corner_shift,
     resize_bsn,
     resize_half_pixel,
     resize_linear,

@@ -58,7 +58,7 @@ PARTS = {
         "runtime", "video",
     },
     "export": {"config", "data", "models", "ops", "postprocess", "predict", "runtime"},
-    "export/artifact/run": set(),  # what export copies: runs without the package
+    "export/artifact/run": {"data"},  # of which export copies what it needs, NumPy alone
     "experiments": {"checkpoint", "config", "evaluation", "runtime"},
     "video": {"data", "evaluation", "ops", "postprocess", "runtime"},
     "tpu": {"config", "detector", "models", "optim", "runtime", "step"},
@@ -78,12 +78,14 @@ LIBRARIES = {
     "jax.distributed": ["runtime/parallel.py"],
 }
 
-# Folders that import nothing but the standard library and these.
+# Folders and files that import nothing but the standard library and these.
 MINIMAL = {
     "ops": {"jax", "numpy", "jaxtyping"},
     "evaluation": {"numpy"},
     "evaluation/report": {"cycler", "etils", "jinja2", "matplotlib", "numpy"},
     "export/artifact": {"jax", "numpy"},
+    "data/signals": {"jaxtyping", "numpy"},
+    "data/resizing": {"jaxtyping", "numpy"},
 }
 
 
@@ -126,7 +128,8 @@ def part_breaches(path: Path, file: Path) -> Iterator[str]:
         yield f"{file}: say in PARTS of tests/test_house.py what {part} may import"
         return
     own = {part, "__version__", *rules}
-    minimal = MINIMAL.get(str(file.parent), MINIMAL.get(part))
+    places = (str(file.with_suffix("")), str(file.parent), part)
+    minimal = next((MINIMAL[place] for place in places if place in MINIMAL), None)
     for line, name in imports(path):
         top, *rest = name.split(".")
         if top == PACKAGE and rest and rest[0] not in own:

@@ -10,7 +10,7 @@ from report_cases import EVIL_LABEL
 from segtad_jax.evaluation.entries import Action
 from segtad_jax.prepare.annotations import Video
 from segtad_jax.prepare.look import choose_recordings, look_at, look_figure, thin, traces_of
-from segtad_jax.prepare.report import time_rows
+from segtad_jax.prepare.report import ceiling_figure, time_rows
 
 
 @given(st.integers(1, 300), st.integers(1, 3), st.integers(1, 40), st.integers(0, 99))
@@ -74,6 +74,21 @@ def data_report():
         "times": {"x" * 200: times}, "lengths": {"seconds_histogram": {"counts": []}},
         "ceiling": {"strides": {}},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("strides", [1, 6])
+def test_the_legend_of_the_ceiling_hides_no_curve(strides):
+    curve = {f"{t:.2f}": 1 - t for t in np.arange(0.5, 1, 0.05)} | {"average": 0.3}
+    reached = {"recall": curve, "map": curve, "divides": True}
+    figure = ceiling_figure(
+        {"split": "training", "strides": {str(2**n): reached for n in range(strides)}}
+    )
+    figure.draw_without_rendering()
+    for panel in figure.axes:
+        legend = panel.get_legend().get_window_extent()
+        assert legend.y1 < panel.xaxis.get_tightbbox().y0 < panel.get_window_extent().y0
+        assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= legend.y0
 
 
 def test_the_figure_has_the_labels_where_they_are_and_shows_where_there_is_no_signal():

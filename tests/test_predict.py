@@ -429,6 +429,8 @@ def test_features_that_prepare_did_not_make(embedded, trained):
     other = open_dataset(trained / "data" / "mine" / "1.0.0")
     with pytest.raises(ValueError, match=r" 81 channels.* 16"):
         maker(embedded).require_same(other)
+    of_as_many = dataclasses.replace(embedded.preparation, widths=(81,))  # all that is known of it
+    InputMaker(of_as_many, embedded.config).require_same(other)
 
 
 def test_what_python_passes_as_features(embedded):

@@ -8,7 +8,12 @@ import pytest
 from prepare_cases import arrays, entry, features, good_inputs, prepare, report_of, written
 from segtad_jax.data import preparation
 from segtad_jax.data.dataset import open_dataset
-from segtad_jax.data.signals import Normalisation, window_statistics, with_context
+from segtad_jax.data.signals import (
+    Normalisation,
+    samples_per_frame,
+    window_statistics,
+    with_context,
+)
 from segtad_jax.prepare import build
 from test_features import write
 
@@ -71,7 +76,7 @@ def test_without_training_recordings_there_is_nothing_to_normalise_by(tmp_path, 
 
 @pytest.mark.parametrize(("rate", "samples"), [(50.0, 10), (100.0, 20), (52.0, 10), (1.0, 2)])
 def test_frames_are_as_near_to_5_hz_as_samples_allow(rate, samples):
-    assert preparation.samples_per_frame(rate) == samples
+    assert samples_per_frame(rate) == samples
 
 
 def defects_of(inputs):

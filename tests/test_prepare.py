@@ -25,7 +25,7 @@ from prepare_cases import (
 )
 from segtad_jax.data import preparation, writer
 from segtad_jax.data.dataset import INDEX, open_dataset
-from segtad_jax.data.features import resize_linear
+from segtad_jax.data.resizing import resize_linear
 from segtad_jax.prepare import build
 from test_features import FORMS, write
 

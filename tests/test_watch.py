@@ -14,7 +14,11 @@ import numpy as np
 import pytest
 
 from segtad_jax.data import watch
+from segtad_jax.data.embedded import open_or_build
+from segtad_jax.data.preparation import FILE, read_preparation
 from segtad_jax.data.signals import window_statistics, with_context
+from segtad_jax.predict.recording_files import RecordingFiles
+from tests.test_config import load
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,13 +73,42 @@ def test_a_frame_every_tenth_sample(records):
         assert len(record.features) == int(record.duration * 50 + 1e-6) // 10
 
 
+def test_the_raw_samples_that_lie_beside_make_the_features_of_their_record(records, tmp_path):
+    for name, text in watch.files():
+        (tmp_path / name).write_text(text)
+    preparation = read_preparation(tmp_path)
+    files = RecordingFiles(preparation, [str(tmp_path / "s08_0_0.csv")])
+    recorded = files.read("s08_0_0")
+    assert recorded.is_whole
+    (record,) = (r for r in records["validation"] if r.video == "s08_0_0")
+    made = preparation.features(recorded.pieces[0].arrays)  # files are read as float32
+    np.testing.assert_allclose(made, record.features, atol=1e-5)
+    assert preparation.range.compare(recorded.pieces[0].arrays) is None
+    assert preparation.frame_rate == record.rate
+    assert (preparation.num_channels, preparation.rate) == (watch.NUM_CHANNELS, 50.0)
+    assert len(recorded.pieces[0].arrays[0]) == round(50 * record.duration)
+
+
+def test_the_data_set_keeps_how_its_features_are_made(records, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(watch, "records", lambda split: iter(records[split][:2]))
+    config = load(ROOT / "configs" / "watch.py")
+    config.data.dir = str(tmp_path)
+    dataset = open_or_build(config.data)
+    assert read_preparation(dataset.directory).to_json()["signals"]["sample_rate"] == 50.0
+    assert (dataset.directory / "s08_0_0.csv").exists()
+    open_or_build(config.data)
+    assert "older version" not in capsys.readouterr().out
+    (dataset.directory / FILE).unlink()
+    again = open_or_build(config.data)
+    assert again.fingerprint == dataset.fingerprint
+    assert re.search(r"older version.*Remove it", capsys.readouterr().out)
+
+
 def test_mirrored_channels_are_those_of_the_mirrored_arm():
-    signal = np.random.default_rng(0).normal(size=(300, watch.AXES))
+    signal = np.random.default_rng(0).normal(size=(300, len(watch.AXES)))
     # A mirror across x turns acceleration (a vector) and turning (an axial one) round like this.
     other = signal * np.array([-1, 1, 1, 1, -1, -1])
-    own, expected = (
-        with_context(window_statistics(s, watch.SAMPLES_PER_FRAME)) for s in (signal, other)
-    )
+    own, expected = (with_context(window_statistics(s, 10)) for s in (signal, other))
     assert own.shape[1] == watch.NUM_CHANNELS
     mirror = runpy.run_path(str(ROOT / "configs" / "watch.py"))["get_config"]().augment.mirror
     own[:, mirror] *= -1

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from segtad_jax.config.check import check, number_of_proposals
 from segtad_jax.config.defaults import ENCODER_STRIDE
 from segtad_jax.data.dataset import Dataset
-from segtad_jax.data.preparation import read_ceilings, read_preparation
+from segtad_jax.data.preparation import REPORT, read_ceilings, read_preparation
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,9 @@ def fitted(config: ConfigDict, dataset: Dataset) -> ConfigDict:
 
 def _size(config: ConfigDict, dataset: Dataset) -> Size:
     preparation = read_preparation(dataset.directory)
-    ceilings = read_ceilings(dataset.directory) if preparation else {}
+    # The demo's data have no report.
+    reported = preparation and (dataset.directory / REPORT).exists()
+    ceilings = read_ceilings(dataset.directory) if reported else {}
     window = config.data.num_frames or (preparation.window if preparation else 0)
     if not window:
         raise ValueError(

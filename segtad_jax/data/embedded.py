@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from segtad_jax.data import synthetic, watch
 from segtad_jax.data.dataset import Dataset, exists, find, find_all, open_dataset
 from segtad_jax.data.index import ANEW, INDEX
+from segtad_jax.data.preparation import FILE
 from segtad_jax.data.writer import dataset_folder, write_dataset
 from segtad_jax.evaluation.json_files import load_sealed
 
@@ -36,6 +37,12 @@ def open_or_build(config: ConfigDict) -> Dataset:
         started = time.monotonic()
         write_dataset(config.dir, **arguments)
         print(f"Written in {time.monotonic() - started:.0f} s.", flush=True)
+    elif "files" in arguments and not (target / FILE).exists():
+        print(
+            f"{target} is of an older version, which did not keep how features are made: a run on "
+            "it detects in features alone. Remove it, and it is written anew.",
+            flush=True,
+        )
     return open_dataset(target)
 
 
@@ -62,6 +69,7 @@ def _watch(config: ConfigDict) -> dict[str, Any]:
         "splits": {split: watch.records(split) for split in ("training", "validation")},
         "description": watch.DESCRIPTION,
         "citation": watch.CITATION,
+        "files": watch.files(),
     }
 
 

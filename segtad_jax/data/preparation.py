@@ -4,7 +4,7 @@ preparation.json lies beside the shards and in every run that trains on them.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,77 +12,15 @@ from etils import epath
 from jaxtyping import Float
 
 from segtad_jax.data.clocks import Clock
-from segtad_jax.data.features import RESIZERS, FeatureError, with_channels
+from segtad_jax.data.feature_files import FeatureError
 from segtad_jax.data.index import RESTORE
-from segtad_jax.data.signals import Normalisation, window_statistics, with_context
+from segtad_jax.data.resizing import RESIZERS, with_channels
+from segtad_jax.data.signals import SignalTransform
 from segtad_jax.data.value_range import ValueRange
 from segtad_jax.evaluation.json_files import load_sealed
 
 FILE, REPORT = "preparation.json", "report.json"
-FRAME_RATE = 5.0  # of features made of signals, frames per second
 LENGTH_TOLERANCE = 0.1  # of a duration, within which frames / rate should be
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class SignalTransform:
-    """Makes windowed statistics in context of raw signals, normalised as in training."""
-
-    sample_rate: float  # Hz
-    channels: int  # of a signal
-    normalise: Normalisation
-
-    @classmethod
-    def fit(
-        cls, sample_rate: float, channels: int, signals: Iterable[Float[np.ndarray, "_ _"]]
-    ) -> "SignalTransform":
-        """Takes mean and deviation from the training signals that are long enough for a frame.
-
-        Raises:
-            ValueError: there is none.
-        """
-        samples = samples_per_frame(sample_rate)
-        frames = (statistics(signal, samples) for signal in signals if len(signal) >= samples)
-        normalise = Normalisation.fit(frames)
-        return cls(sample_rate, channels, normalise)
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second."""
-        return self.sample_rate / samples_per_frame(self.sample_rate)
-
-    def __call__(self, signal: Float[np.ndarray, "n channels"]) -> Float[np.ndarray, "F C"]:
-        """Returns the features of a recording, float32."""
-        return self.normalise(statistics(signal, samples_per_frame(self.sample_rate)))
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns JSON's types, of which `from_json` makes an equal transform."""
-        return {
-            "transform": "statistics",
-            "sample_rate": self.sample_rate,
-            "channels": self.channels,
-            "mean": self.normalise.mean.tolist(),
-            "std": self.normalise.std.tolist(),
-        }
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "SignalTransform":
-        """Reverses `to_json`."""
-        normalise = Normalisation(np.array(content["mean"]), np.array(content["std"]))
-        return cls(content["sample_rate"], content["channels"], normalise)
-
-
-def samples_per_frame(sample_rate: float) -> int:
-    """Returns the window of statistics that comes nearest to FRAME_RATE: 10 at 50 Hz."""
-    return max(round(sample_rate / FRAME_RATE), 2)
-
-
-def statistics(signal: Float[np.ndarray, "n _"], samples: int) -> Float[np.ndarray, "F C"]:
-    """Returns windowed statistics of a signal in their context, not normalised."""
-    if len(signal) < samples:
-        raise FeatureError(
-            "empty", f"a signal of {len(signal)} samples is shorter than a frame of {samples}"
-        )
-    return with_context(window_statistics(signal.astype(np.float64), samples))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,7 +61,13 @@ class Preparation:
                     f"is {array.shape}, expected (frames, {width}){turned}",
                 )
         together = with_channels(arrays)
-        return together if self.signals is None else self.signals(together)
+        if self.signals is None:
+            return together
+        if len(together) < (samples := self.signals.samples):
+            raise FeatureError(
+                "empty", f"a signal of {len(together)} samples is shorter than a frame of {samples}"
+            )
+        return self.signals(together)
 
     @property
     def num_channels(self) -> int:

@@ -1,11 +1,16 @@
-"""Makes features of raw sensor signals: windowed statistics in their temporal context."""
+"""Makes features of raw sensor signals: windowed statistics in their temporal context.
+
+An exported model has a copy of this file, so that it imports NumPy alone.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+FRAME_RATE = 5.0  # of features made of signals, frames per second
 # Frames whose statistics make up one frame's features; dense around it, to two seconds at 5 Hz.
 CONTEXT_OFFSETS = (-10, -5, -3, -1, 0, 1, 3, 5, 10)
 LOOK_AHEAD = max(CONTEXT_OFFSETS)
@@ -117,3 +122,70 @@ class Normalisation:
     def __call__(self, features: Float[np.ndarray, "F C"]) -> Float[np.ndarray, "F C"]:
         """Returns the z-score of the features, float32; a constant channel becomes 0."""
         return ((features - self.mean) / self.std).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SignalTransform:
+    """Makes windowed statistics in context of raw signals, normalised as in training."""
+
+    sample_rate: float  # Hz
+    channels: int  # of a signal
+    normalise: Normalisation
+
+    @classmethod
+    def fit(
+        cls, sample_rate: float, channels: int, signals: Iterable[Float[np.ndarray, "_ _"]]
+    ) -> "SignalTransform":
+        """Takes mean and deviation from the training signals that are long enough for a frame.
+
+        Raises:
+            ValueError: there is none.
+        """
+        samples = samples_per_frame(sample_rate)
+        frames = (_statistics(signal, samples) for signal in signals if len(signal) >= samples)
+        normalise = Normalisation.fit(frames)
+        return cls(sample_rate, channels, normalise)
+
+    @property
+    def samples(self) -> int:
+        """Samples of a frame."""
+        return samples_per_frame(self.sample_rate)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.samples
+
+    def __call__(self, signal: Float[np.ndarray, "n channels"]) -> Float[np.ndarray, "F C"]:
+        """Returns the features of a recording, float32.
+
+        Raises:
+            ValueError: it is shorter than a frame.
+        """
+        return self.normalise(_statistics(signal, self.samples))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns JSON's types, of which `from_json` makes an equal transform."""
+        return {
+            "transform": "statistics",
+            "sample_rate": self.sample_rate,
+            "channels": self.channels,
+            "mean": self.normalise.mean.tolist(),
+            "std": self.normalise.std.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "SignalTransform":
+        """Reverses `to_json`."""
+        normalise = Normalisation(np.array(content["mean"]), np.array(content["std"]))
+        return cls(content["sample_rate"], content["channels"], normalise)
+
+
+def samples_per_frame(sample_rate: float) -> int:
+    """Returns the window of statistics that comes nearest to FRAME_RATE: 10 at 50 Hz."""
+    return max(round(sample_rate / FRAME_RATE), 2)
+
+
+def _statistics(signal: Float[np.ndarray, "n _"], samples: int) -> Float[np.ndarray, "F C"]:
+    """Returns windowed statistics of a signal in their context, not normalised."""
+    return with_context(window_statistics(signal.astype(np.float64), samples))

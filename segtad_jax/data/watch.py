@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import io
 import itertools
+import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -17,18 +18,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from segtad_jax.data.clocks import Clock
+from segtad_jax.data.preparation import FILE, Preparation
 from segtad_jax.data.records import Record
-from segtad_jax.data.signals import CONTEXT_OFFSETS, Normalisation, window_statistics, with_context
+from segtad_jax.data.signals import CONTEXT_OFFSETS, SignalTransform
+from segtad_jax.data.value_range import ValueRange
+from segtad_jax.evaluation.json_files import sealed
 
 SIZE = 18_118_091  # bytes of the one file this is written for, of seglearn 1.2.5
 SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"
 
 SAMPLE_RATE = 50.0  # Hz
-SAMPLES_PER_FRAME = 10
-FRAME_RATE = SAMPLE_RATE / SAMPLES_PER_FRAME
 CLASSES = ("ABD", "ER", "FEL", "IR", "PEN")  # sorted; the other two exercises are background
-AXES = 6  # acceleration along x, y, z, turning about x, y, z; x runs along the forearm
-NUM_CHANNELS = 3 * AXES * len(CONTEXT_OFFSETS)  # 3 statistics, the means first
+# Acceleration along x, y, z, turning about x, y, z; x runs along the forearm.
+AXES = ("ax", "ay", "az", "wx", "wy", "wz")
+NUM_CHANNELS = 3 * len(AXES) * len(CONTEXT_OFFSETS)  # 3 statistics, the means first
+WINDOW = 320  # frames, 64 s
+EXAMPLE = "s08_0_0"  # of validation, whose raw samples lie beside the shards
 
 PERSONS = range(1, 11)
 LAST_TRAINING_PERSON = 7
@@ -52,18 +58,56 @@ CITATION = (
 
 
 def records(split: str) -> Iterator[Record]:
-    """Yields recordings of 'training' (persons 1..7) or 'validation' (8..10), normalised.
+    """Yields recordings of 'training' (persons 1..7) or 'validation' (8..10), as features.
 
     Raises:
         ModuleNotFoundError: seglearn is not installed.
         ValueError: its file is not the expected one.
     """
-    composed: dict[str, list[Record]] = {"training": [], "validation": []}
+    signals = _signals()
+    transform = _transform(signals["training"])
+    for record in signals[split]:
+        features = transform(record.features)
+        yield dataclasses.replace(record, features=features, rate=transform.frame_rate)
+
+
+def files() -> Iterator[tuple[str, str]]:
+    """Yields names and texts of what lies beside the shards.
+
+    These are how the features are made, and the raw samples of one validation recording as a table,
+    to detect in as in any new recording.
+    """
+    signals = _signals()
+    preparation = Preparation(
+        name="watch",
+        widths=(len(AXES),),
+        rate=SAMPLE_RATE,
+        num_frames=None,
+        resize="half_pixel",
+        window=WINDOW,
+        dtype="float32",
+        signals=_transform(signals["training"]),
+        columns=(AXES,),
+        clocks=(Clock("time", guessed="s"),),
+        rates=(SAMPLE_RATE, SAMPLE_RATE),
+        range=ValueRange.union(ValueRange.of([r.features]) for r in signals["training"]),
+    )
+    yield FILE, json.dumps(sealed(preparation.to_json())) + "\n"
+    example = next(r.features for r in signals["validation"] if r.video == EXAMPLE)
+    lines = [f"{n / SAMPLE_RATE:.2f},{','.join(map(str, row))}" for n, row in enumerate(example)]
+    yield f"{EXAMPLE}.csv", "\n".join([",".join(["time", *AXES]), *lines, ""])
+
+
+def _signals() -> dict[str, list[Record]]:
+    """Returns the recordings of the splits as raw samples."""
+    split: dict[str, list[Record]] = {"training": [], "validation": []}
     for person, record in compose(load_trials(find_trials())):
-        composed["training" if person <= LAST_TRAINING_PERSON else "validation"].append(record)
-    normalise = Normalisation.fit(record.features for record in composed["training"])
-    for record in composed[split]:
-        yield dataclasses.replace(record, features=normalise(record.features))
+        split["training" if person <= LAST_TRAINING_PERSON else "validation"].append(record)
+    return split
+
+
+def _transform(training: list[Record]) -> SignalTransform:
+    return SignalTransform.fit(SAMPLE_RATE, len(AXES), (record.features for record in training))
 
 
 def find_trials() -> pathlib.Path:
@@ -101,15 +145,15 @@ def load_trials(path: pathlib.Path) -> dict[str, Any]:
 
 
 def compose(trials: dict[str, Any]) -> Iterator[tuple[int, Record]]:
-    """Yields (person, recording) in one order and from one random state: always the same 80."""
+    """Yields (person, raw recording) in one order and from one random state: always the same 80."""
     random = np.random.RandomState(0)
     for person, side, repetition in itertools.product(PERSONS, SIDES, range(REPETITIONS)):
         chosen = np.flatnonzero((trials["subject"] == person) & (trials["side"] == side))
         signal, segments, labels = _chain(trials, chosen, random)
         record = Record(
             video=f"s{person:02d}_{side}_{repetition}",
-            features=with_context(window_statistics(signal, SAMPLES_PER_FRAME)),
-            rate=FRAME_RATE,
+            features=signal,
+            rate=SAMPLE_RATE,
             duration=len(signal) / SAMPLE_RATE,
             segments=segments,
             labels=labels,

@@ -54,6 +54,7 @@ def write_dataset(
     description: str,
     citation: str = "",
     dtype: DTypeLike = np.float32,
+    files: Iterable[tuple[str, str]] = (),
 ) -> epath.Path:
     """Writes a data set unless it is there, and returns its folder.
 
@@ -68,6 +69,7 @@ def write_dataset(
         description: what it is and how it was made.
         citation: whom to cite.
         dtype: of the stored features, float32 or float16.
+        files: names and texts of what else lies in the folder; not read if the data set is there.
 
     Raises:
         ValueError: a record that cannot be right, with the video and the value; or a split without
@@ -85,6 +87,8 @@ def write_dataset(
                     writer.write(split, record)
                 if split not in writer.written:
                     raise ValueError(f"split {split} of {name} has no recordings")
+            for file, text in files:
+                (writer.folder / file).write_text(text)
             return writer.finish()
     except FileExistsError:
         if not exists(target):

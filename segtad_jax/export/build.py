@@ -23,9 +23,11 @@ from segtad_jax.models.segtad import SegTAD
 from segtad_jax.ops.nms import LANES
 from segtad_jax.ops.videos import over_videos
 from segtad_jax.postprocess import Candidates, Selected, finite, process_batch, select
-from segtad_jax.predict.trained import Trained, load
+from segtad_jax.predict.trained import RATE_TOLERANCE, Trained, load
 from segtad_jax.runtime.files import on_object_store
 
+# Modules of the package that run.py needs, of which it gets copies: they import NumPy alone.
+COPIED = ("resizing.py", "signals.py")
 FUNCTION, PARAMETERS = "predict.jax_export", "model.safetensors"
 INPUTS = ("features", "num_frames", "offset")
 OUTPUTS = ("scores", "segments", "labels")
@@ -65,7 +67,8 @@ def write(checkpoint: str, output: epath.PathLike, platforms: Sequence[str]) -> 
         FUNCTION: bytes(exported.serialize()),
         PARAMETERS: to_safetensors(model),
         "README.md": _readme(description).encode(),
-        "run.py": _resource("run.py").encode(),
+        "run.py": _without_package("export/artifact/run.py").encode(),
+        **{name: _without_package(f"data/{name}").encode() for name in COPIED},
         "model.json": (json.dumps(description, indent=1) + "\n").encode(),
     }
     in_place = on_object_store(output)
@@ -163,7 +166,8 @@ def to_safetensors(model: Trained) -> bytes:
 
 def describe(model: Trained, exported: jax.export.Exported) -> dict[str, Any]:
     """Returns the content of model.json."""
-    config = model.config
+    config, rates = model.config, model.preparation.trained_rates
+    same = rates is not None and rates[1] <= (1 + RATE_TOLERANCE) * rates[0]
     return {
         "made_by": f"segtad_jax {__version__}",
         "jax": jax.__version__,
@@ -186,8 +190,9 @@ def describe(model: Trained, exported: jax.export.Exported) -> dict[str, Any]:
             "step": inference_step(config.data.num_frames, config.eval.window_overlap),
             "whole": config.eval.whole_windows,  # the last one starts `frames` before the end
         },
-        # Where recordings are resized each has a rate of its own.
-        "rate": None if model.preparation.num_frames else model.preparation.frame_rate,
+        # Of what was recorded, in Hz: the one, and the least and greatest; null: any will do.
+        "rate": sum(rates) / 2 if rates and same else None,
+        "rates": rates,
         "preparation": model.preparation.to_json(),
         "config": flatten(config),
     }
@@ -206,7 +211,7 @@ def _arrays(names: Sequence[str], avals: Sequence[Any]) -> list[dict[str, Any]]:
 
 def _readme(description: Mapping[str, Any]) -> str:
     outputs = {array["name"]: array["shape"] for array in description["function"]["outputs"]}
-    return string.Template(_resource("README.md")).substitute(
+    return string.Template(_resource("export/artifact/README.md")).substitute(
         version=__version__,
         jax=description["jax"],
         step=description["step"],
@@ -214,10 +219,26 @@ def _readme(description: Mapping[str, Any]) -> str:
         frames=description["windows"]["frames"],
         every=description["windows"]["step"],
         channels=description["channels"],
+        what=_recorded(description),
         detections=outputs["scores"][1],
         classes=CLASSES[description["labels"] == description["classes"]],
     )
 
 
-def _resource(name: str) -> str:
-    return (epath.resource_path("segtad_jax") / "export" / "artifact" / name).read_text()
+def _recorded(description: Mapping[str, Any]) -> str:
+    """Returns the words for what the model takes from a user."""
+    preparation, rate = description["preparation"], description["rate"]
+    widths = " and ".join(f"[frames, {width}]" for width in preparation["widths"])
+    kind = "raw samples" if preparation["signals"] else "features"
+    return f"{kind}, {widths}" + (f" ({rate:g} Hz in training)" if rate else "")
+
+
+def _resource(path: str) -> str:
+    return (epath.resource_path("segtad_jax") / path).read_text()
+
+
+def _without_package(path: str) -> str:
+    """Returns a module of the package as it runs beside the others, with NumPy and JAX alone."""
+    source = _resource(path).replace("from segtad_jax.data.", "from ")
+    # `Annotated` takes what `Float` does: an array's type, and its shape.
+    return source.replace("from jaxtyping import Float", "from typing import Annotated as Float")

@@ -154,7 +154,8 @@ class InputMaker:
                 f"{dataset.directory} has {dataset.num_channels} channels, the model takes "
                 f"{self.preparation.num_channels}"
             )
-        if (preparation := read_preparation(dataset.directory)) is None:
+        preparation = read_preparation(dataset.directory)
+        if preparation is None or not self.preparation.name:  # of an embedded data set, or older
             return
         tolerance = LENGTH_TOLERANCE if preparation.rate is None else RATE_TOLERANCE
         for rate in preparation.trained_rates or ():

@@ -16,9 +16,11 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from segtad_jax.data.dataset import find_all
 from segtad_jax.data.defects import Defect
-from segtad_jax.data.features import Source, open_source, with_channels
+from segtad_jax.data.features import Source, open_source
 from segtad_jax.data.pipeline import map_ahead
-from segtad_jax.data.preparation import FILE, REPORT, Preparation, SignalTransform
+from segtad_jax.data.preparation import FILE, REPORT, Preparation
+from segtad_jax.data.resizing import with_channels
+from segtad_jax.data.signals import SignalTransform
 from segtad_jax.data.writer import ShardWriter, dataset_folder, require_free
 from segtad_jax.evaluation.annotation_flags import reading_of
 from segtad_jax.evaluation.annotations import read_durations

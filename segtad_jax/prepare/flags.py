@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from segtad_jax.config.defaults import ENCODER_STRIDE
 from segtad_jax.data.feature_flags import add_feature_flags, comma_separated, positive
-from segtad_jax.data.features import RESIZERS
+from segtad_jax.data.resizing import RESIZERS
 from segtad_jax.evaluation.annotation_flags import add_annotation_flags
 from segtad_jax.prepare.recipes import RECIPES
 from segtad_jax.prepare.split import Division

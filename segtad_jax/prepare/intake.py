@@ -15,11 +15,11 @@ from segtad_jax.data.features import (
     Recorded,
     Source,
     cast,
-    corner_shift,
     read_recording,
 )
 from segtad_jax.data.preparation import LENGTH_TOLERANCE, Preparation
 from segtad_jax.data.records import Record
+from segtad_jax.data.resizing import corner_shift
 from segtad_jax.data.timeline import Piece, usual_rate
 from segtad_jax.data.value_range import ValueRange
 from segtad_jax.evaluation.entries import Action

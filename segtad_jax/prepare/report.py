@@ -138,7 +138,7 @@ def write_page(path: str | PathLike[str], report: Report, looks: Iterable[Look] 
         images[f"look {number}"] = look_figure(look)
         drawn.append(look.to_json())
     if report["ceiling"]["strides"]:
-        images["ceiling"] = _ceiling_figure(report["ceiling"])
+        images["ceiling"] = ceiling_figure(report["ceiling"])
     if report["lengths"]["seconds_histogram"]["counts"]:
         images["lengths"] = _length_figure(report["lengths"])
     if report["classes"]:
@@ -172,10 +172,13 @@ def time_rows(times: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (not row["gaps"], not row["unequal"], row["video"]))
 
 
-def _ceiling_figure(ceiling: Mapping[str, Any]) -> Figure:
-    with style.axes(1, 2, size=(9.0, 3.2)) as (figure, panels):
+def ceiling_figure(ceiling: Mapping[str, Any]) -> Figure:
+    """Draws the best possible recall and mAP of each grid by tIoU."""
+    grids = _grids(ceiling)
+    rows = -(-len(grids) // 2)  # of the legend, below, where it hides no curve
+    with style.axes(1, 2, size=(9.0, 2.9 + 0.18 * rows)) as (figure, panels):
         for panel, key, name in zip(panels[0], ("recall", "map"), ("recall", "mAP"), strict=True):
-            for grid, reached in _grids(ceiling).items():
+            for grid, reached in grids.items():
                 points = {float(t): v for t, v in reached[key].items() if t != "average"}
                 label = f"{grid}: average {100 * reached[key]['average']:.1f}"
                 line = "o-" if reached.get("divides", True) else "o:"
@@ -184,7 +187,8 @@ def _ceiling_figure(ceiling: Mapping[str, Any]) -> Figure:
             panel.set_xlabel("tIoU threshold")
             panel.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
             panel.set_ylim(0, 1.03)
-            panel.legend(loc="lower left")
+            below = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.22), "borderaxespad": 0.0}
+            panel.legend(**below, ncols=2, fontsize=7.5, columnspacing=1.0, handlelength=1.6)
         return figure
 
 

@@ -1,7 +1,7 @@
-"""Detect actions in a recording with this exported model: python run.py FEATURES.npy --rate=HZ.
+"""Detect actions in a recording with this exported model: python run.py RECORDING.npy --rate=HZ.
 
-FEATURES.npy holds one array [frames, channels], as `preparation` in model.json makes it of what was
-recorded: neither raw signals nor, where recordings are resized, frames of any other number.
+RECORDING.npy holds one array [frames, channels] as it was recorded: raw samples where the model was
+trained on signals, else features; of several sources, one file each, in their order in training.
 
 Needs jax, numpy and flatbuffers (with which jax.export reads files); nothing of segtad_jax.
 """
@@ -9,13 +9,16 @@ Needs jax, numpy and flatbuffers (with which jax.export reads files); nothing of
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.export
 import numpy as np
+
+from segtad_jax.data.resizing import RESIZERS, with_channels
+from segtad_jax.data.signals import SignalTransform
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -27,37 +30,65 @@ def load(folder: Path = FOLDER) -> tuple[Callable, dict[str, Any]]:
     return jax.jit(exported.call), model
 
 
+def prepare(
+    sources: Sequence[np.ndarray], model: dict[str, Any], rate: float | None = None
+) -> tuple[np.ndarray, float, float]:
+    """Features [frames, C] of a recording, how many there are a second, and its seconds.
+
+    Args:
+        sources: [frames, channels] each, as recorded: raw samples of a model of signals.
+        model: of `load`.
+        rate: frames of the sources a second; may be left out where the model knows it.
+
+    Raises:
+        ValueError: other shapes or another rate than the model takes, or values that are no
+            numbers.
+    """
+    preparation = model["preparation"]
+    widths = preparation["widths"]
+    if [s.shape[1:] for s in sources] != [(w,) for w in widths] or not all(map(len, sources)):
+        expected = ", ".join(f"[frames, {width}]" for width in widths)
+        shapes = ", ".join(str(list(source.shape)) for source in sources)
+        raise ValueError(f"expected {expected}, for `widths` in model.json, but got {shapes}")
+    for source in sources:
+        if len(wrong := np.argwhere(~np.isfinite(source))):
+            frame, channel = wrong[0]
+            value = source[frame, channel]
+            raise ValueError(f"frame {frame}, channel {channel} is {value}; {len(wrong)} such")
+    rate = model["rate"] if rate is None else float(rate)
+    if rate is None:
+        raise ValueError(
+            "the model does not know the rate: give --rate=HZ, the frames of the file divided by "
+            "the seconds of the recording"
+        )
+    low, high = model["rates"] or (0.0, np.inf)
+    if not (0 < rate < np.inf and 0.99 * low <= rate <= 1.01 * high):
+        raise ValueError(f"the rate is {rate:g} Hz, and training's was {low:g} to {high:g} Hz")
+    features = with_channels([source.astype(np.float32) for source in sources])
+    seconds, trained = len(features) / rate, preparation["rate"]
+    if preparation["signals"]:
+        transform = SignalTransform.from_json(preparation["signals"])
+        features, trained = transform(features), transform.frame_rate
+    covered = len(features) / trained if trained else seconds
+    if preparation["num_frames"]:
+        features = RESIZERS[preparation["resize"]](features, preparation["num_frames"])
+    return features, len(features) / covered, seconds
+
+
 def windows(features: np.ndarray, model: dict[str, Any]) -> tuple[np.ndarray, ...]:
     """One recording as the function takes it: features [1, w, T, C], num_frames and offset [1, w].
 
     Args:
-        features: [frames, C], made and normalised as `preparation` in model.json says.
+        features: [frames, C], of `prepare`.
         model: of `load`.
-
-    Raises:
-        ValueError: another shape than the model takes, or values that are no numbers.
     """
-    channels, size = model["channels"], model["windows"]["frames"]
-    if features.ndim != 2 or features.shape[1] != channels or not len(features):
-        raise ValueError(
-            f"features are {list(features.shape)}, expected [frames, {channels}], made as "
-            "`preparation` in model.json says"
-        )
-    resized = model["preparation"]["num_frames"]
-    if resized and len(features) != resized:
-        how = model["preparation"]["resize"]
-        raise ValueError(f"{len(features)} frames; resize every recording to {resized} ({how})")
-    wrong = np.argwhere(~np.isfinite(features))
-    if len(wrong):
-        frame, channel = wrong[0]
-        value = features[frame, channel]
-        raise ValueError(f"frame {frame}, channel {channel} is {value}; {len(wrong)} such values")
+    size = model["windows"]["frames"]
     step, rest = model["windows"]["step"], max(len(features) - size, 0)
     offset = np.arange(0, rest + step, step)
     if model["windows"]["whole"]:
         offset = np.minimum(offset, rest)
     num_frames = np.minimum(size, len(features) - offset)
-    cut = np.zeros((len(offset), size, channels), np.float32)
+    cut = np.zeros((len(offset), size, features.shape[1]), np.float32)
     for window, first, frames in zip(cut, offset, num_frames, strict=True):
         window[:frames] = features[first : first + frames]
     return cut[None], num_frames[None].astype(np.int32), offset[None].astype(np.int32)
@@ -66,33 +97,34 @@ def windows(features: np.ndarray, model: dict[str, Any]) -> tuple[np.ndarray, ..
 def detect(
     function: Callable,
     model: dict[str, Any],
-    features: np.ndarray,
-    rate: float,
+    sources: Sequence[np.ndarray],
+    rate: float | None = None,
     threshold: float | str = 0.0,
 ) -> list[dict[str, Any]]:
-    """Actions of one recording, best first, in seconds; `rate` in frames of `features` a second.
+    """Actions of one recording, best first, in seconds.
 
     Args:
         function: of `load`.
         model: of `load`.
-        features: see `windows`.
-        rate: frames of `features` a second.
+        sources: see `prepare`.
+        rate: see `prepare`.
         threshold: the least score; "auto" for `thresholds` of model.json, one for each class.
 
     Raises:
-        ValueError: as `windows`, or the model has no thresholds, or makes no numbers of this.
+        ValueError: as `prepare`, or the model has no thresholds, or makes no numbers of this.
     """
     given = dict.fromkeys(model["labels"], threshold)
     chosen = model["thresholds"] if threshold == "auto" else given
     if chosen is None:
         raise ValueError("the model has no thresholds: give a number instead of auto")
+    features, a_second, duration = prepare(sources, model, rate)
     scores, segments, labels = map(np.asarray, function(*windows(features, model)))
     if np.isnan(scores).any():
         raise ValueError(
-            "the network makes NaN or infinity of these features: they have values that training "
+            "the network makes NaN or infinity of this recording: it has values that training "
             "never had, or the training failed"
         )
-    seconds = np.clip(segments[0] / rate, 0, len(features) / rate)
+    seconds = np.clip(segments[0] / a_second, 0, duration)
     return [
         {"label": model["labels"][label], "segment": [float(start), float(end)], "score": score}
         for score, (start, end), label in zip(scores[0].tolist(), seconds, labels[0], strict=True)
@@ -110,9 +142,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("features", help="npy file, [frames, channels], see above")
+    parser.add_argument("sources", nargs="+", metavar="RECORDING.npy", help="see above")
     parser.add_argument(
-        "--rate", type=float, help="frames of FEATURES a second; default: as in training"
+        "--rate", type=float, help="frames of RECORDING.npy a second; default: as in training"
     )
     parser.add_argument(
         "--threshold",
@@ -123,19 +155,11 @@ def main() -> None:
     )
     given = parser.parse_args()
     function, model = load()
-    rate = model["rate"] if given.rate is None else given.rate
-    if rate is not None and rate <= 0:
-        sys.exit(f"error: --rate={rate:g} is not above 0")
-    if rate is None:
-        sys.exit(
-            "error: the model does not know the rate of its features: give --rate=HZ, the frames "
-            "of FEATURES.npy divided by the seconds of the recording"
-        )
     try:
-        features = np.load(given.features, allow_pickle=False)
-        if not isinstance(features, np.ndarray):
-            raise ValueError(f"{given.features} holds several arrays; give an .npy file, with one")
-        found = detect(function, model, features, rate, given.threshold)
+        sources = [np.load(path, allow_pickle=False) for path in given.sources]
+        if not all(isinstance(source, np.ndarray) for source in sources):
+            raise ValueError("a file holds several arrays; give .npy files, with one each")
+        found = detect(function, model, sources, given.rate, given.threshold)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(json.dumps(found, indent=1))
