@@ -5,9 +5,10 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 
-from segtad_jax import train
+from segtad_jax import evaluate, train
 from segtad_jax.data.dataset import open_dataset
 from segtad_jax.predict.__main__ import main as predict
+from segtad_jax.prepare import build
 from segtad_jax.prepare.__main__ import main as prepare
 from test_predict import config, signals
 
@@ -47,7 +48,9 @@ def run_of(dataset, folder, checkpoint=None):
     return train.train(made, folder, checkpoint)
 
 
-def test_what_is_corrected_comes_back_and_trains(tmp_path, capsys):
+def test_what_is_corrected_comes_back_and_trains(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(build, "write_page", lambda *page: None)  # drawn elsewhere, for seconds
+    monkeypatch.setattr(evaluate, "_write_report", lambda *run: None)
     recorded, truth = signals(4)
     write_recordings(tmp_path / "recordings" / "old", recorded)
     write_recordings(tmp_path / "recordings" / "new", signals(2, offset=20)[0])

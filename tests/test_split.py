@@ -50,6 +50,20 @@ def divided(division, subsets):
     return {key: entry.subset for key, entry in entries.items()}, "\n".join(notes), left_out
 
 
+def test_a_file_without_subsets_beside_one_that_has_them_trains():
+    notes, subsets = [], {"x": "validation", "y": "training", "z": None}
+    entries = entries_of(subsets) | {
+        name: Entry(name, f"found.elan/{name}.eaf") for name in ("new 1", "new 2")
+    }
+    made = Division().apply(entries, lambda *said: notes.append(said), ["a.csv", "found.elan"])
+    expected = subsets | {"new 1": "training", "new 2": "training"}  # z is left out by its name
+    assert {key: entry.subset for key, entry in made.items()} == expected
+    ((kind, _, line, _),) = notes
+    assert kind == NOTE
+    assert line.startswith("found.elan names no subset")
+    assert "2 videos train" in line
+
+
 @given(st.lists(names))
 def test_a_fifth_of_the_groups_validates_in_whatever_order_they_come(groups):
     chosen = draw_groups(groups)

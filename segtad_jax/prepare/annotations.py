@@ -84,7 +84,7 @@ def read_annotations(
     if not entries:
         first = f"; the first: {defects[0].value} ({defects[0].where})" if defects else ""
         raise InputError(f"{listed}: there is no video in it that could be used{first}")
-    entries = (division or Division()).apply(entries, report)
+    entries = (division or Division()).apply(entries, report, paths)
     videos = {}
     for key, entry in entries.items():
         subset, actions = str(entry.subset), tuple(entry.actions)

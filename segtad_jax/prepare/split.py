@@ -32,12 +32,18 @@ class Division:
     time: float | None = None  # the share of each recording that trains
     group: re.Pattern | None = None  # its first capture in an id is the person
 
-    def apply(self, entries: Mapping[str, Entry], report: ReportDefect) -> dict[str, Entry]:
+    def apply(
+        self,
+        entries: Mapping[str, Entry],
+        report: ReportDefect,
+        paths: Sequence[epath.PathLike] = (),
+    ) -> dict[str, Entry]:
         """Sets the subset of every video, and returns those that have one.
 
         Args:
             entries: annotations by `match_id`.
             report: called with what is left out, and with what is to be told.
+            paths: of the annotations; one that knows no subsets beside others trains.
 
         Raises:
             InputError: a list cannot be used, an id has no group, or there is one group alone.
@@ -55,6 +61,9 @@ class Division:
             report(NOTE, "", line, "")
         elif self.by_group or not has_subsets(entries):
             self._divide_by_group(entries, groups, report)
+        else:
+            for path in paths:
+                _train_on(path, entries, report)
         subsets = {key: str(entry.subset) for key, entry in entries.items()}
         if self.group and (both := groups_on_both_sides(subsets, groups)):
             name, sides = next(iter(both.items()))
@@ -246,6 +255,23 @@ def _rows(path: str, content: object) -> tuple[list[tuple[str, str]], bool]:
 def _refuse(kind: str, video: str, value: object, where: str) -> None:
     if kind in ("bad_video", "repeated_video", "subsets_differ"):
         raise InputError(f"{where}: video {shown(video)!r}: {kind}: {shown(value)}")
+
+
+def _train_on(path: epath.PathLike, entries: Mapping[str, Entry], report: ReportDefect) -> None:
+    """Sets the subset of the videos of a path, if it is of none of them: 'training'.
+
+    Detections that a person corrected in an annotation tool are such files.
+    """
+    videos = [entry for entry in entries.values() if entry.where.startswith(str(path))]
+    if not videos or any(e.subset is not None or e.covered is not None for e in videos):
+        return
+    for entry in videos:
+        entry.subset = "training"
+    line = (
+        f"{path} names no subset, and other annotations do: its {len(videos)} videos train; "
+        "--split=FILE chooses otherwise"
+    )
+    report(NOTE, "", line, "")
 
 
 def _first(names: Iterable[str], number: int = 5) -> str:
