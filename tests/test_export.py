@@ -23,6 +23,7 @@ from segtad_jax.evaluation.json_files import sealed
 from segtad_jax.export import __main__ as export
 from segtad_jax.export import build
 from segtad_jax.postprocess import Detection
+from segtad_jax.predict.inputs import InputMaker
 from segtad_jax.predict.trained import load
 from tests.object_store import bucket_in
 from tests.test_config import load as load_config
@@ -224,7 +225,7 @@ def test_features_of_several_sources_are_those_of_detect(run, artifact, module, 
     assert described["rate"] == (None if resize else 5.0)
     sources = [recordings()[1][:, :4], recordings()[0][:, 4:]]
     features, rate, seconds = module["prepare"](sources, described, 5.0)
-    made = model.prepare("x", sources, 5.0, None)
+    made = InputMaker(preparation, model.config).prepare("x", sources, 5.0, None)
     np.testing.assert_array_equal(features, made.features)
     assert (rate, seconds) == (made.recording.rate, made.recording.duration)
     with pytest.raises(ValueError, match=r"\[frames, 4\], \[frames, 2\].*\[64, 6\]"):

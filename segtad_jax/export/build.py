@@ -23,7 +23,8 @@ from segtad_jax.models.segtad import SegTAD
 from segtad_jax.ops.nms import LANES
 from segtad_jax.ops.videos import over_videos
 from segtad_jax.postprocess import Candidates, Selected, finite, process_batch, select
-from segtad_jax.predict.trained import RATE_TOLERANCE, Trained, load
+from segtad_jax.predict.inputs import RATE_TOLERANCE
+from segtad_jax.predict.trained import Trained, load
 from segtad_jax.runtime.files import on_object_store
 
 # Modules of the package that run.py needs, of which it gets copies: they import NumPy alone.
