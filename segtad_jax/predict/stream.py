@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
 from segtad_jax.data.features import FeatureError, cast
-from segtad_jax.data.preparation import Preparation, samples_per_frame
+from segtad_jax.data.preparation import Preparation
 from segtad_jax.data.signals import LOOK_AHEAD, GrowingStatistics
 from segtad_jax.evaluation.instances import temporal_iou
 from segtad_jax.evaluation.operating_point import Threshold, above
@@ -153,8 +153,7 @@ class DetectionStream:
         self._program, self._preparation, self._threshold = program, preparation, threshold
         self._signals = signals
         if signals is not None:
-            samples = samples_per_frame(signals.sample_rate)
-            self._statistics = GrowingStatistics(samples, signals.channels)
+            self._statistics = GrowingStatistics(signals.samples, signals.channels)
         self._rate = preparation.frame_rate or rate  # of frames
         self._step = max(round(every * self._rate), 1)
         most = program.num_frames // 2 - self._step  # of context
