@@ -151,8 +151,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         for delay, figures in [*result["delays"], ["offline", result["offline"]]]:
             shown = delay if isinstance(delay, str) else f"{delay:.3g}"
             shown += " (default)" if delay == result["default"] else ""
-            numbers = (figures[key] for key in COLUMNS.values())
-            rows.append([name, shown, *(f"{x:.3f}".removeprefix("0") for x in numbers)])
+            rows.append([name, shown, *map(_fraction, map(figures.get, COLUMNS.values()))])
     costs = ", ".join(f"{result['cost']:.3f} on {result['name']}" for result in results)
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([*lines, "", f"Seconds of one core for a second of recording: {costs}."])
@@ -165,16 +164,20 @@ def figure(results: Sequence[dict[str, Any]]) -> Any:
         for panel, (key, title) in zip(axes[0], panels.items(), strict=True):
             for result, color in zip(results, style.COLORS, strict=False):
                 delays, figures = zip(*result["delays"], strict=True)
-                values = [row[key] for row in figures]
+                values = np.array([row[key] for row in figures], float)  # None becomes NaN
                 label = result["name"] if key == "average" else None
                 panel.plot(delays, values, "o-", color=color, label=label)
                 chosen = delays.index(result["default"])
                 panel.plot(delays[chosen], values[chosen], "o", color=color, markersize=9)
-                panel.axhline(result["offline"][key], color=color, linestyle=":", linewidth=1)
+                panel.axhline(result["offline"][key] or 0, color=color, linestyle=":", linewidth=1)
             panel.set_title(title)
             panel.set_xlabel("delay, s (large: the default; dotted: detect)")
         style.legend_below(drawn)
         return drawn
+
+
+def _fraction(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3f}".removeprefix("0")
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -1,7 +1,9 @@
 """A stream yields what a plain computation over the whole recording does, however it was cut."""
 
 import dataclasses
+import functools
 import itertools
+import json
 import math
 import warnings
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 import segtad_jax
+from benchmarks import stream as benchmark
 from segtad_jax.data.features import FeatureError
 from segtad_jax.data.preparation import Preparation, SignalTransform
 from segtad_jax.data.value_range import ValueRange
@@ -364,3 +367,46 @@ def test_a_rate_that_nobody_knows_is_asked_for(featured):
     assert model.stream(rate=2).every == 1.0
     x = samples(93, CHANNELS)
     assert pushed(model.stream(rate=5), x) == pushed(featured.stream(), x)
+
+
+def test_the_benchmark(signalled, tmp_path, monkeypatch, capsys):
+    known = dataclasses.replace(signalled.preparation, name="mine", widths=(2,))
+    model = changed(signalled, preparation=known, thresholds={"a": 0.02, "b": 1.0})
+    np.savez(tmp_path / "x.npz", x=samples(600, 2), y=samples(700, 2, seed=1))
+    action = {"segment": [2.0, 6.0], "label": "a"}
+    video = {"subset": model.config.data.eval_split, "annotations": [action]}
+    videos = {name: video | {"duration": seconds} for name, seconds in (("x", 12), ("y", 14))}
+    (tmp_path / "truth.json").write_text(json.dumps({"database": videos}))
+    monkeypatch.setattr(segtad_jax, "load", lambda run: model)
+    command = [f"--output={tmp_path}", "--delays=5", f"run,{tmp_path}/x.npz,{tmp_path}/truth.json"]
+    benchmark.main(command)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:2] == ["x: 12 s", "y: 14 s"]
+    delays = [line.split(" | ")[1] for line in shown if line.startswith("| mine, 2 recordings")]
+    assert delays == ["3.2", "3.4 (default)", "5", "offline"]
+    assert shown[-1].startswith("Seconds of one core for a second of recording: ")
+    assert "<svg" in (tmp_path / "delay.svg").read_text()
+    result = json.loads((tmp_path / "run.json").read_text())
+    assert result["seconds"] == 26
+    assert result["offline"]["kept"] == result["offline"]["confirmed"] == 1  # with itself
+    kept = [figures["kept"] for _, figures in result["delays"]]
+    assert all(0 <= share <= 1 for share in kept)
+
+    monkeypatch.setattr(benchmark, "measure", None)  # what is there is not measured again
+    result["offline"]["kept"] = None  # nothing reaches the thresholds
+    (tmp_path / "run.json").write_text(json.dumps(result))
+    benchmark.main(command)
+    assert [" | - | " in line for line in capsys.readouterr().out.splitlines()[2:6]] == [
+        *(False, False, False, True)
+    ]
+
+
+def test_streams_of_a_benchmark_share_what_they_look_at(monkeypatch):
+    looked = []
+    look = lambda self, frames, **_: looked.append(frames)  # noqa: E731
+    monkeypatch.setattr(WindowProgram, "candidates", look)
+    program = object.__new__(benchmark.SharedWindows)
+    program._once = functools.lru_cache(64)(program._look)
+    for frames, goes_back in (([[1.0]], False), ([[1.0]], False), ([[1.0]], True), ([[2.0]], True)):
+        program.candidates(np.array(frames, np.float32), goes_back=goes_back)
+    assert len(looked) == 3
