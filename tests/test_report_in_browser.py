@@ -1,5 +1,6 @@
 """The page in headless Chromium: no error in the console, and everything that moves does."""
 
+import io
 import json
 import shutil
 import time
@@ -7,11 +8,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from matplotlib import image
 
+from clips import picture
+from clips import write as write_video
 from report_cases import EVIL_VIDEO, truths_and_predictions, write_page
 from segtad_jax.evaluation.operating_point import assess
+from segtad_jax.evaluation.report.media import Media, address_from
 from segtad_jax.evaluation.report.page import write_report
 from segtad_jax.evaluation.scoring import evaluate
+from segtad_jax.postprocess import Detection
 from segtad_jax.prepare.report import write_page as write_data_page
 from test_look import data_report, look_of
 from test_recordings_page import CLASSES, found, write
@@ -37,6 +43,9 @@ def browser() -> Iterator:
     driver.quit()
 
 
+BARS = "#timeline rect.detection"
+
+
 class Page:
     """What a person does with the page."""
 
@@ -51,6 +60,16 @@ class Page:
 
     def run(self, script, *arguments):
         return self.browser.execute_script(script, *arguments)
+
+    def click(self, node):
+        """Where it is, even if one would have to scroll."""
+        self.run("arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))", node)
+
+    def wait(self, script, value, *arguments):
+        start = time.monotonic()
+        while self.run(script, *arguments) != value:
+            assert time.monotonic() - start < 60, (script, self.console())
+            time.sleep(0.02)
 
     def find(self, selector):
         return self.browser.find_elements(By.CSS_SELECTOR, selector)
@@ -378,3 +397,62 @@ def test_five_thousand_videos(browser, shared_data, tmp_path) -> None:
     assert page.listed() == ["wONwHYy59Tc"]
     assert 0 < len(page.find("#timeline .detection")) < 30
     assert page.console() == []
+
+
+@pytest.fixture
+def film(tmp_path):
+    """A page of new recordings with one video of 8 s, in which each picture is its number."""
+    pictures = [picture(number) for number in range(200)]
+    video = write_video(tmp_path / "a b#?%.webm", pictures, codec="libvpx-vp9")
+    path = tmp_path / "pages" / "page.html"
+
+    def media(_):
+        jpeg = io.BytesIO()
+        image.imsave(jpeg, pictures[0], format="jpeg")
+        stills = [(2.0 * n, jpeg.getvalue()) for n in range(4)]
+        return Media(address_from(path, video), stills)
+
+    rows = [Detection(2.0, 5.0, "jump", 0.9), Detection(6.0, 7.5, "run", 0.4)]
+    detections, durations = {"a b#?%": rows, "other": rows[1:]}, {"a b#?%": 8.0, "other": 8.0}
+    write(path, detections, trace=None, threshold=0.2, durations=durations, media=media,
+          caution="no truth")  # fmt: skip
+    return path
+
+
+def test_a_click_on_a_detection_goes_there(browser, film):
+    page = Page(browser, film)
+    player = page.find("#player")[0]
+    assert player.is_displayed()
+    assert page.run("return document.getElementById('player').src").endswith("/a%20b%23%3F%25.webm")
+    assert len(page.find("#timeline image")) == 4
+    for number, start in enumerate((2.0, 6.0)):
+        page.click(page.find(BARS)[number])
+        page.wait("const p = document.getElementById('player'); return p.currentTime", start)
+    page.wait("return document.getElementById('player').readyState >= 2", True)
+    head = page.run("return document.querySelector('.head').getBoundingClientRect().left")
+    bar = page.run(
+        "return document.querySelectorAll('rect.detection')[1].getBoundingClientRect().left"
+    )
+    assert head == pytest.approx(bar, abs=2)
+    page.run("document.getElementById('player').currentTime = 1")  # as its own controls do
+    page.wait("return document.querySelector('.head').getBoundingClientRect().left < arguments[0]",
+              True, bar - 50)  # fmt: skip
+    page.find("#list button")[1].click()
+    page.wait("return document.getElementById('player').currentTime", 0)
+    assert "no truth" in page.find("main")[0].text
+    assert not page.console()
+
+
+def test_stills_stand_for_a_video_that_cannot_play(browser, film):
+    (film.parent.parent / "a b#?%.webm").write_bytes(b"no video")
+    page = Page(browser, film)
+    page.wait("return document.getElementById('player').hidden", True)
+    assert "does not play ./../a b#?%.webm" in page.find("#unplayable")[0].text
+    assert page.find("#still")[0].is_displayed()
+    assert page.find("#still")[0].get_attribute("src").startswith("data:image/jpeg;base64,")
+    page.click(page.find(BARS)[1])
+    head = page.run("return document.querySelector('.head').getBoundingClientRect().left")
+    bar = page.run(
+        "return document.querySelectorAll('rect.detection')[1].getBoundingClientRect().left"
+    )
+    assert head == pytest.approx(bar, abs=2)

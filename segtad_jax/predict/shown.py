@@ -1,10 +1,9 @@
 """Detections as a person reads them: how often and how long something happened in a recording."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from segtad_jax.evaluation.operating_point import Threshold, above
-from segtad_jax.postprocess import Detection
+from segtad_jax.postprocess import Detection, told
 from segtad_jax.predict.output import Prediction
 
 SHOWN = 10  # failures, notes and videos
@@ -54,14 +53,3 @@ def detections_of(predictions: Mapping[str, Prediction]) -> dict[str, list[Detec
         for video, found in predictions.items()
         if not isinstance(found.result, str)
     }
-
-
-def told(detections: Iterable[Detection]) -> str:
-    """Returns one line: `3 actions: walk 2 (61 s), run 1 (4.5 s)`, the most frequent first."""
-    seconds: dict[str, list[float]] = defaultdict(list)
-    for found in detections:
-        seconds[found.label].append(found.end - found.start)
-    number = sum(map(len, seconds.values()))
-    classes = sorted(seconds.items(), key=lambda item: (-len(item[1]), item[0]))
-    parts = [f"{label} {len(lengths)} ({sum(lengths):.3g} s)" for label, lengths in classes]
-    return f"{number:,} action{'' if number == 1 else 's'}" + ": " * bool(parts) + ", ".join(parts)

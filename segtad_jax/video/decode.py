@@ -105,7 +105,6 @@ class VideoFile:
         rate: pictures a second that it has, on average; 0 if it does not say.
         duration: seconds to the end of its last picture: as the file says, 0 if it does not, until
             `frames` has come to the end, then exact.
-        notes: what is odd about the file; complete once `frames` has come to the end.
     """
 
     def __init__(self, path: epath.PathLike, fps: float, size: int, first: int) -> None:
@@ -116,7 +115,7 @@ class VideoFile:
             raise VideoError(f"{path} is no file: download it, and name the file.") from error
         self._fps, self._size, self._first = fps, size, first
         self._file, self._copy = self._local()
-        faults = _Faults()
+        self._faults = _Faults()
         with self._open() as (container, stream):
             self._aspect = float(stream.sample_aspect_ratio or 1)
             # Half a tick of the file's clock, to which times are rounded: milliseconds in Matroska.
@@ -124,17 +123,23 @@ class VideoFile:
             self.rate = float(stream.guessed_rate or 0)
             self.duration = self._declared = _declared(container, stream)
             self._choice = self._chosen(container)
-            shown = next(self._decoded(container, stream, faults), None)
+            shown = next(self._decoded(container, stream, self._faults), None)
         if shown is None:
             raise self._error(
-                f"has no picture that can be decoded ({faults.unreadable} packets cannot), or only "
-                f"pictures of more than {MOST_PIXELS:,} pixels",
+                "has no picture that can be decoded "
+                f"({self._faults.unreadable} packets cannot), or only some of more than "
+                f"{MOST_PIXELS:,} pixels",
                 f"If a player shows it: {self._ffmpeg('-vf scale=-2:720')}",
             )
         if self.duration > MOST_SECONDS:
             raise self._too_long(self.duration)
         self.width, self.height = self._shape(shown.picture)
-        self.notes = self._choice
+        self._cut: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Returns what is odd about the file, as far as `frames` has come."""
+        return (*self._choice, *self._faults.lines(self.rate), *self._cut)
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
         """Yields RGB pictures; the k-th is what is on the screen (first + k) / fps seconds on.
@@ -145,7 +150,8 @@ class VideoFile:
         Raises:
             VideoError: the file cannot be read any more, or is longer than MOST_SECONDS.
         """
-        faults, number, short = _Faults(), self._first, round(self._size * MARGIN)
+        self._faults = faults = _Faults()
+        number, short = self._first, round(self._size * MARGIN)
         last: Shown | None = None
         square: np.ndarray | None = None
         end = 0.0
@@ -158,13 +164,9 @@ class VideoFile:
                 number += 1
             if shown:
                 last, square, end = shown, None, shown.end
-        cut = f"its picture ends at {end:.2f} s, the file says {self._declared:.2f} s"
+        if end < self._declared - SHORT:
+            self._cut = (f"its picture ends at {end:.2f} s, the file says {self._declared:.2f} s",)
         self.duration = end
-        self.notes = (
-            *self._choice,
-            *faults.lines(self.rate),
-            *[cut] * (end < self._declared - SHORT),
-        )
 
     def still(self, seconds: float, short: int) -> UInt8[np.ndarray, "height width 3"]:
         """Returns the whole picture that is on the screen then, its shorter side of `short` pixels.

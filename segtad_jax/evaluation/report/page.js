@@ -95,6 +95,7 @@
   }
   function select(video) {
     selected = video;
+    load(video.media);
     for (const row of byId("list").children) {
       if (row.video) row.setAttribute("aria-selected", row.video === video);
     }
@@ -112,8 +113,42 @@
     if (selected) draw();
   }
 
+  // ---- the video itself; where the browser cannot play it, the still before the moment
+  const player = byId("player");
+  let now = 0; // seconds
+  function load(media) {
+    now = 0;
+    byId("media").hidden = !media;
+    if (!media) { player.removeAttribute("src"); return; }
+    playable(!!media.address);
+    if (media.address) player.src = media.address;
+  }
+  function playable(yes) {
+    const media = selected.media;
+    player.hidden = !yes;
+    byId("still").hidden = yes || !media.stills.length;
+    byId("unplayable").hidden = yes;
+    byId("unplayable").textContent = media.address
+      ? `This browser does not play ${decodeURIComponent(media.address)}, or it is not there any more. `
+        + "Stills stand for it." : "The video is not on this machine. Stills stand for it.";
+    moveTo(now);
+  }
+  function goTo(seconds) {
+    if (!player.hidden) player.currentTime = seconds;
+    moveTo(seconds);
+  }
+  function moveTo(seconds) {
+    now = seconds;
+    const {stills} = selected.media;
+    if (stills.length) {
+      byId("still").src = (stills.findLast(([time]) => time <= 100 * now + 1) || stills[0])[1];
+    }
+    const head = byId("timeline").querySelector(".head");
+    if (head) head.setAttribute("transform", `translate(${head.at(100 * now)})`);
+  }
+
   // ---- the timeline: for each class its truths, its segmentation curve and its detections
-  const LEFT = 6, BAR = 9, GAP = 2, TRUTH = 16, CURVE = 46, TRACE = 40;
+  const LEFT = 6, BAR = 9, GAP = 2, TRUTH = 16, CURVE = 46, TRACE = 40, STILL = 44;
   function draw() {
     const video = selected, stage = byId("timeline");
     const share = byId("score").value / 100; // squared below: finer where scores are low
@@ -130,6 +165,7 @@
     const svg = element(stage, "svg", {role: "img", "aria-label": `timeline of ${video.id}`});
     const backdrop = element(svg, "g");
     let y = 26;
+    if (video.media) y = drawStills(svg, video.media.stills, span, x, y);
     for (const label of lanes(truths, kept)) {
       const own = truths.filter((t) => t.label === label);
       const found = kept.filter((d) => d.label === label);
@@ -155,6 +191,7 @@
     }
     if (video.signal) y = drawSignal(svg, video.signal, x, y);
     axis(backdrop, span, x, y, width);
+    if (video.media) follow(svg, span, x, y);
     svg.setAttribute("height", y + 24);
     svg.setAttribute("viewBox", `0 0 ${width} ${y + 24}`);
   }
@@ -170,10 +207,11 @@
       let row = taken.findIndex((spans) => spans.every(([a, b]) => right + 1 < a || left > b + 1));
       if (row < 0) row = taken.push([]) - 1;
       taken[row].push([left, right]);
-      hover(element(svg, "rect", {class: "hit detection", x: left, y: y + row * (BAR + GAP),
+      const bar = element(svg, "rect", {class: "hit detection", x: left, y: y + row * (BAR + GAP),
         width: right - left, height: BAR, rx: 2, fill: data.colors[blind ? 0 : d.outcome],
-        "fill-opacity": 0.4 + 0.6 * Math.sqrt(Math.max(d.score, 0) / topScore)}),
-        () => describe(d, truths));
+        "fill-opacity": 0.4 + 0.6 * Math.sqrt(Math.max(d.score, 0) / topScore)});
+      bar.start = d.start;
+      hover(bar, () => describe(d, truths));
     }
     return y + taken.length * (BAR + GAP);
   }
@@ -206,6 +244,25 @@
       y += TRACE + 8;
     });
     return y;
+  }
+  function drawStills(svg, stills, span, x, y) {
+    const most = Math.floor((x(span) - x(0)) / 48), every = Math.ceil(stills.length / most);
+    const some = stills.filter((_, i) => i % every === 0);
+    some.forEach(([time, href], i) => {
+      const end = i + 1 < some.length ? some[i + 1][0] : span;
+      element(svg, "image", {href, x: x(time), y, width: Math.max(x(end) - x(time) - 1, 1),
+        height: STILL, preserveAspectRatio: "xMidYMid slice"});
+    });
+    return some.length ? y + STILL + 10 : y;
+  }
+  function follow(svg, span, x, y) {
+    svg.classList.add("seeks");
+    svg.addEventListener("click", (event) => {
+      const time = span * (event.clientX - svg.getBoundingClientRect().left - x(0)) / (x(span) - x(0));
+      goTo((event.target.start ?? Math.min(Math.max(time, 0), span)) / 100);
+    });
+    element(svg, "line", {class: "head", y1: 14, y2: y}).at = x;
+    moveTo(now);
   }
   function overlap(a, b) {
     const both = Math.max(0, Math.min(a.end, b.end) - Math.max(a.start, b.start));
@@ -281,6 +338,8 @@
     byId("search").addEventListener("input", refresh);
     byId("class").addEventListener("change", refresh);
     byId("order").addEventListener("change", refresh);
+    player.addEventListener("error", () => player.getAttribute("src") && playable(false));
+    for (const name of ["timeupdate", "seeking"]) player.addEventListener(name, () => moveTo(player.currentTime));
     byId("own").hidden = !data.thresholds;
     byId("own").addEventListener("click", () => cutByClass(!ofClasses));
     byId("score").addEventListener("input", () => cutByClass(false));

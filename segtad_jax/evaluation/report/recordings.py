@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from os import PathLike
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from segtad_jax.evaluation.instances import Predictions
 from segtad_jax.evaluation.operating_point import TIOU, Threshold, above
 from segtad_jax.evaluation.report import style
 from segtad_jax.evaluation.report.html import write_html
+from segtad_jax.evaluation.report.media import Media, media_data
 from segtad_jax.evaluation.report.signals import Trace, thin
 from segtad_jax.evaluation.report.videos import timelines
 
@@ -27,11 +29,14 @@ def write_recordings(
     *,
     classes: Collection[str],
     threshold: Threshold | None,
-    trace: Callable[[str], Trace],
+    trace: Callable[[str], Trace] | None = None,
     summary: Callable[[Iterable[Any]], str],
     failures: Mapping[str, str],
     notes: Mapping[str, str],
     title: str,
+    durations: Mapping[str, float] = MappingProxyType({}),
+    media: Callable[[str], Media] | None = None,
+    caution: str = "",
 ) -> None:
     """Writes the page to an HTML file.
 
@@ -40,11 +45,14 @@ def write_recordings(
         detections: {video: [(start, end, label, score), ...]}, all of them, in seconds.
         classes: all that there are.
         threshold: from which score detections count; None: nothing is known of it, all do.
-        trace: returns the signal of a recording; called for the first DRAWN.
+        trace: returns the signal of a recording; called for the first DRAWN; None: there is none.
         summary: returns one line on detections, for the table.
         failures: {video: why there are no detections}.
         notes: {video or file: what is odd about it}.
         title: of the page.
+        durations: {video: seconds}, of those where they are known.
+        media: returns the video of a recording; called for the first DRAWN; None: there is none.
+        caution: what to know before believing the page; "" for nothing.
     """
     counted = above(detections, -np.inf if threshold is None else threshold)
     drawn = {video: detections[video] for video in sorted(detections)[:DRAWN]}
@@ -53,7 +61,7 @@ def write_recordings(
         drawn,
         tiou_thresholds=[TIOU],
         tiou=TIOU,
-        durations={},
+        durations=durations,
         compare=None,
         segmentation={},
         classes=classes,
@@ -61,6 +69,10 @@ def write_recordings(
     )
     for video in data["videos"]:
         video["count"] = len(counted[video["id"]])
+        if media is not None:
+            video["media"] = media_data(media(video["id"]))
+        if trace is None:
+            continue
         try:
             found = trace(video["id"])
         except (KeyError, OSError, ValueError) as error:
@@ -81,6 +93,8 @@ def write_recordings(
         title=title,
         images={},
         script="page.js",
+        media=media is not None,
+        caution=caution,
         counts={
             "recordings": len(detections),
             "actions": sum(map(len, counted.values())),
