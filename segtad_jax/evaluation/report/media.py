@@ -18,10 +18,9 @@ class Media(NamedTuple):
 
 def address_from(page: str | os.PathLike[str], video: str | os.PathLike[str]) -> str:
     """Returns the address of a video relative to a page; "" unless both are files here."""
-    page, video = epath.Path(page), epath.Path(video)
     if "://" in f"{page}{video}":
         return ""
-    way = os.path.relpath(video.resolve(), page.resolve().parent)
+    way = os.path.relpath(epath.Path(video).resolve(), epath.Path(page).resolve().parent)
     return f"./{quote(way, errors='replace')}"  # with ./ no name of a file is a protocol
 
 
