@@ -5,7 +5,7 @@ that is found as that of a column. One that counts rows does not.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from etils import epath
@@ -22,6 +22,25 @@ from segtad_jax.data.features import Source
 from segtad_jax.data.timeline import read_dates
 
 INDEX = "index"  # as one without a name is called
+
+
+@runtime_checkable
+class DataFrame(Protocol):
+    """A table with names of columns, as pandas and polars have it."""
+
+    columns: Any
+
+    def to_numpy(self) -> Any:
+        """Returns all values; arrays have no such method."""
+        ...
+
+    def __getitem__(self, name: Any) -> Any:
+        """Returns a column."""
+        ...
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +61,7 @@ class MemorySource(Source):
             FeatureError: two columns have one name.
         """
         place = epath.Path("features"), None
-        stored = _read(value, rate) if is_dataframe(value) else Stored(np.asarray(value))
+        stored = _read(value, rate) if isinstance(value, DataFrame) else Stored(np.asarray(value))
         return cls(place[0], {"recording": place}, {"recording": "recording"}, (), stored=stored)
 
     @property
@@ -55,12 +74,7 @@ class MemorySource(Source):
         return self.stored
 
 
-def is_dataframe(value: object) -> bool:
-    """Returns whether it is a table with names of columns, as pandas and polars have them."""
-    return hasattr(value, "columns") and hasattr(value, "to_numpy")
-
-
-def _read(table: Any, rate: float | None) -> Stored:
+def _read(table: DataFrame, rate: float | None) -> Stored:
     names = [str(name) if isinstance(name, str) else "" for name in table.columns]
     if twice := next((name for name in names if name and names.count(name) > 1), None):
         raise FeatureError("wrong_columns", f"features: two columns are called {twice!r}")

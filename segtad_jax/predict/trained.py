@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from segtad_jax.checkpoint import run_folder, thresholds
 from segtad_jax.checkpoint.store import locate, restore_variables
 from segtad_jax.data.columns import named
-from segtad_jax.data.dataframes import MemorySource, is_dataframe
+from segtad_jax.data.dataframes import DataFrame, MemorySource
 from segtad_jax.data.features import FeatureError, Source, as_frames
 from segtad_jax.data.pipeline import inference_step
 from segtad_jax.data.preparation import Preparation, read_preparation
@@ -35,7 +35,8 @@ from segtad_jax.predict.stream import DetectionStream, WindowProgram
 
 SHOWN = 6  # names in `repr`
 
-Features = ArrayLike | os.PathLike[str] | Sequence[ArrayLike | os.PathLike[str]]
+One = ArrayLike | os.PathLike[str] | DataFrame
+Features = One | Sequence[One]  # of one source, or of each
 
 
 @dataclasses.dataclass(repr=False, eq=False)  # arrays, which neither print nor compare well
@@ -217,7 +218,7 @@ class Trained:
         paths = [os.fspath(item) for item in listed if isinstance(item, str | os.PathLike)]
         if paths and len(paths) == len(listed):
             return [*paths]
-        if any(map(is_dataframe, listed)):
+        if any(isinstance(item, DataFrame) for item in listed):
             return [MemorySource.of(item, self.preparation.rate) for item in listed]
         return []
 
