@@ -127,7 +127,7 @@ def test_what_fails_and_what_is_odd_is_named(tmp_path):
 
 def test_nothing_found_and_nothing_usable(tmp_path):
     page, _ = write(tmp_path / "x.html", {"empty": []})
-    assert "0 actions in 1 recordings" in text_of(page)
+    assert "0 actions in 1 recording." in text_of(page)
     page, data = write(tmp_path / "x.html", {}, failures={"bad": "is empty"})
     assert data["videos"] == []
     assert "videos" not in [section.get("id") for section in page.named("section")]
