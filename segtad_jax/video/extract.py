@@ -53,7 +53,8 @@ def features(
     if chunk is not None and (chunk <= 0 or chunk % backbone.stride):
         raise ValueError(f"chunk {chunk} is no multiple of the stride, {backbone.stride} frames")
     start = first_frame(backbone, first)
-    if backbone.stream and jax.local_device_count() == 1:
+    # Several devices of one CPU are no faster than it.
+    if backbone.stream and (jax.local_device_count() == 1 or jax.default_backend() == "cpu"):
         made = _streamed(frames, backbone, backbone.stream, start, chunk)
     else:
         made = _overlapping(frames, backbone, chunk)
@@ -168,7 +169,7 @@ def _one_late(items: Iterable[Item]) -> Iterator[Item]:
 
 @functools.lru_cache(maxsize=1)
 def _on_all_devices(apply: Callable) -> Callable:
-    return parallel.divide_step(lambda _, frames: apply(frames))
+    return parallel.divide_step(lambda _, frames: apply(frames), jax.local_devices())
 
 
 def _context(backbone: Backbone) -> int:

@@ -25,7 +25,8 @@ CHANNELS = 1024
 SIZES = range(32, 1025)  # pixels
 BUCKET = 64  # frames: recordings that are short are filled up to a multiple, for few programs
 
-Maps = Float[Array, "t h w C"]
+Maps = Float[Array, "_t _h _w _C"]
+Time = Int[Array, ""] | int
 Sides = tuple[int, int, int]  # of time, height and width
 
 LOGITS = "Logits_Conv3d_0c_1x1"
@@ -72,8 +73,8 @@ class Excerpt:
     """
 
     maps: Maps
-    time: Int[Array, ""] | int
-    end: Int[Array, ""] | int
+    time: Time
+    end: Time
     late: int = 0
 
 
@@ -160,8 +161,8 @@ class I3D(nn.Module):
 
     @nn.compact
     def __call__(
-        self, frames: UInt8[Array, "n h w 3"], time: int, end: int
-    ) -> Float[Array, "n/8 1024"]:
+        self, frames: UInt8[Array, "n h w 3"], time: Time, end: Time
+    ) -> Float[Array, "_ 1024"]:
         """Returns features; n, `time` and `end` are multiples of 8.
 
         Args:
@@ -176,9 +177,8 @@ class I3D(nn.Module):
                 excerpt = Around(variant, window[0], strides[0], name=name)(excerpt)
             return dataclasses.replace(excerpt, maps=_pool(variant, excerpt.maps, window, strides))
 
-        excerpt = Excerpt(
-            (frames.astype(jnp.float32) * (2 / 255) - 1).astype(variant.dtype), time, end
-        )
+        maps = frames.astype(jnp.float32) * (2 / 255) - 1
+        excerpt = Excerpt(maps.astype(variant.dtype), time, end)
         excerpt = Unit(variant, 64, (7, 7, 7), 2, name="Conv3d_1a_7x7")(excerpt)
         excerpt = pool(excerpt, (1, 3, 3), (1, 2, 2), "MaxPool3d_2a_3x3")
         excerpt = Unit(variant, 64, name="Conv3d_2b_1x1")(excerpt)
@@ -230,7 +230,7 @@ def create(
     params = jax.device_put(traverse_util.unflatten_dict(arrays, sep="/"))
     passes = jax.jit(lambda params, frames, end: whole.apply({"params": params}, frames, 0, end))
 
-    def apply(frames: Frames) -> Float[Array, "n/8 1024"]:
+    def apply(frames: Frames) -> Float[Array, "_ 1024"]:
         filled = jnp.pad(frames, ((0, -len(frames) % BUCKET), (0, 0), (0, 0), (0, 0)))
         return passes(params, filled, len(frames))[: len(frames) // STRIDE]
 

@@ -56,7 +56,7 @@ def _create(
     variables = jax.device_put(models.load_pretrained_weights(model, weights))
 
     @jax.jit
-    def passes(variables: Any, frames: Frames) -> Float[Array, "n/clip channels"]:
+    def passes(variables: Any, frames: Frames) -> Float[Array, "_ channels"]:
         clips = frames.reshape(-1, clip, SIZE, SIZE, 3).astype(jnp.float32) / 255
         embeddings, _ = network.apply(variables, clips, train=False)  # [clips, frames places, C]
         return embeddings.astype(jnp.float32).mean(1)
