@@ -121,6 +121,13 @@ def test_features_of_another_shape_than_the_plug_in_says():
         list(extract.features(recording(8), wrong))
 
 
+def test_a_field_that_cannot_be():
+    with pytest.raises(ValueError, match="--backbone=mine:net: stride is 0, expected more than 0"):
+        Backbone("mine:net", 25.0, SIZE, 0, 0, 3, apply)
+    with pytest.raises(ValueError, match="fps is nan"):
+        Backbone("mine:net", float("nan"), SIZE, 2, 0, 3, apply)
+
+
 @pytest.fixture
 def plug_in(monkeypatch):
     """A module `mine` with functions that make backbones, and some that do not."""

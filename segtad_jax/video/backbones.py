@@ -71,6 +71,19 @@ class Backbone:
     classify: Callable[[Float[Array, "F channels"]], Float[Array, "F classes"]] | None = None
     stream: Stream | None = None
 
+    def __post_init__(self) -> None:
+        for field, bound in {
+            "fps": 0,
+            "size": 0,
+            "stride": 0,
+            "context": -1,
+            "channels": 0,
+        }.items():
+            if not bound < (value := getattr(self, field)) < float("inf"):
+                raise ValueError(
+                    f"--backbone={self.name}: {field} is {value}, expected more than {bound}."
+                )
+
 
 def create(
     name: str, *, fps: float | None = None, size: int | None = None, weights: str | None = None

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 from jaxtyping import Array, Float, Int, UInt8
@@ -225,8 +224,8 @@ def create(
     some = jax.ShapeDtypeStruct((STRIDE, size, size, 3), jnp.uint8)
     shapes = jax.eval_shape(lambda x: stream.init(jax.random.key(0), x, 0, 0), some)
     arrays, digest = files.read(weights)
-    kernel, bias = (arrays.pop(f"{LOGITS}/{name}", np.zeros(0)) for name in ("kernel", "bias"))
     _check(arrays, traverse_util.flatten_dict(shapes["params"], sep="/"), weights)
+    kernel, bias = arrays.pop(f"{LOGITS}/kernel")[0, 0, 0], arrays.pop(f"{LOGITS}/bias")
     params = jax.device_put(traverse_util.unflatten_dict(arrays, sep="/"))
     passes = jax.jit(lambda params, frames, end: whole.apply({"params": params}, frames, 0, end))
 
@@ -235,7 +234,7 @@ def create(
         return passes(params, filled, len(frames))[: len(frames) // STRIDE]
 
     @functools.partial(jax.jit, donate_argnums=1)
-    def advance(params: Any, kept: Any, frames: Frames, time: int, end: int) -> Any:
+    def advance(params: Any, kept: Any, frames: Frames, time: Time, end: Time) -> Any:
         variables = {"params": params, "kept": kept}
         features, new = stream.apply(variables, frames, time, end, mutable=["kept"])
         return new["kept"], features
@@ -250,7 +249,7 @@ def create(
         apply=apply,
         weights=digest,
         classes=_classes(),
-        classify=lambda features: features @ kernel[0, 0, 0] + bias,
+        classify=lambda features: features @ kernel + bias,
         stream=Stream(
             create=lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes["kept"]),
             step=functools.partial(advance, params),
@@ -260,15 +259,18 @@ def create(
     )
 
 
-def _check(arrays: files.Weights, shapes: dict[str, Any], path: str | None) -> None:
-    """Raises ValueError unless the arrays are those of the network."""
-    for name in sorted(arrays.keys() | shapes.keys()):
-        given, wanted = (getattr(x.get(name), "shape", "none") for x in (arrays, shapes))
-        if given != wanted:
+def _check(arrays: files.Weights, network: dict[str, Any], path: str | None) -> None:
+    """Raises ValueError unless the arrays are those of the network and of its classifier."""
+    expected = {name: array.shape for name, array in network.items()}
+    classes = len(_classes())
+    expected |= {f"{LOGITS}/kernel": (1, 1, 1, CHANNELS, classes), f"{LOGITS}/bias": (classes,)}
+    for name in sorted(arrays.keys() | expected.keys()):
+        shape = arrays[name].shape if name in arrays else None
+        if shape != expected.get(name):
             raise ValueError(
-                f"--weights={path}: the array {name} has the shape {given}, expected {wanted}. A "
-                "file of one's own has the names and shapes of that which the first use of I3D "
-                "leaves in ~/.cache/segtad_jax."
+                f"--weights={path}: the array {name} has the shape {shape}, expected "
+                f"{expected.get(name)} (None: no such array). Take names and shapes from the file "
+                "that the first use of I3D leaves in ~/.cache/segtad_jax."
             )
 
 
