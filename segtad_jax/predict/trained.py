@@ -118,7 +118,7 @@ class Trained:
             Detections(above({"": detections}, least)[""], date),
         )
 
-    def warm_up(self, windows: int = 2) -> None:
+    def warm_up(self, windows: int = 8) -> None:
         """Compiles what recordings of up to so many windows need, so that no call waits for it.
 
         Args:
