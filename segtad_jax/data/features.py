@@ -61,6 +61,7 @@ class Frames(NamedTuple):
     array: Float[np.ndarray, "F C"]
     notes: list[tuple[str, str]]  # kind and text of what is to be told
     timeline: Timeline | None  # None: there are no times, or they are not used
+    duration: float | None = None  # seconds, where more is known than frames and rate say
 
 
 class Recorded(NamedTuple):
@@ -69,6 +70,7 @@ class Recorded(NamedTuple):
     pieces: list[Piece]
     notes: list[tuple[str, str]]
     timeline: Timeline | None  # of the source that begins first
+    duration: float | None = None  # seconds, of the longest source that knows it
 
     @property
     def is_whole(self) -> bool:
@@ -256,7 +258,8 @@ def read_recording(
     if rate is None or not timed:
         if any(any(form.rates) for form in forms):
             notes.append(("no_times", "no column of times"))
-        return Recorded([Piece(0.0, arrays)], notes, None)
+        seconds = max((f.duration for f in read if f.duration is not None), default=None)
+        return Recorded([Piece(0.0, arrays)], notes, None, seconds)
     timelines = [f.timeline or even(len(f.array), rate) for f in read]
     try:
         found = pieces(timelines, arrays, rate, fill=fill)
@@ -304,16 +307,23 @@ def open_source(path: epath.PathLike) -> Source:
         FeatureError: a file of another kind, or a folder without feature files.
     """
     path = epath.Path(path)
-    entries, defects = _entries(path)
+    return Source(path, *by_id(*_entries(path)))
+
+
+def by_id(
+    entries: Iterable[tuple[str, Place]], defects: Sequence[Defect] = ()
+) -> tuple[dict[str, Place], dict[str, str], tuple[Defect, ...]]:
+    """Returns places, names and defects of a `Source`: of two files of one video, the first."""
     places: dict[str, Place] = {}
     names: dict[str, str] = {}
+    defects = list(defects)
     for name, place in entries:
         if match_id(name) in places:
             first = names[match_id(name)]
             defects.append(Defect("two_files", name, f"{name} beside {first}", str(place[0])))
         else:
             places[match_id(name)], names[match_id(name)] = place, name
-    return Source(path, places, names, tuple(defects))
+    return places, names, tuple(defects)
 
 
 def _entries(path: epath.Path) -> tuple[list[tuple[str, Place]], list[Defect]]:
@@ -321,7 +331,7 @@ def _entries(path: epath.Path) -> tuple[list[tuple[str, Place]], list[Defect]]:
     if path.is_dir():
         entries: list[tuple[str, Place]] = []
         defects = []
-        for file in _files(path):
+        for file in files_under(path, READERS):
             table = file.suffix.lower() in (".csv", ".tsv") and is_table_of_annotations(file)
             if table or file.name.startswith("."):  # macOS puts ._x.npy beside x.npy
                 defects.append(Defect("not_features", file.name, "skipped", str(file)))
@@ -446,13 +456,15 @@ def _plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) == 2 else tuple(n for n in shape if n != 1)
 
 
-def _files(folder: epath.Path, above: frozenset[str] = frozenset()) -> Iterator[epath.Path]:
-    """Yields all feature files under a folder, in order of their names; no circle of links."""
+def files_under(
+    folder: epath.Path, endings: Collection[str], above: frozenset[str] = frozenset()
+) -> Iterator[epath.Path]:
+    """Yields all files of these endings under a folder, in order of their names."""
     real = os.path.realpath(folder)
     if real in above:
-        return
+        return  # in a circle of links
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in READERS:
+        if path.suffix.lower() in endings:
             yield path
         elif path.is_dir():
-            yield from _files(path, above | {real})
+            yield from files_under(path, endings, above | {real})

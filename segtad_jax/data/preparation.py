@@ -23,6 +23,29 @@ FILE, REPORT = "preparation.json", "report.json"
 LENGTH_TOLERANCE = 0.1  # of a duration, within which frames / rate should be
 
 
+@dataclasses.dataclass(frozen=True)
+class VideoTransform:
+    """Names what makes features of videos: a network, and the frames that it takes."""
+
+    name: str  # of the network, as --backbone names it
+    weights: str  # their SHA-256, "" where there are none
+    fps: float  # frames a second that it takes
+    size: int  # pixels: the square in the middle of frames whose short side is size * 256 / 224
+    stride: int  # frames a feature
+    channels: int  # of a feature
+
+    @property
+    def rate(self) -> float:
+        """Features a second: feature k is that of the seconds k / rate to (k + 1) / rate."""
+        return self.fps / self.stride
+
+    def __str__(self) -> str:
+        """Returns one line that names all that may differ."""
+        weights = f", weights {self.weights[:8]}" if self.weights else ""
+        frames = f"{self.fps:g} frames/s, {self.size} px, {self.stride} frames a feature"
+        return f"{self.name} ({frames}, {self.channels} channels{weights})"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Preparation:
     """Makes the features of a record from the arrays of the recording's sources."""
@@ -35,6 +58,7 @@ class Preparation:
     window: int  # T that a model should look at
     dtype: str  # of the stored features
     signals: SignalTransform | None = None
+    video: VideoTransform | None = None  # that made the sources' features
     # What the training recordings had; None and () also in preparations from before it was stored.
     columns: tuple[tuple[str, ...], ...] = ()  # of each source: names of channels in tables
     chosen: bool = False  # whether --channels named these; then files may have other columns
@@ -98,6 +122,7 @@ class Preparation:
         return fields | {
             "widths": list(self.widths),
             "signals": self.signals and self.signals.to_json(),
+            "video": self.video and dataclasses.asdict(self.video),
             "range": self.range and self.range.to_json(),
         }
 
@@ -105,9 +130,11 @@ class Preparation:
     def from_json(cls, content: dict[str, Any]) -> "Preparation":
         """Reverses `to_json`."""
         signals, values = content["signals"], content.get("range")
+        video = content.get("video")
         fields = {
             "widths": tuple(content["widths"]),
             "signals": signals and SignalTransform.from_json(signals),
+            "video": video and VideoTransform(**video),
             "columns": tuple(map(tuple, content.get("columns", ()))),
             "clocks": tuple(Clock(*clock) for clock in content.get("clocks", ())),
             "rates": (rates := content.get("rates")) and tuple(rates),

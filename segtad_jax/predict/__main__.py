@@ -1,4 +1,4 @@
-"""Detect actions in features without annotations: python -m segtad_jax.predict --checkpoint=RUN ...
+"""Detect actions in new recordings: python -m segtad_jax.predict --checkpoint=RUN ...
 
 Results are kept in OUTPUT.parts/ while it runs, so that after an interruption the same command goes
 on; once it is done, the same command does what has changed since. Several processes share the work
@@ -18,6 +18,7 @@ from segtad_jax.data.feature_flags import add_feature_flags, comma_separated
 from segtad_jax.evaluation.annotation_flags import add_label_fps
 from segtad_jax.evaluation.annotation_writers import FORMS
 from segtad_jax.runtime import command
+from segtad_jax.video.flags import add_kept_flags
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     if not 0 <= flags.process_id < flags.num_processes:
         parser.error(f"--process_id={flags.process_id} is not in 0..{flags.num_processes - 1}")
+    if bool(flags.features) == bool(flags.videos):
+        parser.error("give either --features or --videos")
+    if flags.videos and (flags.rate or flags.durations):
+        parser.error("--videos know their times: give no --rate or --durations")
     if flags.format and not flags.output.endswith(".json"):
         stem = flags.output.removesuffix(FORMS[flags.format[0]].ending)
         parser.error(
@@ -73,14 +78,19 @@ def _forms(text: str) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = command.Parser(
         prog="python -m segtad_jax.predict",
-        description="Detect actions in features, raw signals or a prepared data set.",
+        description="Detect actions in videos, features, raw signals or a prepared data set.",
         epilog="Exit status: 0 done, 1 refused, 2 wrong command line, 3 done but some videos "
         "failed, 4 this share is done, that of another process is not. See docs/data.md.",
     )
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="RUN[/STEP]", help="a run of segtad_jax.main")
     what = "folder or file, several: A,B; or a prepared data set: DATA or DATA/NAME/VERSION"
-    add_feature_flags(parser, what, required=True)
+    add_feature_flags(parser, what)
+    videos = "a video, or a folder of them, where the model was trained on videos"
+    add("--videos", metavar="DIR", help=videos)
+    plug_in = "that the model was trained with, where it is a function, which is to be trusted"
+    add("--backbone", metavar="MODULE:FUNCTION", help=plug_in)
+    add_kept_flags(parser, "beside --output")
     add("--output", required=True, metavar="FILE", help="json of detections, official form")
     add("--subset", default="testing", help="of a prepared data set (default: %(default)s)")
     add(

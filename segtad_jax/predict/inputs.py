@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from etils import epath
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
@@ -15,6 +16,9 @@ from segtad_jax.data.preparation import LENGTH_TOLERANCE, Preparation, read_prep
 from segtad_jax.evaluation.ids import piece_id
 from segtad_jax.models.grid import grid
 from segtad_jax.predict.recording_files import RecordingFiles
+
+if TYPE_CHECKING:
+    from segtad_jax.video.recordings import Videos
 
 RATE_TOLERANCE = 0.01  # of the rate that the model was trained at
 
@@ -52,6 +56,7 @@ class InputMaker:
         date = ""
         if recorded.timeline is not None:
             rate, date = self.preparation.rate, recorded.timeline.date
+        duration = duration or recorded.duration
         if recorded.is_whole:
             made = self.prepare(video, recorded.pieces[0].arrays, rate, duration)
             return [made], [*notes, *made.notes], date
@@ -124,6 +129,21 @@ class InputMaker:
             )
         return covered
 
+    def open_videos(self, path: epath.PathLike, kept: epath.PathLike) -> "Videos":
+        """Returns `recordings.open_videos`, whose features are made as in training.
+
+        Raises:
+            ValueError: the model was not trained on videos.
+        """
+        if self.preparation.video is None:
+            raise ValueError(
+                "the model was not trained on what `prepare --videos` made, so nothing says how to "
+                "make such features of videos: make them as for training, and give the features"
+            )
+        from segtad_jax.video.recordings import open_videos  # PyAV; not without videos
+
+        return open_videos(path, self.preparation.video, kept)
+
     def require_sources(self, number: int) -> None:
         """Raises ValueError unless the model was trained on so many sources of features."""
         if number != (trained := len(self.preparation.widths)):
@@ -163,8 +183,9 @@ class InputMaker:
         there, here = preparation.to_json(), self.preparation.to_json()
         known = all((preparation.columns, self.preparation.columns))
         columns = ("columns",) if known else ()
+        video = ("video",) if preparation.video and self.preparation.video else ()
         resize = ("resize",) if preparation.num_frames else ()
-        for field in ("signals", "widths", *columns, "num_frames", *resize):
+        for field in ("signals", *video, "widths", *columns, "num_frames", *resize):
             if there[field] != here[field]:
                 values = f", {there[field]} there, {here[field]} here"
                 raise ValueError(

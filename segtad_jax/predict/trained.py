@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
+from rich.console import Console
 
 from segtad_jax.checkpoint import run_folder, thresholds
 from segtad_jax.checkpoint.store import locate, restore_variables
@@ -35,7 +37,7 @@ from segtad_jax.predict.stream import DetectionStream, WindowProgram
 
 SHOWN = 6  # names in `repr`
 
-One = ArrayLike | os.PathLike[str] | DataFrame
+One = ArrayLike | os.PathLike[str] | DataFrame | Source
 Features = One | Sequence[One]  # of one source, or of each
 
 
@@ -117,6 +119,36 @@ class Trained:
             (BACKGROUND, *self.classes),
             Detections(above({"": detections}, least)[""], date),
         )
+
+    def detect_video(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        backbone: str | None = None,
+        weights: str | None = None,
+        threshold: Threshold | str = 0.0,
+    ) -> Detections:
+        """Detects the actions in a video, of which it makes features as of those of training.
+
+        Args:
+            path: a file.
+            backbone: "module:function" that the model was trained with, where it is a plug-in: a
+                run alone imports no code.
+            weights: of the backbone, where not those that are installed.
+            threshold: as of `detect`.
+
+        Raises:
+            ValueError: it cannot be decoded, or the model was not trained on videos.
+            FileNotFoundError: there is no such file.
+            ModuleNotFoundError: the extra `video` is not installed.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            videos = InputMaker(self.preparation, self.config).open_videos(path, folder)
+            from segtad_jax.video.recordings import backbone_for
+
+            network = backbone_for(videos.transform, weights, backbone)
+            videos.extract(next(iter(videos.places.values()))[:1], network, Console(quiet=True))
+            return self.detect(videos, threshold=threshold)
 
     def warm_up(self, windows: int = 8) -> None:
         """Compiles what recordings of up to so many windows need, so that no call waits for it.
@@ -214,6 +246,8 @@ class Trained:
 
     def _sources(self, features: Any) -> list[str | Source]:
         """Returns paths, or DataFrames as sources; nothing of arrays alone."""
+        if isinstance(features, Source):
+            return [features]
         listed = features if isinstance(features, list | tuple) else [features]
         paths = [os.fspath(item) for item in listed if isinstance(item, str | os.PathLike)]
         if paths and len(paths) == len(listed):

@@ -7,7 +7,6 @@ import hashlib
 import json
 import pathlib
 import stat
-import zlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -45,7 +44,6 @@ from segtad_jax.runtime.console import open_console
 SOME_FAILED, UNFINISHED = 3, 4  # exit statuses, besides those of runtime.command
 CHANNELS = 6  # of a signal, the first, which the page draws
 CHUNK = 16  # videos whose results are written together
-SAMPLE = 1 << 16  # bytes at both ends of a file that are part of its identity
 READERS, AHEAD = 16, 64  # threads that look at files, files that they are ahead
 
 # By video: its detections in the official form, or why there are none.
@@ -68,7 +66,10 @@ def run(flags: argparse.Namespace) -> int:
     maker.require_rate(flags.rate)
     threshold = _threshold(flags, model)
     videos: FeatureFiles | PreparedSplit
-    if find_all(flags.features[0]):
+    if flags.videos:
+        kept = flags.save_features or f"{flags.output.removesuffix('.json')}.features"
+        videos = VideoFiles(maker, network, flags.videos, kept)
+    elif find_all(flags.features[0]):
         videos = PreparedSplit(maker, network, flags.features[0], flags.subset)
     else:
         durations = read_durations(flags.durations) if flags.durations else {}
@@ -86,6 +87,8 @@ def run(flags: argparse.Namespace) -> int:
             add = None
             if frames is not None and (missing or not frames.done):  # all, whatever is kept
                 missing, add = share, stack.enter_context(frames.writing(model.classes))
+            if missing and isinstance(videos, VideoFiles):
+                videos.extract(missing, flags.weights, flags.backbone, console)
             if missing:
                 _detect(videos, missing, sources, output, console, add)
         done = output.done() if missing else kept
@@ -315,6 +318,26 @@ class FeatureFiles:
         return Trace(names, pieces)
 
 
+class VideoFiles(FeatureFiles):
+    """Videos, of which features are made as of those of training."""
+
+    def __init__(self, maker: InputMaker, network: Inference, path: str, kept: str) -> None:
+        """Lists the videos; `kept` is the folder of their features."""
+        self._videos = maker.open_videos(path, kept)
+        files = RecordingFiles(maker.preparation, [self._videos])
+        super().__init__(maker, network, files, None, {})
+
+    def extract(
+        self, ids: Sequence[str], weights: str | None, plug_in: str | None, console: Console
+    ) -> None:
+        """Makes the features of these videos that are not kept yet; see `backbone_for`."""
+        from segtad_jax.video.recordings import backbone_for
+
+        paths = [self._videos.places[self._files.keys[video]][0] for video in ids]
+        backbone = backbone_for(self._videos.transform, weights, plug_in)
+        self._videos.extract(paths, backbone, console)
+
+
 def _results(found: Found, dates: Mapping[str, str] = MappingProxyType({})) -> Results:
     """Returns the results by recording: its pieces are joined, and one that fails fails it.
 
@@ -352,10 +375,7 @@ def _file_identity(path: epath.Path) -> str:
             if not stat.S_ISREG(local.st_mode):  # a pipe would be waited for without an end
                 return "no file"
             size, time = local.st_size, local.st_mtime_ns
-        with path.open("rb") as file:
-            ends = file.read(SAMPLE)
-            file.seek(max(size - SAMPLE, 0))
-            ends += file.read(SAMPLE)
+        ends = files.checksum_of_ends(path)
     except OSError as error:  # fails when its turn comes
         return f"unreadable: {error.strerror}"
-    return f"{size} {time} {zlib.crc32(ends):08x}"
+    return f"{size} {time} {ends:08x}"

@@ -1,4 +1,4 @@
-"""Features and annotations -> TFRecord data set: python -m segtad_jax.prepare --name=... ...
+"""Videos or features, annotations -> TFRecord data set: python -m segtad_jax.prepare --name=... ...
 
 Exit status: 0 written, and everything that was left out is named; 1 refused, nothing written;
 2 wrong command line; 3 `--check` found something that would be left out or changed, other than what
@@ -16,8 +16,9 @@ from segtad_jax.runtime import command
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # TensorFlow only writes files here
     flags = parse(arguments)
+    if not flags.videos:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # TensorFlow only writes files here
     return command.run(lambda: _run(flags))
 
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from etils import epath
@@ -18,7 +18,7 @@ from segtad_jax.data.dataset import find_all
 from segtad_jax.data.defects import Defect
 from segtad_jax.data.features import Source, open_source
 from segtad_jax.data.pipeline import map_ahead
-from segtad_jax.data.preparation import FILE, REPORT, Preparation
+from segtad_jax.data.preparation import FILE, REPORT, Preparation, VideoTransform
 from segtad_jax.data.resizing import with_channels
 from segtad_jax.data.signals import SignalTransform
 from segtad_jax.data.writer import ShardWriter, dataset_folder, require_free
@@ -36,6 +36,11 @@ from segtad_jax.prepare.simulation import simulated
 from segtad_jax.prepare.summary import Summary
 from segtad_jax.runtime import lease
 from segtad_jax.runtime.console import open_console
+from segtad_jax.video.flags import create_backbone
+
+if TYPE_CHECKING:
+    from segtad_jax.video.backbones import Backbone
+    from segtad_jax.video.recordings import Videos
 
 WRITTEN, FLAWED, STOPPED = 0, 3, 4  # exit statuses
 
@@ -60,7 +65,9 @@ def _run(flags: argparse.Namespace, held: lease.Lease | None) -> int:
     started = time.monotonic()
     try:
         durations = read_durations(flags.durations) if flags.durations else {}
-        annotations, sources = _inputs(flags, durations)
+        videos, backbone = _open_videos(flags) if flags.videos else (None, None)
+        transform = videos.transform if videos else None
+        annotations, sources = _inputs(flags, durations, videos)
         intake = open_intake(
             annotations,
             sources,
@@ -68,7 +75,7 @@ def _run(flags: argparse.Namespace, held: lease.Lease | None) -> int:
             durations=durations,
             blocked=read_ids(flags.blocked) if flags.blocked else [],
             widen=flags.widen,
-            rate=flags.rate,
+            rate=transform.rate if transform else flags.rate,
             clock=flags.time,
             fill=flags.gaps == "fill",
             channels=flags.channels,
@@ -76,8 +83,11 @@ def _run(flags: argparse.Namespace, held: lease.Lease | None) -> int:
         )
         if flags.strict:
             _stop_at(intake.defects)
+        if videos is not None and backbone is not None:
+            places = intake.sources[0].places
+            videos.extract([places[key][0] for key in intake.keys], backbone, console)
         summary = Summary(intake.annotations, intake.defects)
-        preparation = _preparation(flags, intake, console)
+        preparation = _preparation(flags, intake, transform, console)
         if held is None:
             _collect(flags, _read(flags, intake, preparation, console), summary)
             preparation = summary.complete(preparation)
@@ -118,13 +128,24 @@ def _what_next(flags: argparse.Namespace, target: epath.Path, summary: Summary) 
     )
 
 
+def _open_videos(flags: argparse.Namespace) -> tuple["Videos", "Backbone"]:
+    from segtad_jax.runtime import startup  # JAX; not where features are there
+    from segtad_jax.video.recordings import open_videos, transform_of
+
+    startup.keep_compiled_programs()
+    backbone = create_backbone(flags)
+    kept = flags.save_features or epath.Path(flags.output) / "features"
+    return open_videos(flags.videos, transform_of(backbone), kept), backbone
+
+
 def _inputs(
-    flags: argparse.Namespace, durations: Mapping[str, float]
+    flags: argparse.Namespace, durations: Mapping[str, float], videos: "Videos | None"
 ) -> tuple[Annotations, list[Source]]:
     if flags.recipe:
         annotations, source = RECIPES[flags.recipe].open_recordings(flags.source)
         return annotations, [source]
-    sources = [open_source(path) for path in flags.features]
+    sources: list[Source] = [open_source(path) for path in flags.features]
+    sources = [videos] if videos else sources
     began = origins(sources, flags.layout, flags.time, flags.rate, flags.channels)
     reading = dataclasses.replace(reading_of(flags), moments=flags.widen > 0, origins=began)
     annotations = read_annotations(
@@ -147,7 +168,9 @@ def _dataset_name(flags: argparse.Namespace) -> str:
     return flags.name + (f"_{flags.resize}{flags.num_frames}" if flags.num_frames else "")
 
 
-def _preparation(flags: argparse.Namespace, intake: Intake, console: Console) -> Preparation:
+def _preparation(
+    flags: argparse.Namespace, intake: Intake, transform: VideoTransform | None, console: Console
+) -> Preparation:
     signals = None
     if flags.signals:
         if intake.rate is None:
@@ -164,6 +187,7 @@ def _preparation(flags: argparse.Namespace, intake: Intake, console: Console) ->
         window=flags.num_frames or flags.window or 0,
         dtype=flags.dtype,
         signals=signals,
+        video=transform,
         columns=tuple(form.columns for form in intake.forms),
         chosen=bool(flags.channels),
         clocks=tuple(form.clock for form in intake.forms if form.clock is not None),
@@ -266,6 +290,7 @@ def _stop_at(defects: Sequence[Defect]) -> None:
 def _description(flags: argparse.Namespace, preparation: Preparation) -> str:
     kind = "Simulated features" if flags.simulate else "Features"
     kind = "Windowed statistics of signals" if flags.signals else kind
+    kind = f"Features of videos by {preparation.video}" if preparation.video else kind
     length = "whole recordings"
     if flags.num_frames:
         length = f"resized to {flags.num_frames} frames ({flags.resize})"

@@ -12,6 +12,10 @@ from segtad_jax.evaluation.annotation_flags import add_annotation_flags
 from segtad_jax.prepare.recipes import RECIPES
 from segtad_jax.prepare.split import Division
 from segtad_jax.runtime import command
+from segtad_jax.video.flags import add_backbone_flags, add_kept_flags
+
+# Flags that say where features are, and how they are to be read.
+OF_FEATURES = ("features", "recipe", "simulate", "signals", "rate", "channels")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -36,8 +40,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
     needed = ["features", "annotations", "name"]
-    needed = [] if flags.recipe else needed[1:] if flags.simulate else needed
-    needed += [] if flags.check else ["output"]
+    needed = [] if flags.recipe else needed[1:] if flags.simulate or flags.videos else needed
+    needed += [] if flags.check and (flags.save_features or not flags.videos) else ["output"]
+    taken = [name for name in OF_FEATURES if getattr(flags, name)] if flags.videos else []
     missing = ", ".join(f"--{name}" for name in sorted(needed) if not getattr(flags, name))
     return [
         (
@@ -70,6 +75,10 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
             "--simulate makes the features: give no --features or --signals",
         ),
         (
+            taken,
+            f"--videos makes the features: give no {', '.join(f'--{name}' for name in taken)}",
+        ),
+        (
             flags.num_frames and flags.window,
             "--num_frames resizes whole recordings, --window cuts them: give one of them",
         ),
@@ -79,13 +88,17 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
 def _parser() -> argparse.ArgumentParser:
     parser = command.Parser(
         prog="python -m segtad_jax.prepare",
-        description="Turn features, or raw signals, and annotations into a TFRecord data set.",
+        description="Turn videos, features or raw signals, with annotations, into a TFRecord data "
+        "set.",
         epilog="Exit status: 0 written, 1 refused, 2 wrong command line, 3 --check found something "
         "that would be left out or changed, 4 --strict stopped at such a thing. See docs/data.md.",
     )
     add = parser.add_argument
     add("--name", default="", help="of the data set: lower-case letters, digits and _")
     add_feature_flags(parser, "folder or file; several: A,B", default=[])
+    add("--videos", metavar="DIR", help="a video, or a folder of them, to make features of")
+    add_backbone_flags(parser)
+    add_kept_flags(parser, "OUTPUT/features")
     forms = "json, csv, files of annotation tools, or a folder of them; several: A,B"
     add("--annotations", type=comma_separated, default=[], help=forms)
     add_annotation_flags(parser)

@@ -150,7 +150,7 @@ class Intake:
             note(kind, text)
         try:
             if parts := _parts(recorded, preparation, where, note):
-                duration, covered = self._seconds(video, preparation, parts[-1])
+                duration, covered = self._seconds(video, recorded, preparation, parts[-1])
         except FeatureError as error:
             note(error.kind, str(error))
             parts = []
@@ -183,10 +183,10 @@ class Intake:
         return outcome, parts
 
     def _seconds(
-        self, video: Video, preparation: Preparation, last: "_Part"
+        self, video: Video, recorded: Recorded, preparation: Preparation, last: "_Part"
     ) -> tuple[float, float]:
         """Returns the seconds of the video, and those until the end of its features."""
-        stated = self.durations.get(match_id(video.video), video.duration)
+        stated = self.durations.get(match_id(video.video), video.duration) or recorded.duration
         if preparation.rate is None or preparation.frame_rate is None:
             if stated is None:
                 raise FeatureError("no_length", "neither a rate nor a duration is known")

@@ -9,6 +9,7 @@ import re
 import tempfile
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -17,6 +18,7 @@ from etils import epath
 PARTS = ".parts"  # beside a log on an object store: lines that are not in it yet
 CHECKSUM = "checksum"  # a field of the JSON of `write_sealed`
 MOST_PARTS = 100  # before they are joined
+ENDS = 1 << 16  # bytes
 
 
 def on_object_store(path: epath.PathLike) -> bool:
@@ -90,6 +92,14 @@ def sync(path: epath.PathLike) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def checksum_of_ends(path: epath.PathLike) -> int:
+    """Returns the checksum of the first and the last 64 KiB of a file, which may be huge."""
+    with epath.Path(path).open("rb") as file:
+        ends = file.read(ENDS)
+        file.seek(max(file.seek(0, os.SEEK_END) - ENDS, 0))
+        return zlib.crc32(ends + file.read(ENDS))
 
 
 def remove_leftovers(folder: epath.PathLike) -> None:
