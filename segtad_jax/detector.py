@@ -6,7 +6,7 @@ import io
 import json
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,10 @@ from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.models.grid import grid
 from segtad_jax.models.segtad import SegTAD
 from segtad_jax.ops.videos import over_first
-from segtad_jax.postprocess import Candidates, Detection, Selected
+from segtad_jax.postprocess import Detection, Selected
 from segtad_jax.runtime import parallel
+
+Item = TypeVar("Item")
 
 
 class Detector:
@@ -110,39 +112,56 @@ class Detector:
                 recordings, frames, settings.window_overlap, settings.whole_windows
             )
         video_scores = self.video_scores(recordings)
-        waiting = collections.Counter(w.recording for w in windows if _is_mine(w))
-        detections: dict[str, list[Detection]] = {}
-        parts: dict[int, dict[int, Candidates]] = collections.defaultdict(dict)
         broken: set[str] = set()  # recordings with outputs that are no numbers
         segmentation = _Segmentation(recordings[:segmented], len(self._classes) + 1)
         sizes = collections.Counter(w.recording for w in windows)
-        for index, result, logits, finite in self._predicted(
-            windows, sizes, variables, dataset, recordings, segmented
-        ):
-            window = windows[index]
-            number = window.recording
-            waiting[number] -= 1
-            if not finite:
-                broken.add(recordings[number].video)
-            if logits is not None:
-                segmentation.add(window, logits)
-            selected = result
-            if sizes[number] > 1:  # candidates, to be pooled with the recording's last window
-                parts[number][index] = result
-                if waiting[number]:
-                    continue
-                pieces = sorted(parts.pop(number).items())
-                offsets = [windows[i].offset for i, _ in pieces]
-                pooled = postprocess.pool([candidates for _, candidates in pieces], offsets)
-                selected = jax.device_get(self._select(pooled))
+
+        def results() -> Iterator[tuple[int, Any]]:
+            for index, result, logits, finite in self._predicted(
+                windows, sizes, variables, dataset, recordings, segmented
+            ):
+                if not finite:
+                    broken.add(recordings[windows[index].recording].video)
+                if logits is not None:
+                    segmentation.add(windows[index], logits)
+                yield index, result
+
+        detections: dict[str, list[Detection]] = {}
+        for number, selected in _one_later(self._selected(results(), windows, sizes, recordings)):
             recording = recordings[number]
             scores = video_scores.get(recording.video)
-            detections[recording.video] = self._to_detections(recording, scores, selected)
+            rows = self._to_detections(recording, scores, jax.device_get(selected))
+            detections[recording.video] = rows
+        _require_finite(broken)
+        return _from_all_processes(detections, recordings), segmentation.probabilities()
+
+    def _selected(
+        self,
+        results: Iterable[tuple[int, Any]],
+        windows: Sequence[pipeline.Window],
+        sizes: Mapping[int, int],
+        recordings: Sequence[Recording],
+    ) -> Iterator[tuple[int, Selected]]:
+        """Yields each recording's index and what soft-NMS selects in it, as soon as it is begun.
+
+        `results` are the windows', by their index.
+        """
+        waiting = collections.Counter(w.recording for w in windows if _is_mine(w))
+        pools: dict[int, postprocess.Pool] = {}
+        for index, result in results:
+            number = windows[index].recording
+            waiting[number] -= 1
+            if sizes[number] == 1:
+                yield number, result
+                continue
+            # Candidates, to be pooled with the recording's last window.
+            pool = pools.setdefault(number, postprocess.Pool(len(result.scores)))
+            pool.add(result, windows[index].offset)
+            if not waiting[number]:
+                yield number, self._select(pools.pop(number).candidates())
         unseen = [recordings[r].video for r, count in waiting.items() if count]
         if unseen:
             raise RuntimeError(f"not every window was seen exactly once, in: {unseen[:10]}")
-        _require_finite(broken)
-        return _from_all_processes(detections, recordings), segmentation.probabilities()
 
     def _to_detections(
         self, recording: Recording, scores: dict[str, float] | None, selected: Selected
@@ -173,6 +192,31 @@ class Detector:
         segmented: int,
     ) -> Iterator[tuple[int, Any, np.ndarray | None, bool]]:
         """Yields index, result, frame logits if segmented, and whether all outputs are finite."""
+        for outputs, drawn in _one_later(
+            self._dispatched(windows, sizes, variables, dataset, recordings, segmented)
+        ):
+            index, results, logits, finite = outputs
+            index, results, finite = parallel.local_part((index, results, finite))
+            # Logits are much larger than results: they stay where nobody draws them.
+            frame_logits = parallel.local_part(logits) if any(drawn) else None
+            for row in np.flatnonzero(index >= 0):
+                yield (
+                    int(index[row]),
+                    jax.tree.map(operator.itemgetter(row), results),
+                    frame_logits[row] if frame_logits is not None and drawn[row] else None,
+                    bool(finite[row]),
+                )
+
+    def _dispatched(
+        self,
+        windows: Sequence[pipeline.Window],
+        sizes: Mapping[int, int],
+        variables: Any,
+        dataset: Dataset,
+        recordings: Sequence[Recording],
+        segmented: int,
+    ) -> Iterator[tuple[Any, list[bool]]]:
+        """Yields what a step returns for each batch, unfinished, and which rows are segmented."""
         frames = self._config.data.num_frames
         variables = parallel.replicate(variables)
         cut = np.array(
@@ -198,18 +242,17 @@ class Detector:
                 batch["window"] = np.array([*chosen, -1], np.int32)[batch["window"]]
                 inputs = {k: batch[k] for k in ("features", "num_frames", "window")}
                 inputs["cut"] = cut[batch["window"]]
-                index, results, logits, finite = step(variables, parallel.shard_batch(inputs))
-                # Logits are much larger than results: they stay where nobody draws them.
                 drawn = [i >= 0 and windows[i].recording < segmented for i in batch["window"]]
-                index, results, finite = parallel.local_part((index, results, finite))
-                frame_logits = parallel.local_part(logits) if any(drawn) else None
-                for row in np.flatnonzero(index >= 0):
-                    yield (
-                        int(index[row]),
-                        jax.tree.map(operator.itemgetter(row), results),
-                        frame_logits[row] if frame_logits is not None and drawn[row] else None,
-                        bool(finite[row]),
-                    )
+                yield step(variables, parallel.shard_batch(inputs)), drawn
+
+
+def _one_later(items: Iterable[Item]) -> Iterator[Item]:
+    """Yields each item when the next one is made: devices work on it while the host does."""
+    waiting: list[Item] = []
+    for item in items:
+        yield from waiting
+        waiting = [item]
+    yield from waiting
 
 
 class NotFiniteError(FloatingPointError):

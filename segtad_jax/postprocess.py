@@ -17,16 +17,18 @@ from ml_collections import ConfigDict
 
 from segtad_jax.evaluation.ids import whole_id
 from segtad_jax.ops.boundaries import boundary_scores, centre, snap
-from segtad_jax.ops.nms import soft_nms
+from segtad_jax.ops.nms import LANES, soft_nms
 from segtad_jax.ops.videos import over_videos
 from segtad_jax.runtime.files import write_json
+
+POOLED = 1 << 23  # scores of a recording that are pooled at most, over all classes
 
 
 class Candidates(NamedTuple):
     """Proposals with a score for each class."""
 
     scores: Float[Array | np.ndarray, "*b D M"]  # -inf: none
-    segments: Float[Array | np.ndarray, "*b M 2"]  # in frames
+    segments: Float[Array | np.ndarray, "*b M 2"]  # in frames; pooled: [D, M, 2], each class's own
 
 
 class Selected(NamedTuple):
@@ -151,7 +153,8 @@ def select(candidates: Candidates, settings: ConfigDict) -> Selected:
     """Applies soft-NMS per class to a recording's candidates; keeps the best `max_detections`."""
     scores, segments = map(jnp.asarray, candidates)
     labels, rows, scores = soft_nms(segments, scores, settings.sigma, settings.max_detections)
-    return Selected(labels, segments[rows], scores)
+    places = segments[rows] if segments.ndim == 2 else segments[labels, rows]
+    return Selected(labels, places, scores)
 
 
 def process_batch(
@@ -174,23 +177,65 @@ def process_batch(
     return over_videos(of_window, outputs, num_frames, cut)
 
 
-def pool(windows: Sequence[Candidates], offsets: Sequence[int]) -> Candidates:
-    """Joins the candidates of a recording's windows, on the host.
+class Pool:
+    """The candidates of a recording, window after window; of each only those that exist.
 
-    Args:
-        windows: in order of time.
-        offsets: frames at which they begin.
-
-    Returns:
-        Segments in frames of the recording, padded with candidates of score -inf to a power of two
-        of windows: `select` is compiled for few shapes.
+    Of a class only the best are kept, as many as keep POOLED scores in all: memory does not grow
+    with a recording. What scores less than the best that is left out decays nothing above itself,
+    so all that is selected down to this score, `left_out`, is as if everything had been kept.
     """
-    missing = (1 << (len(windows) - 1).bit_length()) - len(windows)
-    scores = [w.scores for w in windows]
-    scores += [np.full_like(scores[0], -np.inf)] * missing
-    moved = [w.segments + np.float32(o) for w, o in zip(windows, offsets, strict=True)]
-    moved += [np.zeros_like(moved[0])] * missing
-    return Candidates(np.concatenate(scores, axis=1), np.concatenate(moved))
+
+    def __init__(self, num_classes: int) -> None:
+        """Starts without any."""
+        self._most = max(POOLED // num_classes, LANES)  # of a class
+        self._counts = np.zeros(num_classes, int)
+        self._parts: list[_Listed] = []
+        self.left_out = -np.inf  # the best score of a candidate that is not kept
+
+    def add(self, window: Candidates, offset: int) -> None:
+        """Adds those of the next window in time, which begins at frame `offset`."""
+        labels, rows = np.nonzero(window.scores > -np.inf)
+        moved = window.segments + np.float32(offset)
+        self._parts.append(_Listed(labels, window.scores[labels, rows], moved[rows]))
+        self._counts += np.bincount(labels, minlength=len(self._counts))
+        if self._counts.max() > 2 * self._most:
+            self._keep_best()
+
+    def candidates(self) -> Candidates:
+        """Returns all, padded to a power of two a class: `select` is compiled for few shapes."""
+        self._keep_best()
+        (kept,) = self._parts
+        longest = max(int(self._counts.max()), LANES)
+        shape = len(self._counts), 1 << (longest - 1).bit_length()
+        scores = np.full(shape, -np.inf, np.float32)
+        segments = np.zeros((*shape, 2), np.float32)
+        columns = (
+            np.arange(len(kept.labels)) - (np.cumsum(self._counts) - self._counts)[kept.labels]
+        )
+        scores[kept.labels, columns], segments[kept.labels, columns] = kept.scores, kept.segments
+        return Candidates(scores, segments)
+
+    def _keep_best(self) -> None:
+        """Joins the parts class by class, in order of time within each, less what is too much."""
+        joined = _Listed(*map(np.concatenate, zip(*self._parts, strict=True)))
+        order = np.argsort(joined.labels, kind="stable")
+        stops = np.cumsum(self._counts)
+        for label in np.flatnonzero(self._counts > self._most):
+            its = order[stops[label] - self._counts[label] : stops[label]]
+            worst_first = np.argpartition(joined.scores[its], -self._most)[: -self._most]
+            self.left_out = max(self.left_out, joined.scores[its[worst_first]].max())
+            joined.scores[its[worst_first]] = -np.inf
+            self._counts[label] = self._most
+        order = order[joined.scores[order] > -np.inf]
+        self._parts = [_Listed(*(x[order] for x in joined))]
+
+
+class _Listed(NamedTuple):
+    """Candidates of all classes, one after the other."""
+
+    labels: Int[np.ndarray, " n"]
+    scores: Float[np.ndarray, " n"]
+    segments: Float[np.ndarray, "n 2"]
 
 
 def in_seconds(

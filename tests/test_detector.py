@@ -11,13 +11,14 @@ from segtad_jax.data.embedded import open_or_build
 from segtad_jax.detector import Detector
 from segtad_jax.evaluation import scoring
 from segtad_jax.models.grid import grid
-from segtad_jax.models.segtad import SegTAD
+from segtad_jax.models.segtad import SegTAD, create_variables
+from segtad_jax.runtime import parallel
 from tests.tiny_runs import tiny
 
 T, STEP = 64, 32
 
 
-# Several windows are pooled on the host; a single one, padded here, is finished on the device.
+# Several windows are pooled; a single one, padded here, is finished on the device.
 @pytest.mark.parametrize("F", [150, 60])
 def test_every_window_counts_where_it_is(tmp_path: pathlib.Path, F: int) -> None:
     config = tiny(str(tmp_path), data__synthetic_frames=F, data__synthetic_recordings=8)
@@ -34,7 +35,7 @@ def test_every_window_counts_where_it_is(tmp_path: pathlib.Path, F: int) -> None
     apply = jax.jit(model.apply)
     for recording in recordings:
         features = dataset.features(recording)
-        windows, offsets = [], range(0, F - T + STEP, STEP)
+        pool, offsets = postprocess.Pool(len(dataset.classes)), range(0, F - T + STEP, STEP)
         sums, counts = np.zeros((F, len(dataset.classes) + 1)), np.zeros((F, 1))
         for offset in offsets:
             cut = features[offset : offset + T]
@@ -53,10 +54,9 @@ def test_every_window_counts_where_it_is(tmp_path: pathlib.Path, F: int) -> None
                 if end <= len(cut) and not cut_before and not cut_after:
                     window[:, row] = proposal[row] * frames[start:end, 1:].mean(axis=0)
             window = np.where(window > config.eval.min_score, window, -np.inf)
-            windows.append(postprocess.Candidates(window, segments.astype(np.float32)))
-        pooled = postprocess.pool(windows, list(offsets))
+            pool.add(postprocess.Candidates(window, segments.astype(np.float32)), offset)
         expected = postprocess.in_seconds(
-            jax.device_get(postprocess.select(pooled, config.eval)),
+            jax.device_get(postprocess.select(pool.candidates(), config.eval)),
             dataset.classes,
             recording.rate,
             recording.duration,
@@ -70,6 +70,27 @@ def test_every_window_counts_where_it_is(tmp_path: pathlib.Path, F: int) -> None
         assert np.mean(same) > 0.9  # near ties may be taken in another order
         if recording.video in curves:
             np.testing.assert_allclose(curves[recording.video], sums / counts, atol=1e-4)
+
+
+def test_the_next_batch_is_on_its_way_before_the_results_of_one_are_fetched(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(str(tmp_path), data__synthetic_frames=60, data__synthetic_recordings=40)
+    dataset = open_or_build(config.data)
+    detector = Detector(config, dataset.classes, segments=True)
+    events, step, fetch = [], detector.whole_step, parallel.local_part
+    variables = create_variables(config, SegTAD(config, len(dataset.classes)), 16)
+    monkeypatch.setattr(
+        detector, "whole_step", lambda *given: events.append("step") or step(*given)
+    )
+    monkeypatch.setattr(
+        parallel, "local_part", lambda outputs: events.append("fetch") or fetch(outputs)
+    )
+    recordings = dataset.recordings("training")
+    detector.detect(variables, dataset, recordings)
+    number = -(-len(recordings) // config.eval.batch_size)
+    assert number > 2
+    assert events == ["step", *["step", "fetch"] * (number - 1), "fetch"]
 
 
 def test_ceiling_is_the_map_of_the_best_proposals(tmp_path: pathlib.Path) -> None:

@@ -187,11 +187,18 @@ def random_windows(number: int) -> tuple[list[postprocess.Candidates], list[int]
     return windows, [10 * i for i in range(number)]
 
 
+def pool_of(windows, offsets):
+    pool = postprocess.Pool(D)
+    for window, offset in zip(windows, offsets, strict=True):
+        pool.add(window, offset)
+    return pool
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 def test_windows_are_pooled_and_suppressed_once_per_class(number: int) -> None:
     windows, offsets = random_windows(number)
-    pooled = postprocess.pool(windows, offsets)
-    assert pooled.scores.shape == (D, 8 * {1: 1, 2: 2, 3: 4, 5: 8}[number])
+    pooled = pool_of(windows, offsets).candidates()
+    assert pooled.scores.shape == (D, 128)  # of few lengths, whatever the number of windows
     selected = jax.device_get(postprocess.select(pooled, settings(max_detections=12)))
     found = postprocess.in_seconds(selected, ["a", "b", "c"], rate=5.0, duration=9.0)
     expected = []
@@ -210,6 +217,37 @@ def test_windows_are_pooled_and_suppressed_once_per_class(number: int) -> None:
         np.testing.assert_allclose(
             (ours.start, ours.end, ours.score), (theirs[0], theirs[1], theirs[3]), rtol=1e-4
         )
+
+
+def test_pooling_keeps_what_exists_in_its_order() -> None:
+    """To the bit what soft-NMS selects among all candidates, also those that do not exist."""
+    windows, offsets = random_windows(40)
+    windows[7].scores[:] = windows[8].scores  # ties
+    chosen = settings(max_detections=200)
+    scores = np.concatenate([w.scores for w in windows], axis=1)
+    moved = [w.segments + np.float32(o) for w, o in zip(windows, offsets, strict=True)]
+    everything = postprocess.Candidates(scores, np.concatenate(moved))
+    expected = jax.jit(lambda x: postprocess.select(x, chosen))(everything)
+    found = jax.jit(lambda x: postprocess.select(x, chosen))(pool_of(windows, offsets).candidates())
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_pool_stays_small_and_is_exact_down_to_what_it_leaves_out(monkeypatch) -> None:
+    windows, offsets = random_windows(400)
+    chosen = settings(max_detections=750)
+    expected = postprocess.select(pool_of(windows, offsets).candidates(), chosen)
+    monkeypatch.setattr(postprocess, "POOLED", D * 256)
+    pool = postprocess.Pool(D)
+    for window, offset in zip(windows, offsets, strict=True):
+        pool.add(window, offset)
+        assert sum(len(part.scores) for part in pool._parts) <= 2 * D * 256
+    kept = pool.candidates()
+    assert kept.scores.shape == (D, 256)
+    assert 0 < pool.left_out < 1
+    found = postprocess.select(kept, chosen)
+    same = int(np.sum(np.asarray(expected.scores) > pool.left_out))
+    assert 100 < same < 750
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:same], b[:same]), found, expected)
 
 
 @pytest.mark.parametrize(("fusion", "top"), [("product", 1), ("product", 2), ("sqrt", 2)])

@@ -11,7 +11,7 @@ LANES = 128
 
 
 def soft_nms(
-    segments: Real[Array, "M 2"],
+    segments: Real[Array, "*D M 2"],
     scores: Float[Array, "D M"],
     sigma: float | Float[Array, ""],
     max_segments: int,
@@ -27,7 +27,7 @@ def soft_nms(
     and no class is processed further than it gets.
 
     Args:
-        segments: [start, end) in any unit.
+        segments: [start, end) in any unit; of all classes, or each class's own.
         scores: of the D classes, not negative; -inf for a segment that does not exist.
         sigma: width of the Gaussian, above 0.
         max_segments: number of segments to take.
@@ -42,7 +42,7 @@ def soft_nms(
         nothing = jnp.full(max_segments, -1, jnp.int32)
         return nothing, nothing, jnp.zeros(max_segments)
     missing = -scores.shape[1] % LANES
-    segments = jnp.pad(segments, ((0, missing), (0, 0)))
+    segments = jnp.pad(segments, ((0, 0),) * (segments.ndim - 2) + ((0, missing), (0, 0)))
     scores = jnp.pad(scores, ((0, 0), (0, missing)), constant_values=-jnp.inf)
 
     def take_best(
@@ -53,10 +53,11 @@ def soft_nms(
         # The barriers let one class be written in place: fused with its reader, all are copied.
         one_class = jax.lax.optimization_barrier(remaining[label])
         row = _first(one_class, best[label])
-        decay = jnp.exp(-jnp.square(pairwise_tiou(segments[row][None], segments)[0]) / sigma)
+        places = segments if segments.ndim == 2 else segments[label]
+        decay = jnp.exp(-jnp.square(pairwise_tiou(places[row][None], places)[0]) / sigma)
         # Not -inf * decay: with a small sigma the decay is 0.
         decayed = jnp.where(jnp.isneginf(one_class), -jnp.inf, one_class * decay)
-        decayed = jnp.where(jnp.arange(segments.shape[0]) == row, -jnp.inf, decayed)
+        decayed = jnp.where(jnp.arange(one_class.size) == row, -jnp.inf, decayed)
         decayed = jax.lax.optimization_barrier(decayed)
         following = (remaining.at[label].set(decayed), best.at[label].set(_max(decayed)))
         return following, (label, row, best[label])

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -127,7 +126,7 @@ def detections(
         )
     )
     select = jax.jit(functools.partial(postprocess.select, settings=settings))
-    by_recording: dict[int, list[tuple[int, postprocess.Candidates]]] = {}
+    pools: dict[int, postprocess.Pool] = {}
     for first in range(0, len(split.windows), size):
         rows = np.arange(first, first + size) % len(split.windows)  # of one shape
         network = {name: x[rows] for name, x in outputs.network.items()}
@@ -136,12 +135,12 @@ def detections(
         )
         for i, window in enumerate(split.windows[first : first + size]):
             candidates = postprocess.Candidates(scored.scores[i], scored.segments[i])
-            by_recording.setdefault(window.recording, []).append((window.offset, candidates))
+            pool = pools.setdefault(window.recording, postprocess.Pool(len(candidates.scores)))
+            pool.add(candidates, window.offset)
     found = {}
-    for number, pieces in by_recording.items():
+    for number, pool in pools.items():
         recording = split.recordings[number]
-        pooled = postprocess.pool([c for _, c in pieces], [offset for offset, _ in pieces])
-        selected = jax.device_get(select(jax.tree.map(jnp.asarray, pooled)))
+        selected = jax.device_get(select(pool.candidates()))
         found[recording.video] = postprocess.in_seconds(
             selected, split.dataset.classes, recording.rate, recording.duration
         )
