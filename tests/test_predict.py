@@ -589,6 +589,17 @@ def test_wrong_process_ids(flags, capsys):
     with pytest.raises(SystemExit, match="2"):
         detect(flags | {"process_id": 1})
     assert "--process_id=1" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        detect(flags | {"batch": 0})
+    assert "--batch=0" in capsys.readouterr().err
+
+
+def test_another_batch_gives_the_same_bytes(flags):
+    assert detect(flags) == 0
+    expected = flags["output"].read_bytes()
+    flags["output"].unlink()
+    assert detect(flags | {"batch": 3}) == 0
+    assert flags["output"].read_bytes() == expected
 
 
 def test_features_prepared_in_another_way_are_refused(trained, flags, tmp_path, capsys):

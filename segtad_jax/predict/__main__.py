@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give either --features or --videos")
     if flags.videos and (flags.rate or flags.durations):
         parser.error("--videos know their times: give no --rate or --durations")
+    if flags.batch is not None and flags.batch < 1:
+        parser.error(f"--batch={flags.batch} is no number of windows: from 1 on")
     if flags.format and not flags.output.endswith(".json"):
         stem = flags.output.removesuffix(FORMS[flags.format[0]].ending)
         parser.error(
@@ -113,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     frames = "npz of the probabilities of every frame's classes, in the same pass"
     add("--frames", metavar="FILE.npz", help=frames)
     add("--class_scores", metavar="FILE", help="video-level scores of another classifier")
+    batch = "windows at once: more for an accelerator with room (default: the run's own)"
+    add("--batch", type=int, metavar="N", help=batch)
     add("--num_processes", type=int, default=1, metavar="N", help="that share the work")
     add("--process_id", type=int, default=0, metavar="I", help="which this one is, from 0")
     return parser

@@ -1,8 +1,10 @@
 """Detects in all videos that a command names; resumes, and shares them with other processes."""
 
 import argparse
+import concurrent.futures
 import contextlib
 import functools
+import gc
 import hashlib
 import json
 import pathlib
@@ -43,7 +45,7 @@ from segtad_jax.runtime.console import open_console
 
 SOME_FAILED, UNFINISHED = 3, 4  # exit statuses, besides those of runtime.command
 CHANNELS = 6  # of a signal, the first, which the page draws
-CHUNK = 16  # videos whose results are written together
+CHUNK, BATCHES = 32, 4  # videos whose results are written together: at least, of given batches
 READERS, AHEAD = 16, 64  # threads that look at files, files that they are ahead
 
 # By video: its detections in the official form, or why there are none.
@@ -57,12 +59,14 @@ def run(flags: argparse.Namespace) -> int:
     startup.keep_compiled_programs()
     console = open_console()
     tell = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    settings = {"class_scores": flags.class_scores} if flags.class_scores else {}
+    given = {"class_scores": flags.class_scores, "batch_size": flags.batch}
+    settings = {name: value for name, value in given.items() if value}
     folder, step = locate(flags.checkpoint)
     model = load(f"{folder}/{step}", **settings)
     maker = InputMaker(model.preparation, model.config)
     segments = flags.frames is not None
     network = Inference(model.config, model.classes, model.variables, segments=segments)
+    gc.freeze()  # what is loaded stays; looked through again and again, it doubles the host's work
     maker.require_rate(flags.rate)
     threshold = _threshold(flags, model)
     videos: FeatureFiles | PreparedSplit
@@ -90,7 +94,8 @@ def run(flags: argparse.Namespace) -> int:
             if missing and isinstance(videos, VideoFiles):
                 videos.extract(missing, flags.weights, flags.backbone, console)
             if missing:
-                _detect(videos, missing, sources, output, console, add)
+                size = max(CHUNK, BATCHES * (flags.batch or 0))
+                _detect(videos, missing, sources, output, console, add, size)
         done = output.done() if missing else kept
         if others := [video for video in sources if video not in done]:
             tell(f"{len(others):,} videos are left to the other processes.")
@@ -180,20 +185,29 @@ def _detect(
     output: Output,
     console: Console,
     add: Add | None,
+    size: int,
 ) -> None:
+    """Detects in videos, so many at a time, and writes what is found."""
     output.add({})  # whoever comes with another model sees that there is work
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    progress = Progress(*columns, console=console, transient=True)
+    with progress, concurrent.futures.ThreadPoolExecutor(1, "write") as writer:
         task = progress.add_task("videos", total=len(missing))
-        for first in range(0, len(missing), CHUNK):
-            chunk = missing[first : first + CHUNK]
+        written = None
+        for first in range(0, len(missing), size):
+            chunk = missing[first : first + size]
             results, segmented = videos.detect(chunk)
             notes = videos.notes
             if add is not None:
                 for video, curves in segmented.items():
                     add(video, *curves)
-            output.add({v: Prediction(sources[v], results[v], notes.pop(v, "")) for v in chunk})
+            part = {v: Prediction(sources[v], results[v], notes.pop(v, "")) for v in chunk}
+            if written is not None:
+                written.result()  # one part waits at most
+            written = writer.submit(output.add, part)  # while the next is detected
             progress.advance(task, len(chunk))
+        if written is not None:
+            written.result()
 
 
 class PreparedSplit:
