@@ -105,7 +105,9 @@ class Output:
         part = {"made_by": dict(self._made_by), "predictions": rows}
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{time.time_ns():020}-{uuid.uuid4().hex}.json"  # in order of their names
-        _write(self._folder / name, {**part, "checksum": checksum(part)})
+        text = _canonical(part)
+        mark = hashlib.sha256(text.encode()).hexdigest()
+        files.write_whole(self._folder / name, text[:-1] + _seal(mark))
 
     def finish(
         self, predictions: Mapping[str, Prediction], notes: dict[str, str]
@@ -128,13 +130,17 @@ class Output:
             failures={v: o.result for v, o in ordered.items() if o.failed},
             notes=dict(sorted(notes.items())),
         )
-        content["external_data"]["checksum"] = checksum(content)
+        # Encoded once, which is most of the work: the checksum is of this text, and goes into it.
+        more = _canonical(content["external_data"])
+        rest = _canonical({key: content[key] for key in ("results", "version")})[1:]
+        mark = hashlib.sha256(f'{{"external_data": {more}, {rest}'.encode()).hexdigest()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         there = self._finished()
         if there is not None and self._loses(there, predictions):
             files.write_whole(*self._before())
-        if there is None or there.checksum != content["external_data"]["checksum"]:
-            _write(self._path, content)
+        if there is None or there.checksum != mark:
+            sealed = f'{{"external_data": {more[:-1]}, "checksum": "{mark}"}}, {rest}\n'
+            files.write_whole(self._path, sealed)
         self._folder.rmtree(missing_ok=True)
         return content["external_data"]["notes"]
 
@@ -235,8 +241,8 @@ class Output:
             if path.suffix != ".json" or path.name.startswith("."):  # on its way
                 continue
             try:
-                content = json.loads(path.read_bytes())
-                mark = _take_checksum(content, content)
+                content = json.loads(raw := path.read_bytes())
+                mark = _take_checksum(content, content, raw)
                 rows = content["predictions"].items()
                 part = _Content(content["made_by"], {v: Prediction(**row) for v, row in rows}, mark)
             except FileNotFoundError:  # another process has just joined them all
@@ -272,19 +278,30 @@ class Output:
             ) from error
 
 
-def _take_checksum(content: dict[str, Any], holder: dict[str, Any]) -> str:
-    """Takes the checksum out of its holder; raises ValueError if it is not that of the content."""
+def _take_checksum(content: dict[str, Any], holder: dict[str, Any], raw: bytes = b"") -> str:
+    """Takes the checksum out of its holder; raises ValueError if it is not that of the content.
+
+    `raw` is the file, which is as it was written if it ends as `add` ends it; else the content may
+    have been written anew, in another form.
+    """
     mark = holder.pop("checksum")
-    if mark != checksum(content):
+    ending = _seal(mark).encode()
+    written = hashlib.sha256(raw.removesuffix(ending) + b"}").hexdigest()
+    if (written != mark or not raw.endswith(ending)) and mark != checksum(content):
         raise ValueError("it was edited or damaged, for its checksum differs")
     return mark
+
+
+def _canonical(content: Mapping[str, Any]) -> str:
+    """Returns the JSON that `checksum` is of."""
+    return json.dumps(content, sort_keys=True, allow_nan=False)
+
+
+def _seal(mark: str) -> str:
+    return f', "checksum": "{mark}"}}\n'
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it has no {error}"
     return str(error) if isinstance(error, ValueError) else "it is of another form"
-
-
-def _write(path: epath.Path, content: object) -> None:
-    files.write_whole(path, json.dumps(content, allow_nan=False) + "\n")
