@@ -194,9 +194,10 @@ class Pool:
 
     def add(self, window: Candidates, offset: int) -> None:
         """Adds those of the next window in time, which begins at frame `offset`."""
-        labels, rows = np.nonzero(window.scores > -np.inf)
-        moved = window.segments + np.float32(offset)
-        self._parts.append(_Listed(labels, window.scores[labels, rows], moved[rows]))
+        scores, segments = map(np.asarray, window)
+        labels, rows = np.nonzero(scores > -np.inf)
+        moved = segments[rows] + np.float32(offset)
+        self._parts.append(_Listed(labels, scores[labels, rows], moved))
         self._counts += np.bincount(labels, minlength=len(self._counts))
         if self._counts.max() > 2 * self._most:
             self._keep_best()
