@@ -11,6 +11,7 @@ COMMANDS = {  # verb: (module, arguments before the user's, description)
     "train": ("main", ["--mode=train"], "train on a data set, evaluate, report"),
     "evaluate": ("main", ["--mode=evaluate"], "evaluate a checkpoint on a split"),
     "predict": ("predict", [], "detect in features without annotations"),
+    "video": ("video", [], "detect what a video backbone knows, without training"),
     "score": ("evaluation", [], "score result files; needs NumPy alone"),
     "inspect": ("checkpoint", [], "print what is in a checkpoint"),
     "export": ("export", [], "write a trained model for use without this package"),

@@ -15,7 +15,6 @@ from segtad_jax.ops.nms import soft_nms
 from segtad_jax.postprocess import Detection
 
 WINDOW = 2.5  # seconds, over which shares are averaged: about what the classifier was trained on
-TEMPERATURE = 2.0  # by which logits are divided; see docs/video.md
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the class's highest share
 LEAST = 0.05  # score of a detection
 AROUND = 0.25  # of a segment's length, on either side, that it is compared with
@@ -33,7 +32,7 @@ _soft_nms = jax.jit(soft_nms, static_argnums=3)
 
 def shares_of(logits: Float[np.ndarray, "F D"]) -> Float[np.ndarray, "F D"]:
     """Returns the share of each class in each feature; they sum to 1."""
-    shares = np.exp((logits - logits.max(axis=1, keepdims=True)) / TEMPERATURE, dtype=np.float32)
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shares / shares.sum(axis=1, keepdims=True)
 
 
