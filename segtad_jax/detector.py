@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
@@ -20,7 +19,6 @@ from segtad_jax.data.class_scores import read_class_scores
 from segtad_jax.data.dataset import Dataset, Recording
 from segtad_jax.models.grid import grid
 from segtad_jax.models.segtad import SegTAD
-from segtad_jax.ops.videos import over_first
 from segtad_jax.postprocess import Detection, Selected
 from segtad_jax.runtime import parallel
 
@@ -55,20 +53,14 @@ class Detector:
         settings = config.eval
 
         def predict(variables: Any, batch: dict[str, jax.Array], finish: bool) -> Any:
-            def of_windows(batch: dict[str, jax.Array]) -> Any:
-                outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
-                results = postprocess.process_batch(
-                    *(outputs, constants.segments, batch["num_frames"], batch["cut"], settings),
-                    finish,
-                    scales=constants.scales,
-                )
-                # The logits that name frames' classes.
-                logits = postprocess.class_logits(outputs) if segments else None
-                return results, logits, postprocess.finite(outputs)
-
-            # Which windows these are, -1 for padding, which comes last; and what is in them.
-            count = jnp.sum(batch["window"] >= 0)
-            return batch["window"], *over_first(of_windows, batch, count)
+            outputs: Any = model.apply(variables, batch["features"], batch["num_frames"])
+            results = postprocess.process_batch(
+                *(outputs, constants.segments, batch["num_frames"], batch["cut"], settings, finish),
+                scales=constants.scales,
+            )
+            # Which windows these are, -1 for padding, and the logits that name frames' classes.
+            logits = postprocess.class_logits(outputs) if segments else None
+            return batch["window"], results, logits, postprocess.finite(outputs)
 
         # A recording that is one window is finished on the device; else its windows are pooled.
         self.whole_step = parallel.divide_step(functools.partial(predict, finish=True), devices)

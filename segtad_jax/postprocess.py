@@ -174,7 +174,7 @@ def process_batch(
         scored = candidates(outputs, segments, num_frames, cut, settings, scales)
         return select(scored, settings) if finish else scored
 
-    return over_videos(of_window, outputs, num_frames, cut)
+    return over_videos(of_window, outputs, num_frames, cut, real=num_frames > 0)
 
 
 class Pool:

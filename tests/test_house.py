@@ -35,7 +35,7 @@ PARTS = {
         "runtime", "step",
     },
     "step": {"augment", "data", "losses", "models", "ops", "optim", "runtime", "targets"},
-    "detector": {"data", "models", "ops", "postprocess", "runtime"},
+    "detector": {"data", "models", "postprocess", "runtime"},
     "augment": set(),
     "losses": {"ops"},
     "optim": set(),

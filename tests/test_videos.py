@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segtad_jax.ops.videos import over_first, over_videos
+from segtad_jax.ops.videos import over_videos
 
 
 def squares(x, y):
@@ -53,19 +53,16 @@ def test_only_a_cpu_takes_one_after_the_other_and_its_own_function():
 
 
 def test_a_cpu_leaves_out_padding_and_accelerators_compute_it():
-    x, _ = batch()
-    count = jnp.int32(2)
-
-    def half(rows):
-        return {"half": rows / 2, "square": rows @ rows.mT}
-
-    step = jax.jit(lambda x, count: over_first(half, x, count))
-    found = step(x, count)
-    for name, values in half(x).items():
-        np.testing.assert_allclose(found[name][:2], values[:2], rtol=1e-6)
-        assert not found[name][2:].any()
+    x, y = batch()
+    real = jnp.arange(len(x)) % 2 == 0
+    step = jax.jit(lambda x, y, real: over_videos(squares, x, y, real=real))
+    found, everything = step(x, y, real), over_videos(squares, x, y)
+    for values, all_values in zip(jax.tree.leaves(found), jax.tree.leaves(everything), strict=True):
+        np.testing.assert_array_equal(values[::2], all_values[::2])
+        assert all_values[1::2].any()
+        assert not values[1::2].any()
     lowered = {
-        platform: step.trace(x, count).lower(lowering_platforms=(platform,)).as_text()
+        platform: step.trace(x, y, real).lower(lowering_platforms=(platform,)).as_text()
         for platform in ("cpu", "cuda", "tpu")
     }
     assert {platform: "stablehlo.while" in text for platform, text in lowered.items()} == {

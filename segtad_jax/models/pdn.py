@@ -98,6 +98,7 @@ class PDN(nn.Module):
             valid,
             *sampled,
             cpu_function=score(on_cpu),
+            real=num_nodes > 0 if proposals is None else None,
         )
 
     def _layer(self, x: Array, neighbours: Array, valid: Array, kernel: Array) -> Array:
