@@ -137,8 +137,23 @@ def test_the_centre_of_the_shorter_side_is_shown(tmp_path):
     image[:16] = image[:, :144] = 255
     path = write(tmp_path / "y.mp4", [image] * 3, options={"crf": "1"})
     assert next(iter(open_video(path, fps=25.0, size=224).frames()))[2:, 2:].max() < 15
-    still = open_video(path, fps=25.0, size=224).still(0.04, 64)
+    still = next(open_video(path, fps=25.0, size=224).stills([0.04], 64))
     assert still.shape == (64, 128, 3)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mpg"])
+def test_stills_are_what_is_on_the_screen(tmp_path, ending, monkeypatch):
+    """A file without an index is decoded once for all of them."""
+    codec = {"mp4": "libx264", "mpg": "mpeg2video"}[ending]
+    path = write(tmp_path / f"x.{ending}", codec=codec, tick=Fraction(1, 25))
+    video = open_video(path, fps=25.0, size=SIZE)
+    opened, opens = [], video._open
+    monkeypatch.setattr(video, "_open", lambda: (opened.append(1), opens())[1])
+    times = [0.0, 0.04, 0.05, 0.6, 1.96, 9.0]
+    stills = list(video.stills(times, 128))
+    middles = [still[8:-8, 8:-8] for still in stills]
+    assert list(map(number_of, middles)) == [0, 1, 1, 15, 49, 49]
+    assert len(opened) == (1 if ending == "mpg" else len(times))
 
 
 def test_colours_are_those_of_the_file(tmp_path):

@@ -359,7 +359,8 @@ def run_predict(trained, folder, *more):
 def test_predict_and_detect_video_find_the_same(clips, trained, tmp_path):
     mine = shutil.copytree(clips, tmp_path / "mine")
     (mine / "bad.mp4").write_bytes(b"nothing")
-    status, found = run_predict(trained, tmp_path, f"--videos={mine}")
+    page = tmp_path / "page.html"
+    status, found = run_predict(trained, tmp_path, f"--videos={mine}", f"--report={page}")
     assert status == 3
     assert set(found["results"]) == set(SECONDS)
     assert "bad.mp4" in found["external_data"]["failures"]["bad"]
@@ -373,6 +374,14 @@ def test_predict_and_detect_video_find_the_same(clips, trained, tmp_path):
         )
         assert max(d.end for d in single) <= seconds
     assert (tmp_path / "found.features" / "a.npy").exists()
+    text = page.read_text()
+    shown = json.loads(text.split('type="application/json">')[1].split("</")[0])["videos"]
+    assert [video["media"]["address"] for video in shown] == [f"./mine/{n}.mp4" for n in SECONDS]
+    for video, seconds in zip(shown, SECONDS.values(), strict=True):
+        assert video["duration"] >= round(100 * seconds)
+        assert len(video["media"]["stills"]) == int(seconds)
+        assert "signal" not in video
+    assert "A click goes to that moment" in text
 
 
 def test_features_that_are_kept_give_the_same(clips, trained, tmp_path):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import pathlib
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +28,7 @@ from segtad_jax.evaluation.annotations import read_durations
 from segtad_jax.evaluation.forms.layers import Writing
 from segtad_jax.evaluation.ids import matching, whole_id
 from segtad_jax.evaluation.operating_point import Threshold
+from segtad_jax.evaluation.report.media import Media
 from segtad_jax.evaluation.report.signals import FEW_CHANNELS, Trace, traces_of
 from segtad_jax.postprocess import join_pieces
 from segtad_jax.predict.detections import Detections, frame_times
@@ -126,16 +127,24 @@ def _write_page(
     from segtad_jax.evaluation.report.recordings import write_recordings  # Jinja; not always
 
     failures = {video: str(found.result) for video, found in done.items() if found.failed}
+    trace: Callable[[str], Trace] | None = videos.trace
+    media: Callable[[str], Media] | None = None
+    durations: dict[str, float] = {}
+    if isinstance(videos, VideoFiles):  # the video itself says more than the norm of its features
+        durations = videos.durations(done)
+        trace, media = None, videos.media(flags.report, durations)
     write_recordings(
         flags.report,
         detections_of(done),
         classes=model.classes,
         threshold=threshold,
-        trace=videos.trace,
+        trace=trace,
         summary=told,
         failures=failures,
         notes={name: note for name, note in notes.items() if name not in failures},
         title=f"Detected by {flags.checkpoint}, step {model.step}",
+        durations=durations,
+        media=media,
     )
 
 
@@ -347,9 +356,23 @@ class VideoFiles(FeatureFiles):
         """Makes the features of these videos that are not kept yet; see `backbone_for`."""
         from segtad_jax.video.recordings import backbone_for
 
-        paths = [self._videos.places[self._files.keys[video]][0] for video in ids]
         backbone = backbone_for(self._videos.transform, weights, plug_in)
-        self._videos.extract(paths, backbone, console)
+        self._videos.extract([self._path(video) for video in ids], backbone, console)
+
+    def durations(self, ids: Iterable[str]) -> dict[str, float]:
+        """Returns {video: seconds}, of those whose features are still kept."""
+        details = {video: self._videos.details(self._path(video)) for video in ids}
+        return {video: known["duration"] for video, known in details.items() if known}
+
+    def media(self, page: str, durations: Mapping[str, float]) -> Callable[[str], Media]:
+        """Returns what makes of a video what a page, its file, shows of it."""
+        from segtad_jax.video.stills import media_of
+
+        number = len(self._files.keys)
+        return lambda video: media_of(page, self._path(video), durations.get(video, 0.0), number)
+
+    def _path(self, video: str) -> epath.Path:
+        return self._videos.places[self._files.keys[video]][0]
 
 
 def _results(found: Found, dates: Mapping[str, str] = MappingProxyType({})) -> Results:

@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -123,6 +123,7 @@ class VideoFile:
             self.rate = float(stream.guessed_rate or 0)
             self.duration = self._declared = _declared(container, stream)
             self._choice = self._chosen(container)
+            self._indexed = container.format.name.startswith(INDEXED)
             shown = next(self._decoded(container, stream, self._faults), None)
         if shown is None:
             raise self._error(
@@ -168,27 +169,36 @@ class VideoFile:
             self._cut = (f"its picture ends at {end:.2f} s, the file says {self._declared:.2f} s",)
         self.duration = end
 
-    def still(self, seconds: float, short: int) -> UInt8[np.ndarray, "height width 3"]:
-        """Returns the whole picture that is on the screen then, its shorter side of `short` pixels.
+    def stills(
+        self, times: Sequence[float], short: int
+    ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        """Yields the whole picture that is on the screen at each of these times.
+
+        A file with an index is entered at each; another is decoded once, from its beginning.
+
+        Args:
+            times: in seconds, rising.
+            short: pixels of a picture's shorter side.
 
         Raises:
             VideoError: the file cannot be read any more.
         """
-        found = None
-        for shown in self._from(seconds, _Faults()):
-            if found and shown.time > seconds + self._early:
-                break
-            found = shown
-        if found is None:
-            raise self._error("has no picture any more", "Was it changed? Start again.")
-        return self._upright(found.picture, short)
+        for group in [[time] for time in times] if self._indexed else [times]:
+            pictures = self._from(group[0], _Faults())
+            found, following = None, next(pictures, None)
+            for time in group:
+                while following and (found is None or following.time <= time + self._early):
+                    found, following = following, next(pictures, None)
+                if found is None:
+                    raise self._error("has no picture any more", "Was it changed? Start again.")
+                yield self._upright(found.picture, short)
 
     def _from(self, start: float, faults: _Faults) -> Iterator[Shown]:
         """Yields the pictures from the one on, or before, the screen at `start` seconds."""
         # A key picture may be shown after others that are decoded after it: then further back.
         for back in (0.0, 8.0, math.inf):
             with self._open() as (container, stream):
-                if start > back and container.format.name.startswith(INDEXED):
+                if start > back and self._indexed:
                     self._seek(container, stream, start - back)
                 pictures = self._decoded(container, stream, faults)
                 first = next(pictures, None)

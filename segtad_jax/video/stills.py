@@ -7,6 +7,7 @@ from etils import epath
 from PIL import Image
 
 from segtad_jax.evaluation.report.media import Media, address_from
+from segtad_jax.evaluation.report.recordings import DRAWN
 from segtad_jax.video.decode import VideoError, open_video
 
 SHORT = 120  # pixels of a still's shorter side
@@ -22,17 +23,17 @@ def media_of(page: str, path: epath.Path, duration: float, videos: int = 1) -> M
         page: file of the page.
         path: of the video.
         duration: seconds.
-        videos: that the page shows, which share its stills.
+        videos: of the page, which share its stills.
     """
-    number = int(np.clip(duration, 1, min(MOST, max(ON_A_PAGE // videos, 1))))
+    number = int(np.clip(duration, 1, min(MOST, ON_A_PAGE // min(videos, DRAWN))))
+    times = (np.arange(number) * duration / number).tolist()
     stills = []
     try:
-        video = open_video(path, fps=1.0, size=SHORT)
-        for seconds in np.arange(number) * duration / number:
+        pictures = open_video(path, fps=1.0, size=SHORT).stills(times, SHORT)
+        for seconds, picture in zip(times, pictures, strict=True):
             content = io.BytesIO()
-            image = Image.fromarray(video.still(float(seconds), SHORT))
-            image.save(content, "JPEG", quality=QUALITY)
-            stills.append((float(seconds), content.getvalue()))
+            Image.fromarray(picture).save(content, "JPEG", quality=QUALITY)
+            stills.append((seconds, content.getvalue()))
     except VideoError:  # removed since its features were made; the page says that it is not there
         pass
     return Media(address_from(page, path), stills)
