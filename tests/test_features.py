@@ -134,7 +134,7 @@ def test_a_second_file_of_a_video_is_named(tmp_path):
     source = open_source(tmp_path)
     (defect,) = source.defects
     assert (defect.kind, defect.video) == ("two_files", "v_a")
-    assert defect.value == "v_a beside a"
+    assert defect.value == f"{tmp_path / 'v_a.npy'} beside {tmp_path / 'a.npy'}, which is used"
     np.testing.assert_array_equal(source.read("a").array, features(1))
 
 

@@ -316,7 +316,9 @@ def test_videos_that_prepare_leaves_out_are_named(clips, tmp_path):
     examples = {kind: str(found["items"]) for kind, found in defects.items()}
     assert "bad.mp4" in examples["unreadable"]
     assert "none" in examples["missing"]
-    assert "b.mp4" in examples["two_files"]
+    assert f"{mine / 'b.mp4'} beside {mine / 'again' / 'b.mkv'}, which is used" in str(
+        defects["two_files"]["items"]
+    )
     assert "more.mp4" in examples["unused"]
     assert not (tmp_path / "data" / "features" / "more.npy").exists()  # for nobody needs it
 

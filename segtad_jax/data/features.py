@@ -319,8 +319,10 @@ def by_id(
     defects = list(defects)
     for name, place in entries:
         if match_id(name) in places:
-            first = names[match_id(name)]
-            defects.append(Defect("two_files", name, f"{name} beside {first}", str(place[0])))
+            both = (
+                f"{place_name(*place)} beside {place_name(*places[match_id(name)])}, which is used"
+            )
+            defects.append(Defect("two_files", name, both, str(place[0])))
         else:
             places[match_id(name)], names[match_id(name)] = place, name
     return places, names, tuple(defects)

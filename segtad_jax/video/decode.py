@@ -404,7 +404,6 @@ def _av() -> types.ModuleType:
         return importlib.import_module("av")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "videos need PyAV, which is not installed: pip install 'segtad-jax[video]', or, in a "
-            "clone, pip install -e '.[video]'",
+            "videos need PyAV, which is not installed. Type: pip install 'segtad-jax[video]'",
             name="av",
         ) from error
