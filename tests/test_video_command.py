@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -86,11 +87,24 @@ def test_what_happens_in_a_folder_of_videos(folder, capsys):
     assert json.loads(output.read_text()) == content
 
 
+def test_of_two_files_of_a_video_one_is_told(folder, capsys):
+    two = folder / "videos" / "two.mp4"
+    (folder / "videos" / "z").mkdir()
+    again = shutil.copy(two, folder / "videos" / "z")
+    main([str(folder / "videos"), f"--output={folder / 'found.json'}", BACKBONE])
+    told = f"{again} beside {two}, which is used"
+    assert f"note: two: a second file of one video: {told}" in capsys.readouterr().out
+    notes = json.loads((folder / "found.json").read_text())["external_data"]["notes"]
+    assert told in notes["two"]
+
+
 def test_features_alone(folder, capsys):
     kept = folder / "kept"
-    assert main([str(folder / "videos" / "one.mp4"), f"--save_features={kept}", BACKBONE]) == 0
+    assert main([str(folder / "videos"), f"--save_features={kept}", BACKBONE]) == 3
     assert np.load(kept / "one.npy").shape == (32, 1)
-    assert "features of 1 videos" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "failed: broken: " in printed
+    assert "features of 2 videos" in printed
 
 
 def test_what_is_refused(folder, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -179,7 +180,7 @@ def test_killed_at_every_write_and_started_again(clips, backbone, tmp_path, monk
             break
         except Killed:
             assert contents_made(clip, backbone, tmp_path / "kept") == whole
-    assert moment == 2 * (3 + 2) + 1  # blocks, what made the features, and these
+    assert moment == 2 * (3 + 1) + 1  # blocks, and what made the features
 
 
 def contents_made(clips, backbone, kept):
@@ -301,6 +302,35 @@ def test_prepare_stores_what_made_the_features(clips, backbone, trained):
     whole = videos.frames("c", videos.form()).array
     np.testing.assert_array_equal(dataset.features(recording), whole)
     assert (recording.duration, recording.rate) == (pytest.approx(SECONDS["c"]), 5.0)
+
+
+def test_features_that_are_kept_say_what_made_them(clips, backbone, tmp_path, capsys):
+    """The videos may be gone; a run on such features takes new videos all the same."""
+    kept = tmp_path / "kept"
+    made(clips, kept, backbone)
+
+    def run(*more):
+        flags = [f"--features={kept}", f"--annotations={annotated(tmp_path)}", "--name=mine"]
+        return prepare([*flags, f"--output={tmp_path / 'data'}", *more])
+
+    assert run("--rate=7", "--check") == 1
+    assert re.search(rf"--rate=7.*{kept}.* 5 a second.*leave --rate out", capsys.readouterr().err)
+    assert run() == 0
+    preparation = read_preparation(tmp_path / "data" / "mine" / "1.0.0")
+    assert (preparation.video, preparation.rate) == (transform_of(backbone), 5.0)
+    stated = kept / "b.npy.json"
+    content = json.loads(stated.read_text())
+    del content["checksum"]
+    content["transform"]["size"] = 48
+    stated.write_text(json.dumps(content))
+    assert run("--check") == 1
+    assert re.search(r"b\.npy.*48 px.*a\.npy.*32 px.*--save_features", capsys.readouterr().err)
+    content["transform"]["fps"] = "ten"
+    stated.write_text(json.dumps(content))
+    assert run("--check") == 1
+    assert "b.npy.json: does not say what made b.npy" in capsys.readouterr().err
+    stated.unlink()
+    assert run("--check", "--rate=5") == 0  # as any features
 
 
 def test_videos_that_prepare_leaves_out_are_named(clips, tmp_path):

@@ -320,7 +320,8 @@ class FeatureFiles:
             else:
                 inputs += made
                 if notes:
-                    self.notes[video] = "; ".join(notes)
+                    of_file = self._files.notes.get(video)  # as that there are two of it
+                    self.notes[video] = "; ".join(filter(None, [of_file, *notes]))
         found = self._network.detect(inputs)
         return failures | _results(found, dates), _segmented(found, [i.recording for i in inputs])
 

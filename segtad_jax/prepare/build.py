@@ -16,7 +16,7 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from segtad_jax.data.dataset import find_all
 from segtad_jax.data.defects import Defect
-from segtad_jax.data.features import Source, open_source
+from segtad_jax.data.features import SAME_RATE, Source, open_source
 from segtad_jax.data.pipeline import map_ahead
 from segtad_jax.data.preparation import FILE, REPORT, Preparation, VideoTransform
 from segtad_jax.data.resizing import with_channels
@@ -37,6 +37,7 @@ from segtad_jax.prepare.summary import Summary
 from segtad_jax.runtime import lease
 from segtad_jax.runtime.console import open_console
 from segtad_jax.video.flags import create_backbone
+from segtad_jax.video.kept import common_transform
 
 if TYPE_CHECKING:
     from segtad_jax.video.backbones import Backbone
@@ -66,12 +67,12 @@ def _run(flags: argparse.Namespace, held: lease.Lease | None) -> int:
     try:
         durations = read_durations(flags.durations) if flags.durations else {}
         videos, backbone = _open_videos(flags) if flags.videos else (None, None)
-        transform = videos.transform if videos else None
         annotations, sources = _inputs(flags, durations, videos)
+        transform = videos.transform if videos else _made_by(flags, sources)
         intake = open_intake(
             annotations,
             sources,
-            layout=flags.layout,
+            layout="tc" if transform else flags.layout,
             durations=durations,
             blocked=read_ids(flags.blocked) if flags.blocked else [],
             widen=flags.widen,
@@ -136,6 +137,23 @@ def _open_videos(flags: argparse.Namespace) -> tuple["Videos", "Backbone"]:
     backbone = create_backbone(flags)
     kept = flags.save_features or epath.Path(flags.output) / "features"
     return open_videos(flags.videos, transform_of(backbone), kept), backbone
+
+
+def _made_by(flags: argparse.Namespace, sources: Sequence[Source]) -> VideoTransform | None:
+    """Returns what made the features of videos that are given as files, where they say so.
+
+    Raises:
+        ValueError: they were made in several ways, or at another rate than the flags say.
+    """
+    if len(flags.features) != 1 or flags.signals or flags.channels:
+        return None
+    transform = common_transform(path for path, _ in sources[0].places.values())
+    if transform and flags.rate and abs(flags.rate / transform.rate - 1) > SAME_RATE:
+        raise ValueError(
+            f"--rate={flags.rate:g}, but the files beside those in {sources[0].path} say that they "
+            f"are {transform.rate:g} a second, by {transform}: leave --rate out"
+        )
+    return transform
 
 
 def _inputs(

@@ -41,6 +41,7 @@ from segtad_jax.runtime import files, lease
 from segtad_jax.video.backbones import Backbone, create
 from segtad_jax.video.decode import SUFFIXES, open_video
 from segtad_jax.video.extract import features, first_frame
+from segtad_jax.video.kept import read_statement, statement_of
 
 SPEED_SECONDS = 600  # of work, the last, whose speed tells how long the rest takes
 POLLED_SECONDS = 1  # while other processes make the last features
@@ -81,25 +82,20 @@ class Videos(Source):
             ValueError: they were made in another way.
         """
         file = self.file(path)
-        if not (stated := _stated(file)).exists():
+        if not (stated := statement_of(file)).exists():
             if file.exists():
                 raise ValueError(
                     f"{file} is there, and no {stated.name} that says what made it: remove it, or "
                     "keep features elsewhere with --save_features=DIR"
                 )
             return None
-        details = files.read_json(stated, "Remove it and the .npy: they are made again.")
-        try:
-            made_by = VideoTransform(**details["transform"])
-            source, _, _ = details["source"], details["duration"], details["notes"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{stated}: does not say what made {file.name} ({error!r})") from error
+        made_by, details = read_statement(file)
         if made_by != self.transform:
             raise ValueError(
                 f"{file} was made by {made_by}, not by {self.transform}: keep these features "
                 "elsewhere with --save_features=DIR"
             )
-        return details if file.exists() and source == _identity(path) else None
+        return details if file.exists() and details["source"] == _identity(path) else None
 
     def extract(self, paths: Sequence[epath.Path], backbone: Backbone, console: Console) -> None:
         """Makes the features of videos that are not kept yet; waits for what others make.
@@ -156,11 +152,7 @@ class Videos(Source):
             ValueError: it cannot be decoded.
         """
         blocks, file = self._blocks(path), self.file(path)
-        arrays: list[np.ndarray] = []
-        first = 0
-        while (block := blocks / f"{first:09d}.npy").exists():
-            arrays.append(read_array(block).array)
-            first += len(arrays[-1])
+        first = sum(map(len, _in_order(blocks)))
         told = blocks / "notes.json"
         notes = files.read_json(told, "Remove it.")["notes"] if told.exists() else []
         start = first_frame(backbone, first)
@@ -170,16 +162,20 @@ class Videos(Source):
         for array in filter(len, features(video.frames(), backbone, first=first)):
             if video.notes:
                 files.write_json(told, {"notes": _joined(notes, video.notes)})
-            files.write_whole(blocks / f"{first:09d}.npy", _npy(array))
-            arrays.append(array)
+            files.write_whole(_block(blocks, first), _npy(array))
             first += len(array)
             yield min(first / self.transform.rate / (video.duration or math.inf), 1.0)
-        if not arrays:
+        if not first:
             raise FeatureError("empty", f"{path}: has no picture")
         file.unlink(missing_ok=True)  # of a video that was replaced
         made = {"duration": video.duration, "notes": _joined(notes, video.notes)}
-        files.write_sealed(_stated(file), self._made_by(path) | made)
-        files.write_whole(file, _npy(np.concatenate(arrays)))
+        files.write_sealed(statement_of(file), self._made_by(path) | made)
+        header = np.lib.format.header_data_from_array_1_0(next(_in_order(blocks)))
+        with files.written_whole(file) as joined:
+            shape = {"shape": (first, self.transform.channels)}
+            np.lib.format.write_array_header_1_0(joined, header | shape)
+            for array in _in_order(blocks):
+                joined.write(array.tobytes())
 
     def _made_by(self, path: epath.Path) -> dict[str, Any]:
         """Returns what decides the features of a video, in JSON's types."""
@@ -258,11 +254,6 @@ def open_videos(path: epath.PathLike, transform: VideoTransform, kept: epath.Pat
     return Videos(path, *by_id(entries), transform, epath.Path(kept))
 
 
-def _stated(file: epath.Path) -> epath.Path:
-    """Returns the file that says what made a file of features."""
-    return file.with_name(f"{file.name}.json")
-
-
 def _hidden(file: epath.Path, kind: str) -> epath.Path:
     return file.with_name(f".{file.stem}.{kind}")
 
@@ -278,6 +269,19 @@ def _identity(path: epath.Path) -> str:
 
 def _joined(*notes: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(itertools.chain(*notes)))
+
+
+def _block(blocks: epath.Path, first: int) -> epath.Path:
+    """Returns the file of the features from `first` on, a few of a video."""
+    return blocks / f"{first:09d}.npy"
+
+
+def _in_order(blocks: epath.Path) -> Iterator[np.ndarray]:
+    """Yields the features of a video that are there, a few at a time."""
+    first = 0
+    while (block := _block(blocks, first)).exists():
+        yield (array := read_array(block).array)
+        first += len(array)
 
 
 def _npy(array: np.ndarray) -> bytes:

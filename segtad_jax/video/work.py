@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from segtad_jax import __version__
+from segtad_jax.data.defects import KINDS
 from segtad_jax.data.features import FeatureError
 from segtad_jax.postprocess import Detection, official_file, official_results, told
 from segtad_jax.runtime import files, startup
@@ -22,7 +23,6 @@ from segtad_jax.video.flags import create_backbone
 from segtad_jax.video.recordings import Videos, open_videos, transform_of
 
 SOME_FAILED = 3  # exit status, besides those of runtime.command
-SHOWN = 10  # videos, notes and failures in the terminal
 BEST = 3  # detections of a video in the terminal
 COUNTED = 0.1  # least score that the page opens with
 
@@ -34,21 +34,21 @@ def run(flags: argparse.Namespace) -> int:
     tell = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
     if flags.output:
         _require_ours(epath.Path(flags.output))
-    backbone = create_backbone(flags)
-    if flags.output and backbone.classify is None:
-        raise ValueError(
-            f"--backbone={flags.backbone} has no classes of its own: give --backbone=i3d, or keep "
-            "its features alone, by --save_features=DIR without --output, and train on them"
-        )
+    backbone = _create_backbone(flags)
     kept = flags.save_features or f"{flags.output.removesuffix('.json')}.features"
     videos = open_videos(flags.videos, transform_of(backbone), kept)
     found: dict[str, list[Detection]] = {}
     failures: dict[str, str] = {}
-    notes = {defect.video: defect.value for defect in videos.defects}
+    notes = {d.video: f"{KINDS[d.kind].meaning}: {d.value}" for d in videos.defects}
+    for video, note in notes.items():
+        tell(f"note: {video}: {note}")
     durations: dict[str, float] = {}
+    if not flags.output:  # all at once, which several processes share
+        videos.extract([path for path, _ in videos.places.values()], backbone, console)
     for key, (path, _) in videos.places.items():
         video = videos.names[key]
-        videos.extract([path], backbone, console)
+        if flags.output:
+            videos.extract([path], backbone, console)
         try:
             frames = videos.frames(key, videos.form())
         except FeatureError as error:
@@ -58,8 +58,8 @@ def run(flags: argparse.Namespace) -> int:
         details = videos.details(path) or {}
         durations[video] = details["duration"]
         if details["notes"]:
-            notes[video] = "; ".join(details["notes"])
-            tell(f"note: {video}: {notes[video]}")
+            tell(f"note: {video}: {'; '.join(details['notes'])}")
+            notes[video] = "; ".join(filter(None, [notes.get(video), *details["notes"]]))
         if flags.output:
             found[video] = _detect(backbone, frames.array, durations[video])
             tell(_line(video, found[video]))
@@ -68,6 +68,17 @@ def run(flags: argparse.Namespace) -> int:
     else:
         tell(f"features of {len(durations):,} videos: {kept}")
     return SOME_FAILED if failures else DONE
+
+
+def _create_backbone(flags: argparse.Namespace) -> Backbone:
+    """Returns the backbone of the flags; raises ValueError if it cannot do what they ask for."""
+    backbone = create_backbone(flags)
+    if flags.output and backbone.classify is None:
+        raise ValueError(
+            f"--backbone={flags.backbone} has no classes of its own: give --backbone=i3d, or keep "
+            "its features alone, by --save_features=DIR without --output, and train on them"
+        )
+    return backbone
 
 
 def _detect(backbone: Backbone, features: np.ndarray, duration: float) -> list[Detection]:
