@@ -6,7 +6,7 @@ import io
 import json
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -23,6 +23,15 @@ from segtad_jax.postprocess import Detection, Selected
 from segtad_jax.runtime import parallel
 
 Item = TypeVar("Item")
+
+
+class Detected(NamedTuple):
+    """Results by the ids of recordings."""
+
+    detections: dict[str, list[Detection]]  # best first
+    # Of the classes of every frame (Eq. 3), class 0 the background: the mean over windows.
+    probabilities: dict[str, Float[np.ndarray, "F K"]]
+    notes: dict[str, str]  # what is not as if all candidates had been kept
 
 
 class Detector:
@@ -74,7 +83,7 @@ class Detector:
         recordings: Sequence[Recording],
         windows: Sequence[pipeline.Window] | None = None,
         segmented: int = 0,
-    ) -> tuple[dict[str, list[Detection]], dict[str, Float[np.ndarray, "F K"]]]:
+    ) -> Detected:
         """Detects in all recordings, and segments the first ones, in one pass over their windows.
 
         All processes get the results of all recordings.
@@ -85,10 +94,6 @@ class Detector:
             recordings: of that data set.
             windows: of these, as `pipeline.inference_windows` cuts them.
             segmented: how many recordings, from the first, are segmented.
-
-        Returns:
-            {video: its detections, best first}, and for the segmented {video: probabilities of the
-            classes of every frame (Eq. 3), class 0 the background; the mean over windows}.
 
         Raises:
             NotFiniteError: the network's outputs for some recordings have NaN or infinity.
@@ -109,8 +114,8 @@ class Detector:
         sizes = collections.Counter(w.recording for w in windows)
 
         def results() -> Iterator[tuple[int, Any]]:
-            for index, result, logits, finite in self._predicted(
-                windows, sizes, variables, dataset, recordings, segmented
+            for index, result, logits, finite in _fetched(
+                self._dispatched(windows, sizes, variables, dataset, recordings, segmented)
             ):
                 if not finite:
                     broken.add(recordings[windows[index].recording].video)
@@ -119,13 +124,26 @@ class Detector:
                 yield index, result
 
         detections: dict[str, list[Detection]] = {}
-        for number, selected in _one_later(self._selected(results(), windows, sizes, recordings)):
-            recording = recordings[number]
+        notes: dict[str, str] = {}
+        for number, on_device, left_out in _one_later(
+            self._selected(results(), windows, sizes, recordings)
+        ):
+            recording, selected = recordings[number], jax.device_get(on_device)
             scores = video_scores.get(recording.video)
-            rows = self._to_detections(recording, scores, jax.device_get(selected))
-            detections[recording.video] = rows
+            detections[recording.video] = self._to_detections(recording, scores, selected)
+            if note := postprocess.told_left_out(left_out, selected):
+                notes[recording.video] = note
         _require_finite(broken)
-        return _from_all_processes(detections, recordings), segmentation.probabilities()
+        detections, notes = _from_all_processes(detections, notes, recordings)
+        return Detected(detections, segmentation.probabilities(), notes)
+
+    def compile_selections(self, windows: int) -> None:
+        """Compiles soft-NMS for recordings of up to so many windows, whatever is found in them."""
+        num_classes = 1 if self._config.eval.class_scores else len(self._classes)
+        most, number = windows * len(grid(self._config).segments), 1
+        while number < 2 * most:  # each power of two, the last one holds them all
+            self._select(postprocess.no_candidates(num_classes, number))
+            number *= 2
 
     def _selected(
         self,
@@ -133,10 +151,11 @@ class Detector:
         windows: Sequence[pipeline.Window],
         sizes: Mapping[int, int],
         recordings: Sequence[Recording],
-    ) -> Iterator[tuple[int, Selected]]:
+    ) -> Iterator[tuple[int, Selected, float]]:
         """Yields each recording's index and what soft-NMS selects in it, as soon as it is begun.
 
-        `results` are the windows', by their index.
+        And the best score of the candidates that were left out of this. `results` are the windows',
+        by their index.
         """
         waiting = collections.Counter(w.recording for w in windows if _is_mine(w))
         pools: dict[int, postprocess.Pool] = {}
@@ -144,13 +163,15 @@ class Detector:
             number = windows[index].recording
             waiting[number] -= 1
             if sizes[number] == 1:
-                yield number, result
+                yield number, result, float("-inf")
                 continue
             # Candidates, to be pooled with the recording's last window.
             pool = pools.setdefault(number, postprocess.Pool(len(result.scores)))
             pool.add(result, windows[index].offset)
             if not waiting[number]:
-                yield number, self._select(pools.pop(number).candidates())
+                del pools[number]
+                kept = pool.candidates()
+                yield number, self._select(kept), pool.left_out
         unseen = [recordings[r].video for r, count in waiting.items() if count]
         if unseen:
             raise RuntimeError(f"not every window was seen exactly once, in: {unseen[:10]}")
@@ -173,31 +194,6 @@ class Detector:
         if not (path := self._config.eval.class_scores):
             return {}
         return read_class_scores(path, [r.video for r in recordings], self._classes)
-
-    def _predicted(
-        self,
-        windows: Sequence[pipeline.Window],
-        sizes: Mapping[int, int],
-        variables: Any,
-        dataset: Dataset,
-        recordings: Sequence[Recording],
-        segmented: int,
-    ) -> Iterator[tuple[int, Any, np.ndarray | None, bool]]:
-        """Yields index, result, frame logits if segmented, and whether all outputs are finite."""
-        for outputs, drawn in _one_later(
-            self._dispatched(windows, sizes, variables, dataset, recordings, segmented)
-        ):
-            index, results, logits, finite = outputs
-            index, results, finite = parallel.local_part((index, results, finite))
-            # Logits are much larger than results: they stay where nobody draws them.
-            frame_logits = parallel.local_part(logits) if any(drawn) else None
-            for row in np.flatnonzero(index >= 0):
-                yield (
-                    int(index[row]),
-                    jax.tree.map(operator.itemgetter(row), results),
-                    frame_logits[row] if frame_logits is not None and drawn[row] else None,
-                    bool(finite[row]),
-                )
 
     def _dispatched(
         self,
@@ -245,6 +241,24 @@ def _one_later(items: Iterable[Item]) -> Iterator[Item]:
         yield from waiting
         waiting = [item]
     yield from waiting
+
+
+def _fetched(
+    dispatched: Iterable[tuple[Any, list[bool]]],
+) -> Iterator[tuple[int, Any, np.ndarray | None, bool]]:
+    """Yields index, result, frame logits if segmented, and whether all outputs are finite."""
+    for outputs, drawn in _one_later(dispatched):
+        index, results, logits, finite = outputs
+        index, results, finite = parallel.local_part((index, results, finite))
+        # Logits are much larger than results: they stay where nobody draws them.
+        frame_logits = parallel.local_part(logits) if any(drawn) else None
+        for row in np.flatnonzero(index >= 0):
+            yield (
+                int(index[row]),
+                jax.tree.map(operator.itemgetter(row), results),
+                frame_logits[row] if frame_logits is not None and drawn[row] else None,
+                bool(finite[row]),
+            )
 
 
 class NotFiniteError(FloatingPointError):
@@ -303,17 +317,20 @@ def _is_mine(window: pipeline.Window) -> bool:
 
 
 def _from_all_processes(
-    detections: dict[str, list[Detection]], recordings: Sequence[Recording]
-) -> dict[str, list[Detection]]:
-    """Returns the detections of all processes, in the recordings' order.
+    detections: dict[str, list[Detection]],
+    notes: dict[str, str],
+    recordings: Sequence[Recording],
+) -> tuple[dict[str, list[Detection]], dict[str, str]]:
+    """Returns the detections of all processes, in the recordings' order, and their notes.
 
     Raises:
-        RuntimeError: no process has those of a recording.
+        RuntimeError: no process has the detections of a recording.
     """
     if not parallel.is_alone():
-        for content in parallel.all_gather(json.dumps(detections).encode()):
-            theirs = json.loads(content)
+        for content in parallel.all_gather(json.dumps([detections, notes]).encode()):
+            theirs, noted = json.loads(content)
             detections |= {video: [Detection(*d) for d in theirs[video]] for video in theirs}
+            notes |= noted
     if missing := [r.video for r in recordings if r.video not in detections]:
         raise RuntimeError(f"no process has the detections of {missing[:10]}")
-    return {recording.video: detections[recording.video] for recording in recordings}
+    return {recording.video: detections[recording.video] for recording in recordings}, notes

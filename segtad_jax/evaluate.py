@@ -134,7 +134,10 @@ def judge(
 
     Returns mAP as a fraction, {"0.50": x, ..., "average": x}.
     """
-    detections, _ = detector.detect(variables, split.dataset, split.recordings, split.windows)
+    detections, _, notes = detector.detect(
+        variables, split.dataset, split.recordings, split.windows
+    )
+    _warn(notes)
     if parallel.is_main():
         _choose(config, workdir, split, detections, step)
     return _scores(split, detections, metrics=("map",))["map"]
@@ -157,9 +160,10 @@ def write_results(
     workdir's own step without thresholds gets those that suit the split.
     """
     with logger.evaluating() if logger else contextlib.nullcontext():
-        detections, probabilities = detector.detect(
+        detections, probabilities, notes = detector.detect(
             *(variables, split.dataset, split.recordings, split.windows), segmented=SEGMENTED
         )
+    _warn(notes)
     metrics = _scores(split, detections) | {"ceiling": _ceiling(config, split), "step": step}
     if metrics["map"]["0.50"] < scoring.DOUBTFUL and len(split.annotations) > 1:
         metrics["chance"] = scoring.chance(split.annotations, detections)
@@ -185,6 +189,11 @@ def write_results(
     write_sealed(workdir / "metrics.json", metrics)  # last: it says that the run is finished
     show(workdir, metrics)
     return metrics
+
+
+def _warn(notes: Mapping[str, str]) -> None:
+    for video, note in notes.items():
+        log.warning("%s: %s", video, note)
 
 
 def brief(mean_ap: Mapping[str, float]) -> dict[str, float]:

@@ -190,7 +190,7 @@ class Pool:
         self._most = max(POOLED // num_classes, LANES)  # of a class
         self._counts = np.zeros(num_classes, int)
         self._parts: list[_Listed] = []
-        self.left_out = -np.inf  # the best score of a candidate that is not kept
+        self.left_out = float("-inf")  # the best score of a candidate that is not kept
 
     def add(self, window: Candidates, offset: int) -> None:
         """Adds those of the next window in time, which begins at frame `offset`."""
@@ -203,13 +203,10 @@ class Pool:
             self._keep_best()
 
     def candidates(self) -> Candidates:
-        """Returns all, padded to a power of two a class: `select` is compiled for few shapes."""
+        """Returns all, in one of the shapes of `no_candidates`."""
         self._keep_best()
         (kept,) = self._parts
-        longest = max(int(self._counts.max()), LANES)
-        shape = len(self._counts), 1 << (longest - 1).bit_length()
-        scores = np.full(shape, -np.inf, np.float32)
-        segments = np.zeros((*shape, 2), np.float32)
+        scores, segments = no_candidates(len(self._counts), int(self._counts.max()))
         columns = (
             np.arange(len(kept.labels)) - (np.cumsum(self._counts) - self._counts)[kept.labels]
         )
@@ -224,11 +221,21 @@ class Pool:
         for label in np.flatnonzero(self._counts > self._most):
             its = order[stops[label] - self._counts[label] : stops[label]]
             worst_first = np.argpartition(joined.scores[its], -self._most)[: -self._most]
-            self.left_out = max(self.left_out, joined.scores[its[worst_first]].max())
+            best = float(joined.scores[its[worst_first]].max())
+            self.left_out = max(self.left_out, best)
             joined.scores[its[worst_first]] = -np.inf
             self._counts[label] = self._most
         order = order[joined.scores[order] > -np.inf]
         self._parts = [_Listed(*(x[order] for x in joined))]
+
+
+def no_candidates(num_classes: int, number: int) -> Candidates:
+    """Returns the room for so many candidates of each class, or more, without any.
+
+    There is a power of two of a class: `select` is compiled for few shapes.
+    """
+    shape = num_classes, 1 << (max(number, LANES) - 1).bit_length()
+    return Candidates(np.full(shape, -np.inf, np.float32), np.zeros((*shape, 2), np.float32))
 
 
 class _Listed(NamedTuple):
@@ -237,6 +244,20 @@ class _Listed(NamedTuple):
     labels: Int[np.ndarray, " n"]
     scores: Float[np.ndarray, " n"]
     segments: Float[np.ndarray, "n 2"]
+
+
+def told_left_out(left_out: float, selected: Selected) -> str:
+    """Returns the note on what soft-NMS selected in a pool; '' if nothing that counts is left out.
+
+    As long as all that it selected scores more than what is left out, nothing differs.
+    """
+    if left_out < selected.scores[-1]:
+        return ""
+    return (
+        "too long to keep all candidates: detections are exact down to a score of "
+        f"{left_out:.3g} (before class scores, if there are any), below it some may be missing or "
+        "score too much; where these count, cut it into shorter recordings"
+    )
 
 
 def in_seconds(

@@ -28,8 +28,9 @@ def test_every_window_counts_where_it_is(tmp_path: pathlib.Path, F: int) -> None
     init = jax.jit(model.init)
     variables = init(jax.random.key(0), np.zeros((1, T, 16), np.float32), np.array([T]))
     detector = Detector(config, dataset.classes, segments=True)
-    found, curves = detector.detect(variables, dataset, recordings, segmented=2)
+    found, curves, notes = detector.detect(variables, dataset, recordings, segmented=2)
     assert list(curves) == [recording.video for recording in recordings[:2]]
+    assert notes == {}
 
     segments = grid(config).segments
     apply = jax.jit(model.apply)

@@ -248,6 +248,11 @@ def test_a_pool_stays_small_and_is_exact_down_to_what_it_leaves_out(monkeypatch)
     same = int(np.sum(np.asarray(expected.scores) > pool.left_out))
     assert 100 < same < 750
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:same], b[:same]), found, expected)
+    note = postprocess.told_left_out(pool.left_out, found)
+    assert f"exact down to a score of {pool.left_out:.3g} " in note
+    assert "cut it into shorter recordings" in note
+    exact = postprocess.select(kept, settings(max_detections=same))
+    assert postprocess.told_left_out(pool.left_out, exact) == ""
 
 
 @pytest.mark.parametrize(("fusion", "top"), [("product", 1), ("product", 2), ("sqrt", 2)])

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import segtad_jax
+from segtad_jax import postprocess
 from segtad_jax.data.clocks import Clock
 from segtad_jax.data.dataframes import MemorySource
 from segtad_jax.data.feature_files import FeatureError
@@ -245,13 +246,32 @@ def test_probabilities_of_frames(model, x):
 
 def test_after_warming_up_nothing_is_compiled(run, x, caplog):
     model = segtad_jax.load(str(run))
+    model.config.eval.min_score = 0.22  # so that some candidates exist, of zeros others
     model.warm_up(windows=4)
     with caplog.at_level("WARNING", logger="jax"), jax.log_compiles():
-        for rows in (64, 90, 150, 700):  # 1, 2, 4 and many windows
+        for rows in (64, 90, 150, 2500):  # 1, 2, 4 and many windows
             caplog.clear()
             assert model.detect(np.resize(x, (rows, 3)))
             compiled = [r for r in caplog.records if "Compiling" in r.getMessage()]
-            assert bool(compiled) == (rows == 700)
+            assert bool(compiled) == (rows == 2500)
+
+
+def test_a_pool_that_was_cut_is_told(run, model, tmp_path, monkeypatch):
+    """From Python as a warning, by the command as a note on the recording."""
+    monkeypatch.setattr(postprocess, "POOLED", 1)
+    monkeypatch.setattr(postprocess, "LANES", 16)
+    message = r"exact down to a score of 0\.\d+ .*cut it into shorter recordings"
+    long = np.random.default_rng(0).normal(size=(300, 3))
+    with pytest.warns(UserWarning, match=message):
+        model.detect(long)
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    np.save(folder / "long.npy", long)
+    np.save(folder / "short.npy", long[:60])
+    assert detected(run, folder) == 0
+    notes = json.loads((tmp_path / "f.json").read_text())["external_data"]["notes"]
+    assert list(notes) == ["long"]
+    assert re.search(message, notes["long"])
 
 
 def detected(run, folder, *flags):

@@ -65,7 +65,7 @@ def test_cached_outputs_give_the_detections_of_the_detector(tmp_path, frames):
     split = evaluated_split(config, dataset, dataset.recordings("validation"))
     model = SegTAD(config, len(dataset.classes))
     variables = create_variables(config, model, dataset.num_channels)
-    expected, _ = Detector(config, dataset.classes).detect(variables, dataset, split.recordings)
+    expected, *_ = Detector(config, dataset.classes).detect(variables, dataset, split.recordings)
     outputs = constants.network_outputs(config, variables, split)
     found = constants.detections(config, outputs, split)
     assert found.keys() == expected.keys()

@@ -16,10 +16,11 @@ from segtad_jax.runtime import parallel
 
 
 class Found(NamedTuple):
-    """Results of a network by the ids of recordings."""
+    """Results of a network by the ids of recordings, as in `Detected`, and failures."""
 
-    detections: dict[str, list[Detection]]  # best first
-    probabilities: dict[str, Float[np.ndarray, "F K"]]  # of frames' classes; {} if not segmented
+    detections: dict[str, list[Detection]]
+    probabilities: dict[str, Float[np.ndarray, "F K"]]  # {} if not segmented
+    notes: dict[str, str]
     failures: dict[str, str]  # why there is nothing of these
 
 
@@ -64,7 +65,7 @@ class Inference:
         """Detects in recordings of an opened data set."""
         segmented = len(recordings) if self._segments else 0
         try:
-            detections, probabilities = self.detector.detect(
+            detected = self.detector.detect(
                 self.variables, dataset, recordings, segmented=segmented
             )
         except NotFiniteError as error:
@@ -79,4 +80,4 @@ class Inference:
                     )
             others = [r for r in recordings if r.video not in failures]
             return self.detect_in(dataset, others)._replace(failures=failures)
-        return Found(detections, probabilities, {})
+        return Found(*detected, failures={})

@@ -151,19 +151,20 @@ class Trained:
             return self.detect(videos, threshold=threshold)
 
     def warm_up(self, windows: int = 8) -> None:
-        """Compiles what recordings of up to so many windows need, so that no call waits for it.
+        """Compiles what `detect` needs of recordings of up to so many windows; no call waits then.
 
         Args:
-            windows: of `config.data.num_frames` frames, which overlap. Longer recordings compile
-                once more for each power of two.
+            windows: of `config.data.num_frames` frames, which overlap. A longer recording compiles
+                soft-NMS once more where more is found than such a one can have.
         """
         length = self.config.data.num_frames
         step = inference_step(length, self.config.eval.window_overlap)
-        number = 1
-        while number <= (1 if self.preparation.num_frames else max(windows, 1)):
-            zeros = np.zeros((length + (number - 1) * step, self.num_channels), np.float32)
+        several = windows > 1 and not self.preparation.num_frames
+        for frames in (length, length + step)[: 1 + several]:
+            zeros = np.zeros((frames, self.num_channels), np.float32)
             self._detecting.detect([as_input("warm-up", zeros, 1.0, float(len(zeros)))])
-            number *= 2
+        if several:
+            self._detecting.detector.compile_selections(windows)
 
     def stream(
         self,
@@ -271,13 +272,15 @@ class Trained:
 
 
 def _of_one(found: Found) -> tuple[list[Detection], Mapping[str, Any]]:
-    """Returns the detections in one recording, and the probabilities of its pieces.
+    """Returns the detections in one recording, and the probabilities of its pieces; warns of notes.
 
     Raises:
         FeatureError: the network makes NaN or infinity of it.
     """
     for failure in found.failures.values():
         raise FeatureError("not_finite", failure)
+    for note in found.notes.values():
+        warnings.warn(note, stacklevel=3)
     (detections,) = join_pieces(found.detections).values()
     return detections, found.probabilities
 

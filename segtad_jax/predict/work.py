@@ -253,6 +253,7 @@ class PreparedSplit:
         """Detects in these recordings, and segments them if the network does."""
         recordings = [recording for video in ids for recording in self._recordings[video]]
         found = self._network.detect_in(self._dataset, recordings)
+        _add_notes(self.notes, found)
         return _results(found), _segmented(found, recordings)
 
     def trace(self, video: str) -> Trace:
@@ -323,6 +324,7 @@ class FeatureFiles:
                     of_file = self._files.notes.get(video)  # as that there are two of it
                     self.notes[video] = "; ".join(filter(None, [of_file, *notes]))
         found = self._network.detect(inputs)
+        _add_notes(self.notes, found)
         return failures | _results(found, dates), _segmented(found, [i.recording for i in inputs])
 
     def trace(self, video: str) -> Trace:
@@ -386,6 +388,14 @@ def _results(found: Found, dates: Mapping[str, str] = MappingProxyType({})) -> R
         for video, rows in join_pieces(found.detections).items()
     }
     return results | {whole_id(video)[0]: reason for video, reason in found.failures.items()}
+
+
+def _add_notes(notes: dict[str, str], found: Found) -> None:
+    """Adds what the network's results have to tell to the notes on recordings."""
+    for ident, note in found.notes.items():
+        video, _ = whole_id(ident)
+        piece = "" if ident == video else f"{ident}: "
+        notes[video] = "; ".join(filter(None, [notes.get(video), piece + note]))
 
 
 def _segmented(found: Found, recordings: Sequence[Recording]) -> Segmented:
