@@ -1,4 +1,4 @@
-"""What made a file of features is told in a file beside it: a.npy.json beside a.npy."""
+"""Reads what made a file of features, which is told beside it: of a.npy in a.npy.json."""
 
 from collections.abc import Iterable
 from typing import Any
