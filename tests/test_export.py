@@ -114,6 +114,9 @@ print(json.dumps([run.detect(function, model, [np.load(f)], 5.0) for f in files]
         assert_same(found, model.detect(features, rate=5.0))
 
 
+RATES = (None, 50, 50.4)  # Hz, of three signals
+
+
 def test_raw_samples_of_a_model_of_signals(tmp_path):
     """From what was recorded to seconds, where there is no package to make features of it."""
     random = np.random.default_rng(2)
@@ -136,18 +139,20 @@ def test_raw_samples_of_a_model_of_signals(tmp_path):
 import json, numpy as np, run
 function, model = run.load()
 signals = np.load({str(tmp_path / "recorded.npz")!r}).values()
-print(json.dumps([run.detect(function, model, [signal]) for signal in signals]))
-try:
-    run.detect(function, model, [np.zeros((100, 2))], rate=5.0)
-except ValueError as error:
-    print(error)
+print(json.dumps([run.detect(function, model, [s], r) for s, r in zip(signals, {RATES})]))
+for wrong in (np.zeros((100, 2)), np.full((100, 2), "1")):
+    try:
+        run.detect(function, model, [wrong], rate=5.0)
+    except ValueError as error:
+        print(error)
 """
-    found, refused = without_the_package(libraries, folder, code).splitlines()
+    found, refused, text = without_the_package(libraries, folder, code).splitlines()
     assert refused == "the rate is 5 Hz, and training's was 50 to 50 Hz"
+    assert text == "expected numbers, but got <U1"
     model = load(str(run))
-    for signal, rows in zip(signals, json.loads(found), strict=True):
-        assert_same(rows, model.detect(signal))
-        assert rows[0]["segment"][1] <= len(signal) / 50
+    for signal, rate, rows in zip(signals, RATES, json.loads(found), strict=True):
+        assert_same(rows, model.detect(signal, rate=rate))
+        assert rows[0]["segment"][1] <= len(signal) / (rate or 50)
 
 
 def test_the_example_is_a_command(artifact, tmp_path, monkeypatch, capsys):

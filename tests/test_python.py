@@ -244,6 +244,21 @@ def test_probabilities_of_frames(model, x):
     np.testing.assert_allclose(pieces.probabilities[:60], alone.probabilities, atol=1e-5)
 
 
+def test_seconds_are_those_of_the_rate_that_is_given(model, x):
+    """One a little off training's, as clocks of sensors are: the network sees the same frames."""
+    trained, given = model.detect(x), model.detect(x, rate=1.01 * RATE)
+    assert [d.score for d in given] == [d.score for d in trained]
+    ends = np.array([d.segment for d in trained])
+    np.testing.assert_allclose(ends / 1.01, [d.segment for d in given], rtol=1e-6)
+    stream = [
+        [*s.push(x), *s.finish()]
+        for s in (model.stream(threshold=0), model.stream(threshold=0, rate=1.01 * RATE))
+    ]
+    assert len(stream[0]) > 5
+    ends = np.array([d.segment for d in stream[0]])
+    np.testing.assert_allclose(ends / 1.01, [d.segment for d in stream[1]], rtol=1e-6)
+
+
 def test_after_warming_up_nothing_is_compiled(run, x, caplog):
     model = segtad_jax.load(str(run))
     model.config.eval.min_score = 0.22  # so that some candidates exist, of zeros others

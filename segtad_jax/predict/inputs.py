@@ -92,8 +92,9 @@ class InputMaker:
         cast(resized, stored, "features", "training's features were stored as such")
         covered = self.seconds(max(map(len, arrays)), rate, duration)
         duration = covered if duration is None else duration
-        if preparation.frame_rate is not None:  # signals may end within a frame
-            covered = len(features) / preparation.frame_rate
+        if preparation.signals is not None:  # which may end within a frame
+            hertz = rate or preparation.signals.sample_rate
+            covered = len(features) / (hertz / preparation.signals.samples)
         notes = [far] if far else []
         if len(features) > 1 and (features == features[0]).all():
             notes.append(f"all {len(features)} frames are the same")

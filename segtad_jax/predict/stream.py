@@ -154,7 +154,7 @@ class DetectionStream:
         self._signals = signals
         if signals is not None:
             self._statistics = GrowingStatistics(signals.samples, signals.channels)
-        self._rate = preparation.frame_rate or rate  # of frames
+        self._rate = rate if signals is None else rate / signals.samples  # of frames
         self._step = max(round(every * self._rate), 1)
         most = program.num_frames // 2 - self._step  # of context
         if most < 1:

@@ -193,7 +193,7 @@ class Trained:
         return DetectionStream(
             self._windows,
             self.preparation,
-            hertz or 1 / maker.seconds(1, None, None),
+            hertz or self.preparation.rate or 1 / maker.seconds(1, None, None),
             self.threshold(threshold),
             _positive("delay", delay),
             _positive("every", every) or 1.0,

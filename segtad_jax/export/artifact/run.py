@@ -51,6 +51,8 @@ def prepare(
         shapes = ", ".join(str(list(source.shape)) for source in sources)
         raise ValueError(f"expected {expected}, for `widths` in model.json, but got {shapes}")
     for source in sources:
+        if source.dtype.kind not in "fiu":
+            raise ValueError(f"expected numbers, but got {source.dtype}")
         if len(wrong := np.argwhere(~np.isfinite(source))):
             frame, channel = wrong[0]
             value = source[frame, channel]
@@ -65,11 +67,11 @@ def prepare(
     if not (0 < rate < np.inf and 0.99 * low <= rate <= 1.01 * high):
         raise ValueError(f"the rate is {rate:g} Hz, and training's was {low:g} to {high:g} Hz")
     features = with_channels([source.astype(np.float32) for source in sources])
-    seconds, trained = len(features) / rate, preparation["rate"]
-    if preparation["signals"]:
+    covered = seconds = len(features) / rate
+    if preparation["signals"]:  # which may end within a frame
         transform = SignalTransform.from_json(preparation["signals"])
-        features, trained = transform(features), transform.frame_rate
-    covered = len(features) / trained if trained else seconds
+        features = transform(features)
+        covered = len(features) / (rate / transform.samples)
     if preparation["num_frames"]:
         features = RESIZERS[preparation["resize"]](features, preparation["num_frames"])
     return features, len(features) / covered, seconds
