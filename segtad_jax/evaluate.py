@@ -280,7 +280,10 @@ def _choose(
 ) -> operating_point.Chosen:
     """Chooses thresholds on a split, and stores them as those of the workdir's step."""
     chosen = operating_point.choose(split.annotations, detections, **_how(config, split))
-    return thresholds.write(workdir, step, config, chosen, split.annotations)
+    knots = operating_point.fit_confidence(
+        split.annotations, detections, classes=split.dataset.classes
+    )
+    return thresholds.write(workdir, step, config, chosen, split.annotations, knots)
 
 
 def _how(config: ConfigDict, split: EvaluatedSplit) -> dict[str, Any]:

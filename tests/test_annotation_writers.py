@@ -84,6 +84,16 @@ def test_scores_are_kept_where_the_form_has_a_place(form):
         assert score in text
 
 
+def test_confidences_are_a_column_of_a_csv_that_is_read_all_the_same(tmp_path):
+    path = write(tmp_path, "csv", RESULTS, Writing(confidence=[[0.0, 0.5], [1.0, 0.7]]))
+    lines = path.read_text().splitlines()
+    assert lines[0] == "video,start,end,label,score,confidence"
+    for line in lines[1:]:
+        *_, score, confidence = line.split(",")
+        assert confidence == (f"{0.5 + 0.2 * float(score):.3f}" if score else "")
+    assert rounded(read(path)) == rounded(RESULTS)
+
+
 @pytest.mark.parametrize("form", ["elan", "boris", "via", "label-studio", "cvat"])
 def test_media_are_where_the_pattern_says(form):
     writing = Writing(label_fps=FPS, media_pattern="../videos/{id}.mkv")

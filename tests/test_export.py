@@ -31,6 +31,7 @@ from tests.tiny_runs import TINY, random_run
 
 CHANNELS, CLASSES = 6, ["jump", "run"]
 THRESHOLDS = {"jump": 0.15, "run": 0.045}  # amid the scores of both
+KNOTS = [[0.05, 0.1], [0.2, 0.9]]  # of confidences
 # All that the exported model may need: jax, what jax itself needs, and flatbuffers.
 ALLOWED = ["jax", "jaxlib", "numpy", "ml_dtypes", "opt_einsum", "scipy", "flatbuffers"]
 
@@ -42,7 +43,7 @@ def make_run(folder: pathlib.Path, **fields: object) -> pathlib.Path:
         {"model.width": 8, "eval.max_detections": 20, "eval.min_score": 0.0} | fields
     )
     run = random_run(folder, config, CLASSES, CHANNELS)
-    thresholds.write(epath.Path(run), 20, config, THRESHOLDS, ["x"])
+    thresholds.write(epath.Path(run), 20, config, THRESHOLDS, ["x"], KNOTS)
     return run
 
 
@@ -128,7 +129,7 @@ def test_raw_samples_of_a_model_of_signals(tmp_path):
     run = random_run(tmp_path / "run", config, CLASSES, 54)
     prepared = Preparation("x", (2,), 50.0, None, "linear", 64, "float32", transform)
     (run / FILE).write_text(json.dumps(sealed(prepared.to_json())))
-    thresholds.write(epath.Path(run), 20, config, THRESHOLDS, ["x"])
+    thresholds.write(epath.Path(run), 20, config, THRESHOLDS, ["x"], KNOTS)
     folder = tmp_path / "signals"
     assert export.main([f"--checkpoint={run}", f"--output={folder}", "--platforms=cpu"]) == 0
     assert "raw samples, [frames, 2] (50 Hz in training)" in (folder / "README.md").read_text()

@@ -31,6 +31,7 @@ from tests.test_predict import config
 from tests.tiny_runs import random_run
 
 RATE, NAMES = 5.0, ("x", "y", "z")
+KNOTS = [[0.2, 0.3], [0.4, 0.4], [0.8, 0.6], [1.0, 0.9]]  # of confidences
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "python.md"
 
 
@@ -116,6 +117,11 @@ def test_detections_are_a_list_and_json(model, x):
     rows = json.loads(json.dumps(found.to_dict()))["detections"]
     assert [Detection(*row["segment"], row["label"], row["score"]) for row in rows] == found
     assert pickle.loads(pickle.dumps(Detections(found, "2024-05-01T10:00:00"))).date  # noqa: S301
+    assert (found.confidences, Detections(found, knots=[]).confidences) == (None, None)
+    two = Detections([Detection(0.0, 1.0, "a", 0.9), Detection(0.0, 1.0, "a", 0.3)], "", KNOTS)
+    assert two.confidences == pytest.approx([0.75, 0.35])
+    assert [row["confidence"] for row in two.to_dict()["detections"]] == two.confidences
+    assert "confidence" not in rows[0]
     dated = Detections([Detection(1.5, 2.0, "a", 0.5)], "2024-05-01T10:00:00+02:00").to_dict()
     assert dated["date"] == "2024-05-01T10:00:00+02:00"
     assert dated["detections"][0]["times"] == [

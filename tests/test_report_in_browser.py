@@ -283,20 +283,27 @@ def test_without_thresholds_there_is_no_button(page) -> None:
 
 def test_the_numbers_at_the_thresholds(thresholds) -> None:
     page = thresholds
+    data = json.loads(page.run("return document.getElementById('data').textContent"))
+    assert data["confidence"] == page.point["knots"]
     cards = [card.text.split() for card in page.find("#thresholds .card")]
     assert ["right", str(page.point["right"])] in cards
     assert ["F1", f"{100 * page.point['f1']:.2f}"] in cards
     cells = [cell.text for cell in page.find("#thresholds .matrix td")]
     assert sum(map(int, filter(None, cells))) == sum(n for *_, n in page.point["confusion"])
-    assert "not calibrated" in page.find("#thresholds")[0].text
-    assert page.find("#thresholds img")[0].get_attribute("alt") == "reliability"
+    text = page.find("#thresholds")[0].text
+    assert "not calibrated" in text
+    assert f"confidences are off by {100 * page.point['confidence']['error']:.1f} points" in text
+    assert [image.get_attribute("alt") for image in page.find("#thresholds img")] == [
+        "reliability", "reliability of confidences",
+    ]  # fmt: skip
 
 
 def test_new_recordings(browser, tmp_path) -> None:
     path = tmp_path / "new.html"
     detections = found(3)
     detections["new 0001"] = detections["new 0001"][:1]
-    write(path, detections, failures={EVIL_VIDEO: "is empty"})
+    knots = [[0.2, 0.1], [0.8, 0.5], [1.0, 0.9]]
+    write(path, detections, failures={EVIL_VIDEO: "is empty"}, confidence=knots)
     page = Page(browser, path)
     assert page.listed() == ["new 0000", "new 0001", "new 0002"]
     assert [row.text for row in page.find("#list .ap")] == ["3", "1", "3"]
@@ -312,7 +319,8 @@ def test_new_recordings(browser, tmp_path) -> None:
     bar = page.find("#timeline .detection")[0]
     page.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", bar)
     webdriver.ActionChains(page.browser).move_to_element(bar).perform()
-    assert page.find("#tip")[0].text.splitlines()[2] == "score 0.9"
+    assert page.find("#tip")[0].text.splitlines()[2] == "score 0.9, confidence 70 %"
+    assert "about 80 in 100 of such a score were right" in page.find(".scope")[0].text
     heading = page.find("#classes th:nth-child(5) button")[0]
     page.run("arguments[0].click(); arguments[0].click()", heading)
     assert page.find("#classes tbody td")[0].text == "run"  # 30 s of it

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from etils import epath
 
@@ -33,11 +34,14 @@ def test_training_leaves_those_of_every_step_that_it_evaluated(unbroken, data_di
     chosen = thresholds.read(unbroken, 12, config)
     assert chosen.thresholds == op.choose(truth, predictions, classes=classes)
     assert list(chosen.videos) == sorted(truth)
+    assert chosen.confidence == op.fit_confidence(truth, predictions, classes=classes)
     point = read_json(unbroken / "metrics.json", "")["operating_point"]
     assert point["thresholds"] == chosen.thresholds
     assert point["measured"] == op.CROSS_FITTED  # these recordings chose them
     kept = op.cross_fitted(truth, predictions, classes=classes)
     assert point["right"] == op.count(truth, kept)["right"]
+    assert point["knots"] == chosen.confidence
+    assert 0 <= point["confidence"]["error"] < point["calibration"]["error"]
     assert thresholds.read(unbroken, 7, config) is None
 
 
@@ -50,12 +54,14 @@ def test_those_of_other_settings_are_for_other_scores(unbroken, data_dir):
 
 def test_by_which_precision_they_were_chosen_is_kept(data_dir, tmp_path):
     config = short(data_dir, eval__least_precision=0.9)
-    thresholds.write(epath.Path(tmp_path), 3, config, {"a": 0.5}, ["x"])
+    thresholds.write(epath.Path(tmp_path), 3, config, {"a": 0.5}, ["x"], [[0.0, 0.1]])
     assert thresholds.read(tmp_path, 3, short(data_dir)).precision == 0.9
     content = json.loads((tmp_path / "thresholds-3.json").read_text())
-    del content["precision"], content["checksum"]  # as older versions wrote it
+    del content["precision"], content["confidence"], content["checksum"]  # as older versions
     (tmp_path / "thresholds-3.json").write_text(json.dumps(content))
-    assert thresholds.read(tmp_path, 3, config).precision is None
+    older = thresholds.read(tmp_path, 3, config)
+    assert older.precision is None
+    assert older.confidence is None
 
 
 def test_a_field_that_came_later_had_its_default(unbroken, data_dir, tmp_path):
@@ -68,7 +74,7 @@ def test_a_field_that_came_later_had_its_default(unbroken, data_dir, tmp_path):
 
 def test_class_scores_are_another_file_for_other_recordings(data_dir, tmp_path):
     config = short(data_dir, eval__class_scores="validation.json")
-    thresholds.write(epath.Path(tmp_path), 3, config, {"a": 0.5}, ["x"])
+    thresholds.write(epath.Path(tmp_path), 3, config, {"a": 0.5}, ["x"], [[0.0, 0.1]])
     config.eval.class_scores = "new.json"
     assert thresholds.read(tmp_path, 3, config).thresholds == {"a": 0.5}
 
@@ -112,6 +118,9 @@ def test_thresholds_in_python(unbroken, data_dir):
     assert model.detect(features, rate=1.0, threshold=second) == everything[:2]
     label = everything[0].label
     assert model.detect(features, rate=1.0, threshold={label: first}) == everything[:1]
+    confidences = model.detect(features, rate=1.0, threshold=second).confidences
+    knots = thresholds.read(unbroken, 12, short(data_dir)).confidence
+    assert confidences == pytest.approx(np.interp([first, second], *zip(*knots, strict=True)))
     with pytest.raises(ValueError, match=r"threshold has 'walk', but the classes are: class_00"):
         model.detect(features, rate=1.0, threshold={"walk": 0.5})
     with pytest.raises(ValueError, match=r"threshold='high' is neither 'auto' nor a number"):

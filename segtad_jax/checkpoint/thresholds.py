@@ -1,4 +1,4 @@
-"""Keeps the thresholds of a run's steps: RUN/thresholds-STEP.json, beside config.json."""
+"""Keeps thresholds and confidences of a run's steps: RUN/thresholds-STEP.json."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -8,6 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from segtad_jax.config.defaults import default, flatten
+from segtad_jax.evaluation.confidence import Knots
 from segtad_jax.evaluation.operating_point import Chosen, read_chosen, to_json
 from segtad_jax.runtime.files import write_whole
 
@@ -21,8 +22,9 @@ def write(
     config: ConfigDict,
     thresholds: Mapping[str, float],
     videos: Collection[str],
+    confidence: Knots,
 ) -> Chosen:
-    """Stores the thresholds of a step; returns them as `read` will.
+    """Stores the thresholds and confidences of a step; returns them as `read` will.
 
     Args:
         run: its folder.
@@ -30,9 +32,10 @@ def write(
         config: with the settings that made the scores, and by which the thresholds were chosen.
         thresholds: of every class.
         videos: ids of the recordings that they were chosen on.
+        confidence: by which the scores become confidences, as these recordings have it.
     """
     settings, precision = _settings(flatten(config)), config.eval.least_precision
-    chosen = Chosen(thresholds, sorted(videos), settings, precision)
+    chosen = Chosen(thresholds, sorted(videos), settings, precision, confidence)
     write_whole(_path(run, step), json.dumps(to_json(chosen), indent=1, allow_nan=False) + "\n")
     return chosen
 

@@ -5,13 +5,14 @@ highest tIoU. What a detection hits does not depend on those of lower scores, so
 all thresholds: the counts at a threshold are sums over the detections above it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 
 from segtad_jax.evaluation.average_precision import match
+from segtad_jax.evaluation.confidence import Knots, are_knots, confidence_of, fit, reliability
 from segtad_jax.evaluation.ids import match_id, whole_id
 from segtad_jax.evaluation.instances import (
     GroundTruth,
@@ -27,7 +28,6 @@ from segtad_jax.evaluation.thumos14 import without_ambiguous
 TIOU = 0.5  # from which a detection is right
 FEWEST = 5  # actions of a class; with fewer it takes the threshold of all classes together
 PARTS = 5  # of cross-fitting
-BINS = 10  # of scores, for their calibration
 REMEDY = "Delete it: `segtad evaluate --workdir=RUN` chooses the last step's thresholds anew."
 
 Threshold = SupportsFloat | Mapping[Label, SupportsFloat]  # of all classes, or of each
@@ -46,6 +46,7 @@ class Chosen(NamedTuple):
     videos: Collection[str] = ()  # ids of the recordings
     settings: Mapping[str, Any] = {}  # which make the scores what they are; JSON
     precision: float | None = None  # at which recall was best, 0: by F1; None: older files
+    confidence: Knots | None = None  # by which scores become confidences; None: older files
 
 
 def read_chosen(path: str | PathLike[str]) -> Chosen:
@@ -56,11 +57,13 @@ def read_chosen(path: str | PathLike[str]) -> Chosen:
     """
     content = load_sealed(path, REMEDY)
     chosen = Chosen(*(content.get(field) for field in Chosen._fields))  # type: ignore[arg-type]
-    kinds = zip(chosen, (dict, list, dict, int | float | None), strict=True)
+    kinds = zip(chosen, (dict, list, dict, int | float | None, object), strict=True)
     if not all(isinstance(value, kind) for value, kind in kinds) or not all(
         isinstance(value, int | float) for value in chosen.thresholds.values()
     ):
         raise InputError(f"{path}: has no thresholds of classes. {REMEDY}")
+    if chosen.confidence is not None and not are_knots(chosen.confidence):
+        raise InputError(f"{path}: confidence is no list of rising [score, share]. {REMEDY}")
     return chosen
 
 
@@ -220,36 +223,41 @@ def calibration(
     classes: Collection[Label] = (),
     tiou: float = TIOU,
 ) -> dict[str, Any] | None:
-    """Compares scores, read as probabilities, with the share of predictions that are right.
+    """Compares scores, read as probabilities, with the share of right ones: see `reliability`."""
+    return reliability(*_labelled(ground_truth, predictions, classes, tiou))
 
-    Returns:
-        "error": the expected calibration error, the mean over predictions of the difference between
-        score and share in their bin (Naeini et al., AAAI 2015); "bins" of equal width: [{"from",
-        "to", "predictions", "score": their mean, "right": a fraction}], without empty ones. None
-        where there is no prediction, or a score is not in 0..1.
-    """
+
+def _labelled(
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    classes: Collection[Label],
+    tiou: float = TIOU,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the score of each prediction, and whether it is right."""
     table = tabulate(without_ambiguous(ground_truth), predictions, classes=classes)
-    score, right = table.predictions.score, _taken(table, tiou) >= 0
-    if not score.size or score.min() < 0 or score.max() > 1:
-        return None
-    index = np.minimum((score * BINS).astype(int), BINS - 1)
-    number = np.bincount(index, minlength=BINS)
-    some = np.flatnonzero(number)
-    means = np.bincount(index, score, BINS)[some] / number[some]
-    shares = np.bincount(index, right, BINS)[some] / number[some]
-    return {
-        "error": float(np.abs(means - shares) @ number[some] / score.size),
-        "bins": [
-            {
-                "from": int(place) / BINS,
-                "to": int(place + 1) / BINS,
-                "predictions": int(number[place]),
-                "score": float(mean),
-                "right": float(share),
-            }
-            for place, mean, share in zip(some, means, shares, strict=True)
-        ],
-    }
+    return table.predictions.score, _taken(table, tiou) >= 0
+
+
+def fit_confidence(
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    *,
+    classes: Collection[Label] = (),
+) -> list[list[float]]:
+    """Returns the knots by which scores become confidences; the arguments are those of `choose`."""
+    return fit(*_labelled(ground_truth, predictions, classes))
+
+
+class _Part(NamedTuple):
+    """Recordings that are measured at thresholds, and with confidences, that others chose."""
+
+    videos: Collection[str]
+    threshold: Threshold
+    confidence: Knots | None
+
+    def of(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the rows of its recordings."""
+        return {video: theirs for video, theirs in rows.items() if video in self.videos}
 
 
 def cross_fitted(
@@ -265,21 +273,34 @@ def cross_fitted(
     stand together, into PARTS, and each part is cut at the thresholds of the others. A single
     recording is cut at its own.
     """
+    return _above_each(_parts(ground_truth, predictions, precision, classes), predictions)
+
+
+def _above_each(parts: Iterable[_Part], predictions: Predictions) -> dict[str, list[Any]]:
+    kept = dict[str, list[Any]]()
+    for part in parts:
+        kept |= above(part.of(predictions), part.threshold)
+    return kept
+
+
+def _parts(
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    precision: float,
+    classes: Collection[Label],
+) -> Iterator[_Part]:
+    """Yields the parts of `cross_fitted`."""
     videos: dict[str, set[str]] = {}  # parts of a recording are not apart
     for video in sorted(ground_truth.keys() | predictions.keys()):
         videos.setdefault(_recording(video), set()).add(video)
-    wholes, kept = list(videos), dict[str, list[Any]]()
+    wholes = list(videos)
     for part in np.array_split(np.arange(len(wholes)), min(PARTS, len(wholes)) or 1):
         own = set().union(*(videos[wholes[index]] for index in part))
         others = ground_truth.keys() - own or own
-        thresholds = choose(
-            {video: rows for video, rows in ground_truth.items() if video in others},
-            {video: rows for video, rows in predictions.items() if video in others},
-            precision=precision,
-            classes=classes,
-        )
-        kept |= above({v: rows for v, rows in predictions.items() if v in own}, thresholds)
-    return kept
+        truth = {video: rows for video, rows in ground_truth.items() if video in others}
+        found = {video: rows for video, rows in predictions.items() if video in others}
+        chosen = choose(truth, found, precision=precision, classes=classes)
+        yield _Part(own, chosen, fit_confidence(truth, found, classes=classes))
 
 
 def _recording(video: str) -> str:
@@ -308,23 +329,29 @@ def assess(
     Returns:
         `count` of the predictions above, and "thresholds" {label: score}, "measured": how;
         "best_f1": that of thresholds which these very recordings choose; "calibration" of all
-        predictions and "calibration_above" of those above, see `calibration`.
+        predictions and "calibration_above" of those above, see `calibration`; "confidence" and
+        "confidence_above" the same of their confidences and "knots" by which scores become them,
+        None where the thresholds come without.
     """
     classes = {*classes, *(row[2] for rows in ground_truth.values() for row in rows)}
-    recordings = set(map(_recording, ground_truth))
+    recordings, videos = set(map(_recording, ground_truth)), {*ground_truth, *predictions}
     own = choose(ground_truth, predictions, classes=classes)
     if threshold is None:
         chosen = choose(ground_truth, predictions, precision=precision, classes=classes)
-        threshold = Chosen(chosen, ground_truth.keys())
+        knots = fit_confidence(ground_truth, predictions, classes=classes)
+        threshold = Chosen(chosen, ground_truth.keys(), {}, precision, knots)
     if not isinstance(threshold, Chosen):
-        kept, measured = above(predictions, threshold), GIVEN
+        parts, measured = [_Part(videos, threshold, None)], GIVEN
     elif set(map(_recording, threshold.videos)).isdisjoint(recordings):
-        kept, measured = above(predictions, threshold.thresholds), OTHERS
+        parts, measured = [_Part(videos, threshold.thresholds, threshold.confidence)], OTHERS
     else:
         precision = precision if threshold.precision is None else threshold.precision
-        kept = cross_fitted(ground_truth, predictions, precision=precision, classes=classes)
+        parts = list(_parts(ground_truth, predictions, precision, classes))
+        if not threshold.confidence:  # of an older version: its detections have none
+            parts = [part._replace(confidence=None) for part in parts]
         measured = CROSS_FITTED if len(recordings) > 1 else SAME
     thresholds = threshold.thresholds if isinstance(threshold, Chosen) else threshold
+    kept = _above_each(parts, predictions)
     return {
         **count(ground_truth, kept, classes=classes),
         "thresholds": dict(thresholds)
@@ -334,4 +361,24 @@ def assess(
         "best_f1": count(ground_truth, above(predictions, own), classes=classes)["f1"],
         "calibration": calibration(ground_truth, predictions, classes=classes),
         "calibration_above": calibration(ground_truth, kept, classes=classes),
+        "knots": threshold.confidence if isinstance(threshold, Chosen) else None,
+        "confidence": _calibrated(parts, ground_truth, predictions, classes),
+        "confidence_above": _calibrated(parts, ground_truth, kept, classes),
     }
+
+
+def _calibrated(
+    parts: Iterable[_Part],
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    classes: Collection[Label],
+) -> dict[str, Any] | None:
+    """Returns `reliability` of the confidences of predictions; None if some have none."""
+    probabilities, rights = [np.zeros(0)], [np.zeros(0, bool)]
+    for part in parts:
+        if not part.confidence:
+            return None
+        score, right = _labelled(part.of(ground_truth), part.of(predictions), classes)
+        probabilities.append(confidence_of(score, part.confidence))
+        rights.append(right)
+    return reliability(np.concatenate(probabilities), np.concatenate(rights))

@@ -95,9 +95,11 @@ def operating_point(point: Mapping) -> str:
         _table(["class", "from", *columns, "precision %", "recall %", "F1 %"], *rows),
         *_confusion(point),
     ]
-    errors = {"all": point["calibration"], "those above": point["calibration_above"]}
-    if texts := [f"{_percent(found['error'])} of {of}" for of, found in errors.items() if found]:
-        lines.append(f"expected calibration error of the scores, in points: {', '.join(texts)}")
+    for of, key in (("scores", "calibration"), ("confidences", "confidence")):
+        errors = {"all": point.get(key), "those above": point.get(f"{key}_above")}
+        texts = [f"{_percent(found['error'])} of {name}" for name, found in errors.items() if found]
+        if texts:
+            lines.append(f"expected calibration error of {of}, in points: {', '.join(texts)}")
     return "\n".join(lines)
 
 

@@ -183,8 +183,10 @@ def describe(model: Trained, exported: jax.export.Exported) -> dict[str, Any]:
         "parameters": {"file": PARAMETERS},
         "labels": labels(model),
         "classes": list(model.classes),
-        # From which score detections count; null where the run has none, or the labels no class.
+        # From which score detections count, and what scores mean as probabilities, [score, share]
+        # with straight lines between; null where the run has none, or the labels no class.
         "thresholds": None if config.eval.class_scores else model.thresholds,
+        "confidence": None if config.eval.class_scores else model.confidence,
         "channels": model.num_channels,
         "windows": {
             "frames": config.data.num_frames,

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from segtad_jax.data.dataset import Recording
 from segtad_jax.data.timeline import date_after
+from segtad_jax.evaluation.confidence import Knots, confidence_of
 from segtad_jax.evaluation.ids import whole_id
 from segtad_jax.postprocess import Detection
 
@@ -19,19 +20,33 @@ class Detections(list[Detection]):
 
     Attributes:
         date: when the recording began, ISO 8601; '' if its times are no dates.
+        confidences: of each detection, how often one of such a score is right (0..1); None where
+            the run has none, or for other settings.
     """
 
-    def __init__(self, rows: Iterable[Detection] = (), date: str = "") -> None:
+    def __init__(
+        self, rows: Iterable[Detection] = (), date: str = "", knots: Knots | None = None
+    ) -> None:
         super().__init__(rows)
-        self.date = date
+        self.date, self._knots = date, knots
+
+    @property
+    def confidences(self) -> list[float] | None:
+        """Confidences, in the list's order."""
+        if not self._knots:
+            return None
+        return confidence_of([detection.score for detection in self], self._knots).tolist()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON's types.
 
         {"detections": [{"score", "segment": [start, end], "label"}, ...]}, with segments in
-        seconds. Where there is a date it is "date", and each has "times", the dates of its segment.
+        seconds. Where there is a date it is "date", and each has "times", the dates of its segment;
+        where there are confidences, each has "confidence".
         """
         rows = [detection.to_dict() for detection in self]
+        for row, confidence in zip(rows, self.confidences or (), strict=False):
+            row["confidence"] = confidence
         if not self.date:
             return {"detections": rows}
         for row in rows:

@@ -21,6 +21,7 @@ from segtad_jax.data.dataframes import DataFrame, MemorySource
 from segtad_jax.data.features import FeatureError, Source, as_frames
 from segtad_jax.data.pipeline import inference_step
 from segtad_jax.data.preparation import Preparation, read_preparation
+from segtad_jax.evaluation.confidence import Knots
 from segtad_jax.evaluation.operating_point import Threshold, above
 from segtad_jax.models.segtad import SegTAD, create_variables
 from segtad_jax.postprocess import Detection, join_pieces
@@ -52,6 +53,7 @@ class Trained:
     step: int  # of the checkpoint
     preparation: Preparation  # how its features were made
     thresholds: Mapping[str, float] | None = None  # from which score each class counts
+    confidence: Knots | None = None  # by which scores become confidences
 
     def __repr__(self) -> str:
         """Returns one line for people: what the model finds, in what, and from which scores on."""
@@ -96,7 +98,7 @@ class Trained:
         least = self.threshold(threshold)
         inputs, date = self._inputs(features, rate, duration)
         detections, _ = _of_one(self._detecting.detect(inputs))
-        return Detections(above({"": detections}, least)[""], date)
+        return Detections(above({"": detections}, least)[""], date, self.confidence)
 
     def frames(
         self,
@@ -117,7 +119,7 @@ class Trained:
             np.concatenate([probabilities[made.recording.video] for made in inputs]),
             np.concatenate([frame_times(made.recording) for made in inputs]),
             (BACKGROUND, *self.classes),
-            Detections(above({"": detections}, least)[""], date),
+            Detections(above({"": detections}, least)[""], date, self.confidence),
         )
 
     def detect_video(
@@ -345,5 +347,5 @@ def load(checkpoint: str, **settings: Any) -> Trained:
         dtype="float32",
     )
     chosen = thresholds.read(run, step, config)
-    least = chosen.thresholds if chosen else None
-    return Trained(config, tuple(classes), channels, variables, step, preparation, least)
+    least, knots = (chosen.thresholds, chosen.confidence) if chosen else (None, None)
+    return Trained(config, tuple(classes), channels, variables, step, preparation, least, knots)

@@ -110,7 +110,7 @@ def run(flags: argparse.Namespace) -> int:
     if flags.report:
         _write_page(flags, model, videos, done, notes, threshold)
         tell(f"To look at: {flags.report}")
-    writing = Writing(flags.label_fps, flags.media)
+    writing = Writing(flags.label_fps, flags.media, model.confidence)
     for path in write_forms(epath.Path(flags.output), flags.format, counted, writing):
         tell(f"Written too: {path}")
     return SOME_FAILED if failed else DONE
@@ -138,6 +138,7 @@ def _write_page(
         detections_of(done),
         classes=model.classes,
         threshold=threshold,
+        confidence=model.confidence,
         trace=trace,
         summary=told,
         failures=failures,

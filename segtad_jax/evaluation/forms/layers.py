@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from segtad_jax.evaluation.confidence import Knots
 from segtad_jax.evaluation.entries import NOTE, Reading, ReportDefect, shown
 from segtad_jax.evaluation.json_files import InputError
 
@@ -19,6 +20,7 @@ class Writing:
 
     label_fps: float | None = None  # frames a second of the videos; None: not needed
     media_pattern: str = ""  # where the annotation tool finds a recording: videos/{id}.mp4
+    confidence: Knots | None = None  # by which scores become confidences; None: there are none
 
     def media(self, video: str, ending: str = ".mp4") -> str:
         """Returns the file of a recording."""

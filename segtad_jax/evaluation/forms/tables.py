@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from segtad_jax.evaluation.confidence import confidence_of
 from segtad_jax.evaluation.entries import NOTE, Entry, Reading, ReportDefect, add_action, shown
 from segtad_jax.evaluation.forms import boris
 from segtad_jax.evaluation.forms.activitynet import covered
@@ -248,14 +249,16 @@ def _entry(
 
 
 def write(results: Mapping[str, Detections], writing: Writing) -> str:
-    """Returns a csv `video,start,end,label,score` of all recordings."""
-    del writing
+    """Returns a csv `video,start,end,label,score`, and `confidence` where there is one."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["video", "start", "end", "label", "score"])
+    knots = writing.confidence
+    extra = ["confidence"] if knots else []
+    table.writerow(["video", "start", "end", "label", "score", *extra])
     for video, rows in results.items():
         for start, end, label, score in sorted(rows):
-            table.writerow([video, f"{start:.3f}", f"{end:.3f}", label, f"{score:.6g}"])
+            last = [f"{confidence_of([score], knots)[0]:.3f}"] if knots else []
+            table.writerow([video, f"{start:.3f}", f"{end:.3f}", label, f"{score:.6g}", *last])
         if not rows:
-            table.writerow([video, "", "", "", ""])
+            table.writerow([video, "", "", "", "", *[""] * len(extra)])
     return text.getvalue()

@@ -21,6 +21,7 @@ FORMATS = ("png", "svg", "pdf")
 OUTCOME_COLORS = dict(
     zip(OUTCOMES, ("#00926b", "#7fb2e5", "#b0478f", "#d9a400", "#d55e00", "#a9b4bf"), strict=True)
 )
+FEW = 10  # predictions of a bin, of which a share says little
 _RECALLS = np.linspace(0, 1, 101)
 _MAX_CLASSES = 60  # more bars than this are not readable in one figure
 
@@ -59,9 +60,13 @@ def evaluation_figures(
         )
     if "ar" in metrics:
         figures["average_recall"] = recall_figure(metrics["ar"], compare and compare.get("ar"))
-    if calibration := metrics.get("operating_point", {}).get("calibration"):
-        above = metrics["operating_point"]["calibration_above"]
-        figures["reliability"] = reliability_figure(calibration, above)
+    point = metrics.get("operating_point", {})
+    for name, key, of in (
+        ("reliability", "calibration", "score"),
+        ("reliability_of_confidences", "confidence", "confidence"),
+    ):
+        if point.get(key):
+            figures[name] = reliability_figure(point[key], point[f"{key}_above"], of)
     if "diagnosis" in metrics:
         figures["error_types"] = outcome_figure(metrics["diagnosis"])
         figures["sensitivity"] = sensitivity_figure(metrics["diagnosis"])
@@ -139,20 +144,28 @@ def recall_figure(values: Mapping[str, Any], compare: Mapping[str, Any] | None =
 
 
 def reliability_figure(
-    calibration: Mapping[str, Any], above: Mapping[str, Any] | None = None
+    calibration: Mapping[str, Any], above: Mapping[str, Any] | None = None, of: str = "score"
 ) -> Figure:
-    """Draws the share of predictions that are right against their score; of those above, too."""
-    title = "Right among predictions of a score (%)"
-    with _panel(title, "score", top=1.02) as (figure, panel):
+    """Draws the share of predictions that are right against their score, or their confidence.
+
+    Of those above the thresholds, too. Bins of fewer than FEW are hollow, and not on the line.
+    """
+    title = f"Right among predictions of a {of} (%)"
+    with _panel(title, of, top=1.02) as (figure, panel):
         panel.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         for name, found, look in (
             ("all", calibration, {"color": style.ACCENT}),
             ("above the thresholds", above, {"color": "#d55e00", "linestyle": (0, (1, 1.5))}),
         ):
-            bins = found["bins"] if found else []
-            label = f"{name}: off by {100 * found['error']:.1f}" if found else None
-            points = [row["score"] for row in bins], [row["right"] for row in bins]
-            panel.plot(*points, marker="o", markersize=4, label=label, **look)
+            if not found:
+                continue
+            line = {"marker": "o", "markersize": 4, **look}
+            few = {**line, "linestyle": "none", "markerfacecolor": "none"}
+            label = f"{name}: off by {100 * found['error']:.1f}"
+            for those, looks in ((True, {**line, "label": label}), (False, few)):
+                bins = [row for row in found["bins"] if (row["predictions"] >= FEW) == those]
+                points = [row["score"] for row in bins], [row["right"] for row in bins]
+                panel.plot(*points, **looks)
         panel.set_xlim(0, 1)
         style.legend_below(figure)
     return figure

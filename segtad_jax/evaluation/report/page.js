@@ -219,7 +219,17 @@
     const best = Math.max(0, ...truths.map((truth) => overlap(d, truth)));
     const known = blind ? "" : `, tIoU ${best.toFixed(2)}\n${data.outcomes[d.outcome]}`;
     return `${data.labels[d.label]}\n${seconds(d.start)} – ${seconds(d.end)}\n`
-      + `score ${+d.score.toPrecision(4)}${known}`;
+      + `score ${+d.score.toPrecision(4)}${confidence(d.score)}${known}`;
+  }
+  // Linear between knots, flat beyond: as numpy.interp.
+  function confidence(score) {
+    const knots = data.confidence || [];
+    if (!knots.length) return "";
+    const next = knots.findIndex(([x]) => x >= score);
+    const [x, top] = knots[next < 0 ? knots.length - 1 : next];
+    const [before, low] = next > 0 ? knots[next - 1] : [x - 1, top];
+    const share = low + (top - low) * (score - before) / (x - before);
+    return `, confidence ${(100 * share).toFixed(share < 0.01 ? 1 : 0)} %`;
   }
   function drawCurve(svg, video, truths, curve, x, y) {
     const height = (value) => y + CURVE * (1 - value / 100);

@@ -81,6 +81,7 @@ def write_report(
         compared=other,
         highlights=[f"{threshold:.2f}" for threshold in figures.ends_and_middle(thresholds)],
         classes=_class_rows(metrics, other),
+        few=figures.FEW,
         point=(point := metrics.get("operating_point")),
         confusion=_confusion(point) if point else {},
         config=json.dumps(run.config, indent=2, default=str) if run.config else None,
@@ -89,6 +90,7 @@ def write_report(
             "tiou": tiou,
             "outcomes": [name.replace("_", " ") for name in OUTCOMES],
             "colors": list(figures.OUTCOME_COLORS.values()),
+            "confidence": point and point.get("knots"),
             "thresholds": point and [point["thresholds"].get(label) for label in data["labels"]],
         },
     )

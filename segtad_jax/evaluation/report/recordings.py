@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from segtad_jax.evaluation.confidence import Knots
 from segtad_jax.evaluation.instances import Predictions
 from segtad_jax.evaluation.operating_point import TIOU, Threshold, above
 from segtad_jax.evaluation.report import style
@@ -37,6 +38,7 @@ def write_recordings(
     durations: Mapping[str, float] = MappingProxyType({}),
     media: Callable[[str], Media] | None = None,
     caution: str = "",
+    confidence: Knots | None = None,
 ) -> None:
     """Writes the page to an HTML file.
 
@@ -53,6 +55,7 @@ def write_recordings(
         durations: {video: seconds}, of those where they are known.
         media: returns the video of a recording; called for the first DRAWN; None: there is none.
         caution: what to know before believing the page; "" for nothing.
+        confidence: by which scores become confidences; None: the page tells none.
     """
     counted = above(detections, -np.inf if threshold is None else threshold)
     drawn = {video: detections[video] for video in sorted(detections)[:DRAWN]}
@@ -95,6 +98,7 @@ def write_recordings(
         script="page.js",
         media=media is not None,
         caution=caution,
+        confidence=confidence,
         counts={
             "recordings": len(detections),
             "actions": sum(map(len, counted.values())),
@@ -118,6 +122,7 @@ def write_recordings(
         data={
             **data,
             "blind": True,
+            "confidence": confidence,
             "thresholds": least,
             "outcomes": [],
             "colors": [style.ACCENT],
