@@ -320,7 +320,7 @@ def test_new_recordings(browser, tmp_path) -> None:
     page.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", bar)
     webdriver.ActionChains(page.browser).move_to_element(bar).perform()
     assert page.find("#tip")[0].text.splitlines()[2] == "score 0.9, confidence 70 %"
-    assert "about 80 in 100 of such a score were right" in page.find(".scope")[0].text
+    assert "about 80 in 100 detections were right" in page.find(".scope")[0].text
     heading = page.find("#classes th:nth-child(5) button")[0]
     page.run("arguments[0].click(); arguments[0].click()", heading)
     assert page.find("#classes tbody td")[0].text == "run"  # 30 s of it

@@ -41,7 +41,7 @@ def test_training_leaves_those_of_every_step_that_it_evaluated(unbroken, data_di
     kept = op.cross_fitted(truth, predictions, classes=classes)
     assert point["right"] == op.count(truth, kept)["right"]
     assert point["knots"] == chosen.confidence
-    assert 0 <= point["confidence"]["error"] < point["calibration"]["error"]
+    assert sum(row["predictions"] for row in point["confidence"]["bins"]) == 600
     assert thresholds.read(unbroken, 7, config) is None
 
 
@@ -158,6 +158,14 @@ def test_the_console_tells_what_counts_and_the_json_keeps_all(run, data_dir, cap
     assert f"{first}: {len(counted[first])} action" in out
     assert "... 2 more videos" in out
     before = (run.parent / "found.json").read_bytes()
+    page = run.parent / "found.html"
+    summary(capsys, run, directory, "--format=csv", f"--report={page}")
+    lines = (run.parent / "found.csv").read_text().splitlines()
+    knots = json.loads((run / "thresholds-12.json").read_text())["confidence"]
+    assert lines[0].endswith(",score,confidence")
+    score, confidence = map(float, lines[1].split(",")[4:])
+    assert confidence == pytest.approx(np.interp(score, *zip(*knots, strict=True)), abs=6e-4)
+    assert "about 80 in 100" in page.read_text()
     assert "in all, 600 actions: " in summary(capsys, run, directory, "--threshold=0").out
     assert (run.parent / "found.json").read_bytes() == before
     for path in run.glob("thresholds-*"):
