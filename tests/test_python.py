@@ -107,6 +107,20 @@ def test_what_is_public_is_for_people(model):
     assert not public & {"prepare", "inputs", "detect_in", "detect_all", "require_rate"}
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"min_scor": 1}, "min_scor=1: config.eval has .*min_score"),
+        ({"min_score": "a"}, "config.eval: .*'min_score'.* a "),
+        ({"max_detections": 0}, r"eval\.max_detections.*0"),
+    ],
+)
+def test_settings_that_differ_from_the_run(run, model, x, settings, message):
+    with pytest.raises(ValueError, match=message):
+        segtad_jax.load(str(run), **settings)
+    assert segtad_jax.load(str(run), max_detections=5).detect(x) == model.detect(x)[:5]
+
+
 def test_detections_are_a_list_and_json(model, x):
     found = model.detect(x)
     assert isinstance(found, list)

@@ -189,7 +189,8 @@ class DetectionStream:
 
         Raises:
             FeatureError: another width than in training's, or something that is no finite number,
-                or far from training's. None of these samples was taken; the stream can go on.
+                or far from training's. None of these samples was taken; the stream can go on. Not
+                so after kind 'not_finite' of the network, or 'overflow' of the features of signals.
             ValueError: the stream is over.
         """
         self._require_on()
@@ -202,7 +203,9 @@ class DetectionStream:
 
     def _require_on(self) -> None:
         if self._over:
-            raise ValueError("the stream is over: begin another one for another recording")
+            raise ValueError(
+                "the stream is over, by finish() or an error in push(): begin another one"
+            )
 
     def _checked(self, samples: ArrayLike) -> Float[np.ndarray, "n channels"]:
         """Returns samples as float32."""
@@ -218,7 +221,9 @@ class DetectionStream:
             )
         if array.dtype.kind not in "fiu":
             raise FeatureError("bad_type", f"{where}: hold {array.dtype}, expected numbers")
-        array = cast(array, np.dtype(np.float32), where)
+        stored = np.float32 if self._signals else self._preparation.dtype
+        cast(array, np.dtype(stored), where, "training's features were stored as such")
+        array = array.astype(np.float32)
         if self._preparation.range is not None and len(array):
             note = self._preparation.range.compare([array])
             if note and not self._noted:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from segtad_jax.checkpoint import run_folder, thresholds
 from segtad_jax.checkpoint.store import locate, restore_variables
+from segtad_jax.config.check import check
 from segtad_jax.data.columns import named
 from segtad_jax.data.dataframes import DataFrame, MemorySource
 from segtad_jax.data.features import FeatureError, Source, as_frames
@@ -327,11 +328,19 @@ def load(checkpoint: str, **settings: Any) -> Trained:
 
     Raises:
         FileNotFoundError: no such checkpoint; says which there are.
-        ValueError: the folder is no run of this version.
+        ValueError: the folder is no run of this version, or a setting cannot be.
     """
     run, step = locate(checkpoint)
     config, classes, channels, _ = run_folder.read(run)
-    config.eval.update(settings)
+    if unknown := sorted(settings.keys() - config.eval.keys()):
+        known = ", ".join(sorted(config.eval))
+        raise ValueError(f"{unknown[0]}={settings[unknown[0]]!r}: config.eval has {known}")
+    try:
+        config.eval.update(settings)
+    except TypeError as error:
+        raise ValueError(f"config.eval: {error}") from error
+    if settings:
+        check(config)
     devices = jax.local_device_count()
     config.eval.batch_size = -(-config.eval.batch_size // devices) * devices
     model = SegTAD(config, len(classes))
