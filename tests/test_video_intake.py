@@ -1,6 +1,7 @@
 """Videos where features stand: made once, kept and resumed, prepared, predicted."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -134,6 +135,40 @@ def test_what_is_no_video_fails_alone(clips, backbone, tmp_path):
     with pytest.raises(FeatureError, match=r"bad\.mp4"):
         videos.frames("bad", videos.form())
     assert {p.name for p in (tmp_path / "kept").iterdir() if "bad" in p.name} == set()
+
+
+def test_what_is_no_file_at_all_fails_alone(clips, backbone, tmp_path, capsys):
+    """A pipe, links to nothing, one of which was a video once, a folder; an empty file alone."""
+    mine = shutil.copytree(clips, tmp_path / "mine")
+    os.mkfifo(mine / "pipe.mp4")
+    (mine / "link.mp4").symlink_to("nowhere.mp4")
+    (mine / "folder.mp4").mkdir()
+    videos = made(mine, tmp_path / "kept", backbone)
+    wrong = {"pipe": "is no file", "link": "No such file", "folder": "is no file"}
+    for name, says in wrong.items():
+        with pytest.raises(FeatureError, match=rf"{name}\.mp4 .*{says}"):
+            videos.frames(name, videos.form())
+    assert len(videos.failures) == 3
+    (mine / "a.mp4").unlink()
+    (mine / "a.mp4").symlink_to("nowhere.mp4")
+    assert "a.mp4" in {path.name for path in made(mine, tmp_path / "kept", backbone).failures}
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    videos = opened(empty, tmp_path / "kept", backbone)
+    videos.extract(paths(videos), backbone, Console())  # no terminal here: it prints a line
+    assert "is empty" in next(iter(videos.failures.values()))
+    assert "empty.mp4: 0 s" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_kept_features_that_are_damaged_say_what_to_do(clips, backbone, tmp_path):
+    videos = made(clips, tmp_path, backbone)
+    file = tmp_path / "a.npy"
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(FeatureError, match=r"a\.npy.*Remove it: it is made again"):
+        videos.frames("a", videos.form())
+    file.unlink()
+    videos.extract(paths(videos), backbone, QUIET)
+    assert videos.frames("a", videos.form()).duration == pytest.approx(SECONDS["a"])
 
 
 @pytest.mark.parametrize(

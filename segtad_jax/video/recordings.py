@@ -15,6 +15,7 @@ import io
 import itertools
 import json
 import math
+import pathlib
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -65,9 +66,16 @@ class Videos(Source):
         if (details := self.details(path)) is None:
             reason = self.failures.get(path, f"{path}: its features are not made yet")
             raise FeatureError("unreadable", reason)
-        array = as_frames(read_array(self.file(path)).array, form.layout, str(self.file(path)))
+        array = self._array(path, form)
         notes = [("odd_video", note) for note in details["notes"]]
         return Frames(array, notes, None, details["duration"])
+
+    def _array(self, path: epath.Path, form: Form) -> np.ndarray:
+        file = self.file(path)
+        try:
+            return as_frames(read_array(file).array, form.layout, str(file))
+        except FeatureError as error:
+            raise FeatureError(error.kind, f"{error}. Remove it: it is made again") from error
 
     def file(self, path: epath.Path) -> epath.Path:
         """Returns the file of a video's features."""
@@ -113,7 +121,7 @@ class Videos(Source):
         """
         left = [p for p in paths if self.details(p) is None or self._blocks(p).exists()]
         sizes = {path: _size(path) for path in left}
-        total, done, waits = sum(sizes.values()), 0, False
+        total, done, waits = max(sum(sizes.values()), 1), 0, False
         with Progress(
             console=console, transient=True, speed_estimate_period=SPEED_SECONDS
         ) as progress:
@@ -259,12 +267,23 @@ def _hidden(file: epath.Path, kind: str) -> epath.Path:
 
 
 def _size(path: epath.Path) -> int:
-    return path.stat().length
+    """Returns the bytes of a file; 0 of a link to nothing and the like, which decoding names."""
+    return path.stat().length if _is_file(path) else 0
+
+
+def _is_file(path: epath.Path) -> bool:
+    """Returns whether it can be read to an end; epath takes a pipe for a file."""
+    return files.on_object_store(path) or pathlib.Path(path).is_file()
 
 
 def _identity(path: epath.Path) -> str:
-    """Returns what tells a file from another, wherever it is copied to."""
-    return f"{_size(path)} {files.checksum_of_ends(path):08x}"
+    """Returns what tells a file from another, wherever it is copied to; decoding says more."""
+    try:
+        if _is_file(path):
+            return f"{_size(path)} {files.checksum_of_ends(path):08x}"
+    except OSError:
+        pass
+    return "unreadable"
 
 
 def _joined(*notes: Iterable[str]) -> list[str]:
