@@ -125,6 +125,9 @@ def test_thresholds_in_python(unbroken, data_dir):
         model.detect(features, rate=1.0, threshold={"walk": 0.5})
     with pytest.raises(ValueError, match=r"threshold='high' is neither 'auto' nor a number"):
         model.detect(features, rate=1.0, threshold="high")
+    for wrong in (float("nan"), -0.1, {label: float("nan")}):
+        with pytest.raises(ValueError, match=r"threshold=.*(nan|-0\.1).*: scores .* from 0 on"):
+            model.detect(features, rate=1.0, threshold=wrong)
 
 
 @pytest.mark.parametrize("text", ["high", "-0.1", "nan", "inf", ""])

@@ -88,8 +88,9 @@ class Trained:
             rate: of these, in Hz; may be left out where the model knows it, a duration is given, or
                 there are times.
             duration: seconds.
-            threshold: the least score, of all classes or {label: score}; "auto" for those that the
-                run has chosen; by default everything that was found is returned.
+            threshold: the least score, of all classes or {label: score}, which leaves out all
+                others; "auto" for those that the run has chosen; by default everything that was
+                found is returned.
 
         Raises:
             ValueError: another width, rate or range of values than in training, or something that
@@ -206,7 +207,8 @@ class Trained:
         """Returns a threshold as it was given, or for "auto" those that the run has chosen.
 
         Raises:
-            ValueError: the run has chosen none, or for other settings; or it is of unknown classes.
+            ValueError: the run has chosen none, or for other settings; or it is of unknown classes,
+                or no number from 0 on.
         """
         if given != "auto":
             if isinstance(given, str):
@@ -216,6 +218,9 @@ class Trained:
             ):
                 known = ", ".join(self.classes)
                 raise ValueError(f"threshold has {unknown[0]!r}, but the classes are: {known}")
+            numbers = given.values() if isinstance(given, Mapping) else [given]
+            if not all(float(number) >= 0 for number in numbers):
+                raise ValueError(f"threshold={given!r}: scores are numbers from 0 on, as 0.3")
             return given
         if self.thresholds is None:
             raise ValueError(
