@@ -99,6 +99,11 @@ def test_weights_are_converted_once(tmp_path, monkeypatch):
     cached.write_bytes(cached.read_bytes()[:1000])  # damaged: it is made again
     assert weights.read()[0].keys() == first.keys()
     assert cached.stat().st_size > 50_000_000
+    content = cached.read_bytes()
+    cached.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # one bit: likewise
+    last, _ = weights.read()
+    assert all(np.array_equal(last[name], first[name]) for name in first)
+    assert cached.read_bytes() == content
 
 
 def test_weights_where_the_cache_cannot_be_written(tmp_path, monkeypatch):

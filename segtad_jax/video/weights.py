@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import pickle
+import zlib
 from typing import Any
 
 import numpy as np
@@ -56,15 +57,28 @@ def _converted() -> Weights:
     root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     cached = pathlib.Path(root, "segtad_jax", f"i3d-{SHA256[:16]}.safetensors")
     try:
-        return safetensors.numpy.load_file(cached)
-    except (OSError, safetensors.SafetensorError):  # not there, or damaged
-        weights = _unpickled(_packaged())
+        with safetensors.safe_open(cached, "numpy") as file:
+            stored = (file.metadata() or {}).get("crc32")
+        weights = safetensors.numpy.load_file(cached)
+        if stored == _checksum(weights):
+            return weights
+    except (OSError, safetensors.SafetensorError):  # not there, or cut off
+        pass
+    weights = _unpickled(_packaged())
     try:
         cached.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.write_whole(cached, safetensors.numpy.save(weights))
+        sealed = safetensors.numpy.save(weights, metadata={"crc32": _checksum(weights)})
+        files.write_whole(cached, sealed)
     except OSError:  # then it is converted again next time
         pass
     return weights
+
+
+def _checksum(weights: Weights) -> str:
+    checksum = 0
+    for name in sorted(weights):
+        checksum = zlib.crc32(weights[name].tobytes(), zlib.crc32(name.encode(), checksum))
+    return f"{checksum:08x}"
 
 
 def _packaged() -> bytes:
