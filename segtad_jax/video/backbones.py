@@ -114,7 +114,8 @@ def create(
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"--backbone={name}: {error}. It names a function of a module that Python finds, as "
-            "--backbone=package.module:function."
+            "--backbone=package.module:function. Modules in this folder are found by "
+            "python -m segtad_jax COMMAND, not by segtad COMMAND."
         ) from error
     try:
         inspect.signature(maker).bind(**given)

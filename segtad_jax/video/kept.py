@@ -8,6 +8,8 @@ from etils import epath
 from segtad_jax.data.preparation import VideoTransform
 from segtad_jax.runtime import files
 
+MARK = b'"segtad_jax"'  # a key of ours
+
 
 def statement_of(file: epath.Path) -> epath.Path:
     """Returns the file that says what made a file of features."""
@@ -40,7 +42,8 @@ def common_transform(features: Iterable[epath.Path]) -> VideoTransform | None:
     """
     first: tuple[VideoTransform, epath.Path] | None = None
     for file in features:
-        if not statement_of(file).exists():
+        stated = statement_of(file)
+        if not stated.exists() or MARK not in stated.read_bytes():  # or another program's
             return None
         transform, _ = read_statement(file)
         if first and transform != first[0]:
