@@ -390,6 +390,13 @@ def test_videos_that_prepare_leaves_out_are_named(clips, tmp_path):
     assert not (tmp_path / "data" / "features" / "more.npy").exists()  # for nobody needs it
 
 
+def test_flags_of_videos_need_videos(tmp_path, capsys):
+    flags = ["--name=x", "--features=x", "--annotations=y", f"--output={tmp_path}", "--size=112"]
+    with pytest.raises(SystemExit):
+        prepare(flags)
+    assert "give --videos, or no --size" in capsys.readouterr().err
+
+
 def test_annotations_are_read_before_hours_of_videos(clips, tmp_path, capsys):
     (tmp_path / "broken.json").write_text("{")
     assert run_prepare(clips, tmp_path, annotations=tmp_path / "broken.json") == 1
@@ -419,7 +426,7 @@ def test_wrong_flags_of_prepare(clips, tmp_path, more, says, capsys):
 
 def run_predict(trained, folder, *more):
     flags = [f"--checkpoint={trained / 'run'}", f"--output={folder / 'found.json'}"]
-    flags += [f"--backbone={MOTION}", *more]
+    flags += [f"--backbone={MOTION}", *more] if "--features" not in str(more) else more
     status = predict.main(flags)
     file = folder / "found.json"
     return status, json.loads(file.read_text()) if file.exists() else None
@@ -494,7 +501,15 @@ def test_a_model_of_features_takes_no_videos(clips, trained, tmp_path, capsys):
     assert "prepare --videos" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("more", [[], ["--features=x", "--videos=y"], ["--videos=y", "--rate=2"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--features=x", "--videos=y"],
+        ["--videos=y", "--rate=2"],
+        ["--features=x", "--save_features=y"],
+    ],
+)
 def test_wrong_flags_of_predict(trained, tmp_path, more, capsys):
     with pytest.raises(SystemExit) as error:
         run_predict(trained, tmp_path, *more)

@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give either --features or --videos")
     if flags.videos and (flags.rate or flags.durations):
         parser.error("--videos know their times: give no --rate or --durations")
+    if flags.features and (flags.backbone or flags.weights or flags.save_features):
+        parser.error("--backbone, --weights and --save_features are of --videos, not of --features")
     if flags.batch is not None and flags.batch < 1:
         parser.error(f"--batch={flags.batch} is no number of windows: from 1 on")
     if flags.format and not flags.output.endswith(".json"):

@@ -16,6 +16,7 @@ from segtad_jax.video.flags import add_backbone_flags, add_kept_flags
 
 # Flags that say where features are, and how they are to be read.
 OF_FEATURES = ("features", "recipe", "simulate", "signals", "rate", "channels")
+OF_VIDEOS = ("video_fps", "size", "weights", "save_features")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -43,6 +44,7 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
     needed = [] if flags.recipe else needed[1:] if flags.simulate or flags.videos else needed
     needed += [] if flags.check and (flags.save_features or not flags.videos) else ["output"]
     taken = [name for name in OF_FEATURES if getattr(flags, name)] if flags.videos else []
+    idle = [name for name in OF_VIDEOS if getattr(flags, name)] if not flags.videos else []
     missing = ", ".join(f"--{name}" for name in sorted(needed) if not getattr(flags, name))
     return [
         (
@@ -78,6 +80,7 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
             taken,
             f"--videos makes the features: give no {', '.join(f'--{name}' for name in taken)}",
         ),
+        (idle, f"give --videos, or no {', '.join(f'--{name}' for name in idle)}, which is of them"),
         (
             flags.num_frames and flags.window,
             "--num_frames resizes whole recordings, --window cuts them: give one of them",
