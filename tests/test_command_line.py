@@ -22,6 +22,7 @@ HEAVY = {"jax", "tensorflow", "tensorflow_datasets", "orbax", "flax", "matplotli
 ONLY_IN_HELP = {  # of a command
     "main": "--mode", "experiments": "--seeds", "prepare": "--annotations", "export": "--platforms",
     "predict": "--subset", "evaluation": "--ground_truth", "checkpoint": "RUN[/STEP]",
+    "video": "--save_features",
 }  # fmt: skip
 CPU_SECONDS = 2  # 0.5 at most on the machine where this was written; the aim is 1
 
