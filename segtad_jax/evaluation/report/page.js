@@ -118,6 +118,7 @@
   let now = 0; // seconds
   function load(media) {
     now = 0;
+    if (!player) return; // a page without videos
     byId("media").hidden = !media;
     if (!media) { player.removeAttribute("src"); return; }
     playable(!!media.address);
@@ -348,8 +349,8 @@
     byId("search").addEventListener("input", refresh);
     byId("class").addEventListener("change", refresh);
     byId("order").addEventListener("change", refresh);
-    player.addEventListener("error", () => player.getAttribute("src") && playable(false));
-    for (const name of ["timeupdate", "seeking"]) player.addEventListener(name, () => moveTo(player.currentTime));
+    player?.addEventListener("error", () => player.getAttribute("src") && playable(false));
+    for (const name of ["timeupdate", "seeking"]) player?.addEventListener(name, () => moveTo(player.currentTime));
     byId("own").hidden = !data.thresholds;
     byId("own").addEventListener("click", () => cutByClass(!ofClasses));
     byId("score").addEventListener("input", () => cutByClass(false));
