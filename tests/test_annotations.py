@@ -88,6 +88,7 @@ class TestRealFiles:
         assert kinds["beyond_end"] == sum(s <= d + 0.01 < e for s, e, d in segments)
         assert kinds["reversed"] == 0
 
+    @pytest.mark.slow
     def test_bmn_json_without_its_csv_is_refused(self, shared_data):
         with pytest.raises(InputError, match=r"name its csv too.*video_info_new\.csv"):
             read_annotations([shared_data / "activitynet13" / "anet_anno_action.json"])

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
@@ -158,6 +159,7 @@ def test_masks_hide_whole_frames_in_spans_up_to_the_longest() -> None:
     assert 40 < (np.asarray(many) == 0).all(axis=1).sum() < 150
 
 
+@pytest.mark.slow
 def test_a_batch_is_augmented_as_its_settings_say_whatever_the_device() -> None:
     settings = default().augment
     features = jnp.asarray(np.random.default_rng(0).normal(size=(4, 40, 3)), jnp.float32)
@@ -182,6 +184,7 @@ def test_a_batch_is_augmented_as_its_settings_say_whatever_the_device() -> None:
     assert hidden.any(axis=1).all()
 
 
+@pytest.mark.slow
 def test_styles_come_from_all_devices() -> None:
     assert jax.local_device_count() == 4
     features = np.random.default_rng(0).normal(np.arange(8)[:, None, None], size=(8, 20, 3))

@@ -212,6 +212,7 @@ def activitynet_validation(shared_data):
     }
 
 
+@pytest.mark.slow
 def test_activitynet_truth_against_itself(activitynet_validation):
     """Its three segments of zero length cannot be found, so that the score stays below 1."""
     ground_truth = {
@@ -227,6 +228,7 @@ def test_activitynet_truth_against_itself(activitynet_validation):
     assert 0.99 < result["average"] < 1.0
 
 
+@pytest.mark.slow
 def test_activitynet_truth_against_the_bmn_subset(activitynet_validation, shared_data):
     """BMN's 4,728 videos: the predictions of the other 198 count as false positives."""
     folder = shared_data / "activitynet13"

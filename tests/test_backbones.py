@@ -60,6 +60,7 @@ def recording(frames, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (frames, SIZE, SIZE, 3), np.uint8)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     frames=st.sampled_from([1, 4, 7, 30, 64, 89]),

@@ -85,6 +85,7 @@ def network_flops(layers: int, *wanted: str) -> float:
     return jax.jit(chosen).lower(variables, *batch).cost_analysis()["flops"] / 1e9
 
 
+@pytest.mark.slow
 def test_flops_against_xla():
     config = tiny.get_config()
     config.model.width = 256
@@ -122,6 +123,7 @@ def small_config():
     return config
 
 
+@pytest.mark.slow
 def test_parts_grow_to_the_whole_network():
     program = programs.Inference(small_config(), 2 * jax.device_count())
     calls = [inference.network(program, part, 2) for part in inference.PARTS]
@@ -438,6 +440,7 @@ def test_training_step(tmp_path, little_installed):
     assert set(rows) == {"loop: everything", "step"}
 
 
+@pytest.mark.slow
 def test_pipeline(tmp_path):
     rows, _ = run_benchmark("pipeline", tmp_path / "a.json", "--videos=4")
     quotient = rows["training step"].value / rows["input pipeline"].value
@@ -446,6 +449,7 @@ def test_pipeline(tmp_path):
     assert again.stderr == "error: --videos=3 is not a multiple of the batch of 2.\n"
 
 
+@pytest.mark.slow
 def test_sheet(tmp_path, little_installed):
     flags = (f"--output={tmp_path / 'out'}", "--batches=2", "--only=detection|soft-NMS")
     flags += ("--minutes=2", f"--peer={tmp_path}")

@@ -69,6 +69,7 @@ def test_both_orders_in_float64_are_the_bins_and_the_linear_layer(
             close(by_kernel, np.einsum("nrc,nw->rcw", bins, outer))
 
 
+@pytest.mark.slow
 # Far from zero a running sum that is not centred is off by 2.6e-4 of the mean and more.
 @pytest.mark.parametrize(("offset", "bound"), [(0, 1e-3), (100, 1e-4)])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)

@@ -121,6 +121,7 @@ def flip(file: pathlib.Path, bit: int) -> None:
     file.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", ["training", "predicting"])
 def test_a_flipped_bit_is_seen_or_changes_nothing(run, tmp_path, reads):
     """One in every file of a step, and 60 more, each as likely as another."""

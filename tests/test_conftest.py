@@ -49,6 +49,7 @@ def run_in_ci(pytester, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_unlisted_skip_fails_the_run(run_in_ci, pytester, workers):
     pytester.makepyfile(test_module="import pytest; pytest.importorskip('no_such_module')")

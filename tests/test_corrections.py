@@ -4,6 +4,7 @@ import csv
 import xml.etree.ElementTree as ET
 
 import numpy as np
+import pytest
 
 from segtad_jax import evaluate, train
 from segtad_jax.data.dataset import open_dataset
@@ -48,6 +49,7 @@ def run_of(dataset, folder, checkpoint=None):
     return train.train(made, folder, checkpoint)
 
 
+@pytest.mark.slow
 def test_what_is_corrected_comes_back_and_trains(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(build, "write_page", lambda *page: None)  # drawn elsewhere, for seconds
     monkeypatch.setattr(evaluate, "_write_report", lambda *run: None)

@@ -92,6 +92,7 @@ def damage(directory, draw):
     return [file.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["this", "older"])
 def test_damage_is_named_or_harmless(whole, tmp_path, version):
     draw, directory, named = random.Random(1), tmp_path / "damaged", 0

@@ -146,6 +146,7 @@ def read_for_scoring(path, lenient):
     evaluate(truth.ground_truth, {}, durations=truth.durations)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ANNOTATIONS)
 def test_annotations(tmp_path, form):
     files = ANNOTATIONS[form]

@@ -18,6 +18,7 @@ from tests.tiny_runs import tiny
 T, STEP = 64, 32
 
 
+@pytest.mark.slow
 # Several windows are pooled; a single one, padded here, is finished on the device.
 @pytest.mark.parametrize("F", [150, 60])
 def test_every_window_counts_where_it_is(tmp_path: pathlib.Path, F: int) -> None:

@@ -426,6 +426,7 @@ def test_a_duration_that_is_none_is_not_believed(run, duration) -> None:
     assert "coverage" not in metrics["diagnosis"]["sensitivity"]
 
 
+@pytest.mark.slow
 def test_activitynet_truth_by_command(run, shared_data) -> None:
     """Three segments of zero length keep two classes below 1, and are named."""
     path = shared_data / "activitynet13" / "sample_detection_prediction.json"
@@ -445,6 +446,7 @@ def test_activitynet_truth_by_command(run, shared_data) -> None:
     assert "4,926 videos, 7,654 actions, 200 classes, 7,654 predictions" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "subset", "protocol", "videos", "actions"),
     [
@@ -542,6 +544,7 @@ print(int(peak[1]) / 2**20)  # getrusage would count what the test's own process
 """
 
 
+@pytest.mark.slow
 def test_memory_is_at_most_six_times_a_file(tmp_path) -> None:
     """A quarter of a gigabyte within 1.5 GB of memory; both grow alike."""
     path = tmp_path / "large.json"

@@ -267,6 +267,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_commands_are_written_without_running(tmp_path) -> None:
     done = call(*command(tmp_path, "--table=7,8", "--seeds=2", "--norun"))
     assert done.returncode == 0, done.stderr

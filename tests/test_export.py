@@ -91,6 +91,7 @@ def assert_same(found: list[dict], expected: list[Detection]) -> None:
     np.testing.assert_allclose(segments, [(d.start, d.end) for d in expected], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_runs_without_the_package_and_finds_the_same(run, artifact, tmp_path):
     for number, features in enumerate(recordings()):
         np.save(tmp_path / f"{number}.npy", features)
@@ -118,6 +119,7 @@ print(json.dumps([run.detect(function, model, [np.load(f)], 5.0) for f in files]
 RATES = (None, 50, 50.4)  # Hz, of three signals
 
 
+@pytest.mark.slow
 def test_raw_samples_of_a_model_of_signals(tmp_path):
     """From what was recorded to seconds, where there is no package to make features of it."""
     random = np.random.default_rng(2)
@@ -333,6 +335,7 @@ def test_safetensors_hold_what_the_checkpoint_holds(run, artifact):
     assert json.loads(metadata["config"])["model.width"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [

@@ -34,12 +34,10 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypat
     path = tmp_path / "metrics.json"
     files.write_whole(path, "before")
 
-    def full(self, content: bytes) -> None:
-        with self.open("wb") as file:
-            file.write(content[:2])
+    def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(type(epath.Path(path)), "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.json'"):
         files.write_whole(path, "after")
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"metrics.json": "before"}
@@ -98,6 +96,7 @@ def test_predictions_on_an_object_store(bucket) -> None:
     assert set(json.loads((bucket / "found.json").read_text())["results"]) == {"a", "c"}
 
 
+@pytest.mark.slow
 def test_a_run_on_an_object_store_is_one_on_a_disk(
     bucket: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

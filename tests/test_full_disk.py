@@ -20,6 +20,7 @@ STATUS = dict(
 CAN_MOUNT = bool(int(STATUS["CapEff"], 16) >> SYS_ADMIN & 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["save", "results"])
 def test_a_full_disk_stops_the_run_and_harms_nothing(
     unbroken: pathlib.Path,
@@ -77,6 +78,7 @@ def refuse_to_write(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(type(backend.os_backend), "open", opened)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["stand-in", *(["mount"] if CAN_MOUNT else [])])
 def test_a_folder_that_cannot_be_written_is_named(
     data_dir: str,

@@ -60,6 +60,7 @@ def test_thumos14(shared_data, name):
     assert_same([shared_data / "thumos14" / name], ["training", "testing"])
 
 
+@pytest.mark.slow
 def test_bmn_pair(shared_data):
     folder = shared_data / "activitynet13"
     pair = [folder / "anet_anno_action.json", folder / "video_info_new.csv"]

@@ -18,6 +18,7 @@ from segtad_jax.prepare.__main__ import main
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 def test_recipe(shared_data, tmp_path):
     flags = ["--recipe=hapt", f"--source={shared_data / 'hapt'}", f"--output={tmp_path}"]
     assert main(flags) == 0
@@ -64,6 +65,7 @@ def test_rotated_channels_are_those_of_a_phone_elsewhere_at_the_waist():
     np.testing.assert_allclose(found[:, others], own[:, others], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ucis_txt_files_give_the_same(shared_data, tmp_path, capsys):
     """UCI's archive, written from the same recordings in its own form."""
     raw = tmp_path / "uci" / "RawData"

@@ -54,6 +54,7 @@ def apply(model: SegTAD, *args: object, **kwargs: object) -> object:
     return jax.jit(functools.partial(model.apply, **kwargs))(*args)
 
 
+@pytest.mark.slow
 def test_shapes_and_jit() -> None:
     config = small_config(model__classifier=True)
     model, variables = build(config)
@@ -120,6 +121,7 @@ def test_padding_reaches_proposals_only_through_their_neighbours() -> None:
     np.testing.assert_allclose(other[:, same[settled]], plain[:, settled], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_sampled_and_full_graphs_agree_for_seeds_through_two_layers() -> None:
     config = small_config(model__proposal_layers=2)
     model, variables = build(config)
@@ -166,6 +168,7 @@ def test_classifier_shares_nothing_with_the_network_but_the_features() -> None:
     np.testing.assert_array_equal(before["class_logits"], after["class_logits"])
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_parameter_and_are_finite_on_a_zero_video() -> None:
     config = small_config()
     model, variables = build(config)

@@ -262,6 +262,7 @@ def test_network_and_losses_equal_their_twin(name: str, outputs: list[dict]) -> 
         close(values[key], value, config, f"loss of {key}")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_are_drawn")
 @pytest.mark.parametrize(
     "name", ["max, all highways, coarse decoder", "centres, wide context, own classifier"]

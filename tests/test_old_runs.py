@@ -87,6 +87,7 @@ def test_the_data_set_opens():
     np.testing.assert_allclose(dataset.features(recordings[3]), features, atol=2e-3)  # float16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [13, 10])
 def test_an_unfinished_run_ends_as_the_old_code_ended_it(tmp_path, step):
     """From the middle of the log's interval, and from a step whose evaluation had not been done."""
@@ -132,6 +133,7 @@ def test_an_old_checkpoint_is_evaluated(tmp_path):
     assert_same_detections(tmp_path / "detections.json", "evaluated.json")
 
 
+@pytest.mark.slow
 def test_an_old_checkpoint_predicts(tmp_path):
     flags = {"checkpoint": OLD / "unfinished", "features": OLD / "features", "rate": 5}
     flags["output"] = tmp_path / "found.json"

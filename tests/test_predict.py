@@ -206,6 +206,7 @@ def test_videos_that_fail_are_named_and_the_others_are_found(trained, flags, tmp
     assert f"wide: {failures['wide']}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_odd_recordings_are_named(trained, flags, tmp_path, capsys):
     folder = tmp_path / "raw"
     folder.mkdir()
@@ -244,6 +245,7 @@ def test_odd_recordings_are_named(trained, flags, tmp_path, capsys):
     assert f"note: odd: {notes['odd']}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_and_does_no_video_twice(flags, monkeypatch):
     assert detect(flags) == 0
     expected = flags["output"].read_bytes()
@@ -317,6 +319,7 @@ def test_what_is_refused(trained, flags, tmp_path, change, message, capsys):
     assert re.search(f"error: .*{message}", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_other_files_and_another_model_under_the_same_names(trained, flags, tmp_path, capsys):
     """What changed is done anew, and is what a start without a past gives, to the byte."""
     folder, run = tmp_path / "raw", tmp_path / "run"
@@ -361,6 +364,7 @@ def test_other_files_and_another_model_under_the_same_names(trained, flags, tmp_
     assert len(list(tmp_path.glob("found.before-*.json"))) == 4
 
 
+@pytest.mark.slow
 def test_a_recording_does_not_depend_on_its_neighbours(embedded):
     """To the bit: alone, in any order, beside recordings of one window and of several."""
     random = np.random.default_rng(0)
@@ -511,6 +515,7 @@ def test_the_last_frame_of_a_short_recording_may_be_cut(embedded):
             maker(model).prepare("x", x, rate, 8.0)
 
 
+@pytest.mark.slow
 def test_a_video_that_one_of_two_sources_lacks_fails_alone(tmp_path, capsys):
     random = np.random.default_rng(0)
     database = {}

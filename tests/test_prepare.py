@@ -206,6 +206,7 @@ def files_of(directory):
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_same_command_writes_the_same_bytes(tmp_path):
     """With any number of workers."""
     inputs = good_inputs(tmp_path)

@@ -187,6 +187,7 @@ def test_neighbourhoods_of_every_seed(num_cells, k, similarity, second_hop):
         check_neighbourhood(segments, seed, *found, k, similarity, second_hop)
 
 
+@pytest.mark.slow
 def test_neighbourhoods_of_the_papers_grid():
     segments = proposal_grid(1000, 8)
     members, copies, edges = neighbourhoods(segments, 4)

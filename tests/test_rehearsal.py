@@ -112,6 +112,7 @@ def test_the_best_values_are_chosen_and_small_gains_are_not_taken(data_dir, monk
     assert config.eval.boundary_power == 0.35  # the config itself is as it was
 
 
+@pytest.mark.slow
 def test_a_rehearsal_settles_what_is_open_once(data_dir, tmp_path, monkeypatch):
     config = with_open_fields(short(data_dir), train__rehearsal=0.25, train__eval_every=0)
     found = plan.rehearsed(config, tmp_path)

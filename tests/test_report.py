@@ -252,6 +252,7 @@ def test_precision_recall_against_its_definition(seed) -> None:
     np.testing.assert_allclose(got, np.mean(expected, axis=0), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_figures_as_files_and_page_by_command(tmp_path) -> None:
     ground_truth, predictions, durations = truths_and_predictions(2)
     database = {

@@ -42,6 +42,7 @@ def whole(data_dir, unbroken):
     return facts(data_dir, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_any_damage_is_named_or_harmless(data_dir, unbroken, whole, tmp_path, name):
     run = pathlib.Path(shutil.copytree(unbroken, tmp_path / "run"))

@@ -101,6 +101,7 @@ def test_a_new_run_starts_at_step_0_with_the_variables_of_the_checkpoint(
     assert json.loads((tmp_path / "config.json").read_text())["start"] == f"{source}/2"
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_its_own_checkpoints_as_an_unbroken_one_does(
     source: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_it_goes_on_from_its_own_checkpoints_as_an_unbroken_one_does(
         train.train(config, source, str(whole))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "new"),
     [
@@ -182,6 +184,7 @@ def test_heads_of_other_classes_are_told(
     assert "the segmentation head that was a, b, c starts as that of class_00," in caplog.text
 
 
+@pytest.mark.slow
 def test_a_start_that_cannot_be_leaves_the_workdir_free(
     source: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
 ) -> None:

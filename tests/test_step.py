@@ -68,6 +68,7 @@ BEYOND = {  # the paper
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("argument", "fields"), [("", {}), ("paper", {}), ("", BEYOND)])
 def test_four_devices_give_the_losses_and_sgd_gradients_of_one(
     argument: str, fields: dict[str, object]
@@ -98,6 +99,7 @@ def test_four_devices_give_the_losses_and_sgd_gradients_of_one(
     assert max(jax.tree.leaves(moved)) > 1e-3  # the comparison is of gradients, not of nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["no action", "one frame", "all action"])
 def test_any_video_gives_finite_losses_and_gradients(kind: str) -> None:
     config = small_config(sampling__seeds=6)
@@ -116,6 +118,7 @@ def test_any_video_gives_finite_losses_and_gradients(kind: str) -> None:
     assert metrics["norm/gradients"] > 0
 
 
+@pytest.mark.slow
 def test_draws_depend_on_step_and_position_alone() -> None:
     config = small_config(sampling__seeds=6)
     state, step = make(config)
@@ -169,6 +172,7 @@ def test_padding_carries_no_loss() -> None:
     assert sum(rows) < BATCH * 6 * 21
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", ["tree", "list"])
 def test_copies_count_as_if_each_were_computed(monkeypatch, edges: str) -> None:
     config = small_config(sampling__seeds=6, sampling__edges=edges)
@@ -204,6 +208,7 @@ def test_copies_count_as_if_each_were_computed(monkeypatch, edges: str) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_segmentation_loss_off_leaves_its_head_without_gradient() -> None:
     fields = {"sampling__seeds": 6, "model__classifier": True, "loss__l2": 0.0}
     found = {}
@@ -229,6 +234,7 @@ def recording(video: str, num_frames: int = 100, actions: int = 1) -> Recording:
     return Recording(video, num_frames, 5.0, num_frames / 5, segments, labels, "shard", 0, 1)
 
 
+@pytest.mark.slow
 def test_heads_start_at_the_base_rate_where_not_balanced() -> None:
     recordings = [recording("a", 100, 2), recording("b", 300, 6)]
     assert boundary_bias(small_config(), recordings) == 0.0
@@ -243,6 +249,7 @@ def test_heads_start_at_the_base_rate_where_not_balanced() -> None:
     assert len(grid(config).segments) == 36  # stride 8, whatever the config has
 
 
+@pytest.mark.slow
 def test_computing_activations_again_changes_nothing_but_memory() -> None:
     found = {}
     for again in (False, True):

@@ -196,6 +196,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "kind"),
     [
@@ -243,6 +244,7 @@ def test_a_signal_saves_and_goes_on_with_the_same_numbers(
     assert_equal_runs(short(data_dir), broken, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
 def test_a_checkpoint_that_does_not_read_is_named_and_the_one_before_it_used(
     unbroken: pathlib.Path,

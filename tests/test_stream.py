@@ -141,6 +141,7 @@ def test_the_parts_never_matter(request, kind):
     assert [d for row in x for d in stream.push(row)] + stream.finish() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["featured", "signalled"])
 @pytest.mark.parametrize("more", [0.0, 1.4])
 def test_detections_come_within_the_delay_in_order_of_their_ends(request, kind, more):
@@ -379,6 +380,7 @@ def test_a_rate_that_nobody_knows_is_asked_for(featured):
     assert pushed(model.stream(rate=5), x) == pushed(featured.stream(), x)
 
 
+@pytest.mark.slow
 def test_the_benchmark(signalled, tmp_path, monkeypatch, capsys):
     known = dataclasses.replace(signalled.preparation, name="mine", widths=(2,))
     model = changed(signalled, preparation=known, thresholds={"a": 0.02, "b": 1.0})

@@ -90,6 +90,7 @@ def test_a_cut_action_counts_for_proposals_when_half_of_it_is_inside(start, coun
     assert found.ends.any()
 
 
+@pytest.mark.slow
 def test_proposals_are_labelled_with_the_actions_that_count() -> None:
     segments = jnp.array([[-0.1, 0.3], [0.5, 0.9], [0.05, 0.4], [-0.4, 0.1]])
     labels, valid = jnp.array([1, 2, 3, 1]), jnp.array([True, True, False, True])

@@ -84,6 +84,7 @@ def run(unbroken, tmp_path):
     return shutil.copytree(unbroken, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_older_run_gets_them_when_it_is_evaluated(run, data_dir, tmp_path):
     before = (run / "thresholds-12.json").read_bytes()
     for path in run.glob("thresholds-*"):
@@ -145,6 +146,7 @@ def summary(capsys, run, directory, *flags):
     return capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_console_tells_what_counts_and_the_json_keeps_all(run, data_dir, capsys):
     directory = opened(data_dir).directory
     recordings = open_dataset(directory).recordings("validation")

@@ -138,6 +138,7 @@ def test_gaps_are_filled_if_asked(folder, tmp_path):
     assert told(tmp_path, "gap")["r2"] == "gap of 6.0 s at 82.99 s: filled"
 
 
+@pytest.mark.slow
 def test_times_are_not_used_if_asked(folder, tmp_path):
     assert prepare(folder, tmp_path, "--rate=50", "--time=none") == 0
     found = records(tmp_path)
@@ -146,6 +147,7 @@ def test_times_are_not_used_if_asked(folder, tmp_path):
     assert read_preparation(tmp_path / "mine" / "1.0.0").clocks == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -173,6 +175,7 @@ def damaged(path, change):
     path.write_text("\n".join(change(lines)) + "\n")
 
 
+@pytest.mark.slow
 def test_each_file_that_cannot_be_read_is_named(folder, tmp_path, capsys):
     shutil.copytree(folder / "raw", tmp_path / "raw")
     shutil.copy(folder / "labels.csv", tmp_path)
@@ -279,6 +282,7 @@ def detected(run, features, output, *more):
     return status, json.loads(output.read_text())
 
 
+@pytest.mark.slow
 def test_detections_are_in_the_recordings_own_time(folder, run, tmp_path, capsys):
     status, found = detected(run, folder / "raw", tmp_path / "found.json")
     assert status == 0

@@ -51,6 +51,7 @@ def test_tiny_learns_and_leaves_its_results(data_dir: str, tmp_path: pathlib.Pat
     assert all(video in page for video in results["results"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_unbroken_one(
     unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_evaluation_of_checkpoints(
     assert (tmp_path / "b" / "detections.json").exists()
 
 
+@pytest.mark.slow
 def test_class_scores_of_a_file_label_the_proposals(
     unbroken: pathlib.Path, data_dir: str, tmp_path: pathlib.Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_another_batch_size_of_evaluation_is_the_same_run(
     train.train(short(data_dir, eval__batch_size=4, train__keep=2), unbroken)
 
 
+@pytest.mark.slow
 def test_best_checkpoint_by_holdout_stays(data_dir: str, tmp_path: pathlib.Path) -> None:
     config = short(data_dir, train__keep=1, data__holdout="training_00*")
     dataset = evaluate.open_or_build(config.data)
@@ -211,6 +214,7 @@ def test_nan_in_the_features_stops_training_with_the_term_and_step(
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))  # nothing bad was saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_runlocal_of_every_config_trains_and_predicts_by_its_shapes(path: pathlib.Path) -> None:
     """Traced, not compiled: the run from the command line below stands for all of them."""

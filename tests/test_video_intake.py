@@ -191,6 +191,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_killed_at_every_write_and_started_again(clips, backbone, tmp_path, monkeypatch):
     """Before and after every file that is written, in turn, until nothing kills any more."""
     clip = clips / "a.mp4"
@@ -432,6 +433,7 @@ def run_predict(trained, folder, *more):
     return status, json.loads(file.read_text()) if file.exists() else None
 
 
+@pytest.mark.slow
 def test_predict_and_detect_video_find_the_same(clips, trained, tmp_path):
     mine = shutil.copytree(clips, tmp_path / "mine")
     (mine / "bad.mp4").write_bytes(b"nothing")
