@@ -7,7 +7,6 @@
 import contextlib
 import hashlib
 import json
-import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -73,7 +72,7 @@ class FrameFile:
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if not files.on_object_store(self._path):
-            _remove_leftovers(self._path)
+            files.remove_leftovers(self._path.parent, self._path.name)
         with (
             files.written_whole(self._path) as file,
             zipfile.ZipFile(file, "w") as archive,  # numpy.savez wants all arrays at once
@@ -86,13 +85,6 @@ class FrameFile:
                 _add(archive, f"{video}/times", times)
 
             yield add
-
-
-def _remove_leftovers(path: epath.Path) -> None:
-    """Removes what killed processes left beside the file."""
-    for other in path.parent.iterdir():
-        if re.fullmatch(rf"\.{re.escape(path.name)}\.[0-9a-f]{{32}}", other.name):
-            other.unlink(missing_ok=True)
 
 
 def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:

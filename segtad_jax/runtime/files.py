@@ -102,10 +102,14 @@ def checksum_of_ends(path: epath.PathLike) -> int:
         return zlib.crc32(ends + file.read(ENDS))
 
 
-def remove_leftovers(folder: epath.PathLike) -> None:
-    """Removes what processes that were killed left of `write_whole`; nobody else may write here."""
+def remove_leftovers(folder: epath.PathLike, name: str | None = None) -> None:
+    """Removes what processes that were killed left of `write_whole` in a folder.
+
+    Nobody else may be writing there: any file, or the one of this name.
+    """
+    written = r".+" if name is None else re.escape(name)
     for path in epath.Path(folder).iterdir():
-        if re.fullmatch(r"\..+\.[0-9a-f]{32}|\.seen-by-process-0-\d+", path.name):
+        if re.fullmatch(rf"\.{written}\.[0-9a-f]{{32}}|\.seen-by-process-0-\d+", path.name):
             path.unlink(missing_ok=True)
 
 

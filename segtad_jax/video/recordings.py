@@ -165,6 +165,9 @@ class Videos(Source):
         notes = files.read_json(told, "Remove it.")["notes"] if told.exists() else []
         start = first_frame(backbone, first)
         video = open_video(path, fps=backbone.fps, size=backbone.size, first=start)
+        if blocks.exists():  # it was interrupted, perhaps in its last writes
+            for name in (file.name, statement_of(file).name):
+                files.remove_leftovers(self.kept, name)
         blocks.mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(blocks)
         for array in filter(len, features(video.frames(), backbone, first=first)):

@@ -41,7 +41,7 @@ def read(content: Any, path: object, report: ReportDefect, reading: Reading) -> 
     """
     try:
         behaviours = content["behaviors_conf"].values()
-        states = {each["code"]: "state" in each["type"].lower() for each in behaviours}
+        states = {str(each["code"]): "state" in each["type"].lower() for each in behaviours}
         observations = dict(content["observations"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not as BORIS writes its projects: {error!r}") from error
