@@ -240,6 +240,19 @@ class TestBoris:
         assert "a.csv, line 2" in message
         assert "export the project itself (.boris)" in message
 
+    def test_a_code_that_is_a_number_is_a_name(self, tmp_path):
+        project = projects.boris_project()
+        for behaviour in project["behaviors_conf"].values():
+            behaviour["code"] = 3 if behaviour["code"] == "rest" else behaviour["code"]
+        for observation in project["observations"].values():
+            for event in observation["events"]:
+                event[2] = event[2].replace("rest", "3")
+        actions, _ = read(written(tmp_path, project, "a.boris"))
+        assert actions == {
+            video: [(*moments, label.replace("rest", "3")) for *moments, label in rows]
+            for video, rows in projects.BORIS_ACTIONS.items()
+        }
+
     def test_an_unknown_behaviour_is_named(self, tmp_path):
         project = projects.boris_project()
         project["observations"]["live 2"]["events"][0][2] = "dig"
