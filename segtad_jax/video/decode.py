@@ -266,8 +266,10 @@ class VideoFile:
         av = _av()
         most = {"max_pixels": str(MOST_PIXELS)}
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", **most}
+        # Titles need not be UTF-8. PyAV 19 has no such choice any more, and takes them as they are.
+        texts = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
         try:
-            container = av.open(f"file:{self._file}", options=options, metadata_errors="replace")
+            container = av.open(f"file:{self._file}", options=options, **texts)
         except av.error.FFmpegError as error:
             raise self._error(
                 f"cannot be read as a video ({error.strerror}): it is cut off or damaged, or it is "
