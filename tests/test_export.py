@@ -179,9 +179,10 @@ def test_the_example_is_a_command(artifact, tmp_path, monkeypatch, capsys):
     assert {row["label"] for row in above} == {*CLASSES}
     command("x.npy", "--rate=5", "--threshold=0.2")
     assert json.loads(capsys.readouterr().out) == [row for row in found if row["score"] >= 0.2]
-    with pytest.raises(SystemExit):
-        command("x.npy", "--rate=5", "--threshold=high")
-    assert "--threshold: invalid score value: 'high'" in capsys.readouterr().err
+    for wrong in ("high", "nan", "-1"):
+        with pytest.raises(SystemExit):
+            command("x.npy", "--rate=5", f"--threshold={wrong}")
+        assert f"--threshold: invalid score value: '{wrong}'" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"rate.*--rate=HZ"):
         command("x.npy")
     with pytest.raises(SystemExit, match=r"\[frames, 6\].*model.json.*\[64, 7\]"):

@@ -44,6 +44,14 @@ from segtad_jax.prepare.flags import parse
         (["--label_fps=0"], "--label_fps: 0 must be above 0"),
         (["--label_fps=fast"], "'fast' is not a number"),
         (["--simulate=4"], "--simulate makes the features"),
+        (
+            ["--name=x", "--videos=a", "--annotations=b", "--output=c", "--layout=tc", "--time=t"],
+            "--videos makes the features: give no --time, --layout",
+        ),
+        (
+            ["--name=x", "--videos=a", "--annotations=b", "--output=c", "--time=none", "--rate=5"],
+            "--videos makes the features: give no --rate, --time",
+        ),
     ],
 )
 def test_wrong_command_lines_end_with_status_2(flags, message, capsys):

@@ -219,11 +219,13 @@ def test_a_recording_shorter_than_every_is_what_detect_finds(request, kind):
 
 
 def test_an_empty_recording_has_nothing(featured, signalled):
-    assert featured.stream().finish() == []
+    with pytest.warns(UserWarning, match="after 0 samples"):
+        assert featured.stream().finish() == []
     stream = signalled.stream()
     assert stream.push(np.zeros((0, 2))) == []
     assert stream.push(np.zeros((9, 2))) == []  # less than a frame
-    assert stream.finish() == []
+    with pytest.warns(UserWarning, match="after 9 samples, which fill no frame"):
+        assert stream.finish() == []
 
 
 class Script(WindowProgram):

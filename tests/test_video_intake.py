@@ -524,3 +524,11 @@ def test_kept_elsewhere_by_epath(clips, backbone, tmp_path):
     videos.extract(paths(videos), backbone, QUIET)
     assert list(videos.places) == ["a"]
     assert videos.frames("a", videos.form()).array.shape[1] == 5
+
+
+@pytest.mark.parametrize("flag", ["--rate=5", "--time=none", "--layout=tc", "--durations=d.csv"])
+def test_what_videos_know_of_themselves_is_not_given(flag, capsys):
+    with pytest.raises(SystemExit) as caught:
+        predict.main(["--checkpoint=run", "--videos=a", "--output=found.json", flag])
+    assert caught.value.code == 2
+    assert f"give no {flag.partition('=')[0]}" in capsys.readouterr().err

@@ -26,6 +26,12 @@ def add_feature_flags(parser: argparse.ArgumentParser, features: str, **more: An
     add("--layout", choices=list(LAYOUTS), default="auto", help="frames or channels first")
 
 
+def flags_of_files(flags: argparse.Namespace) -> list[str]:
+    """Returns which of --rate, --time and --layout are given: videos know these of themselves."""
+    default = {"rate": None, "time": Clock(""), "layout": "auto"}
+    return [f"--{name}" for name, value in default.items() if getattr(flags, name) != value]
+
+
 def _clock(text: str) -> Clock | None:
     """Returns how times are read: not at all for 'none', '' in any column that has them."""
     column, _, unit = text.rpartition(":")

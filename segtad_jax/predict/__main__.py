@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Sequence
 
-from segtad_jax.data.feature_flags import add_feature_flags, comma_separated
+from segtad_jax.data.feature_flags import add_feature_flags, comma_separated, flags_of_files
 from segtad_jax.evaluation.annotation_flags import add_label_fps
 from segtad_jax.evaluation.annotation_writers import FORMS
 from segtad_jax.runtime import command
@@ -29,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--process_id={flags.process_id} is not in 0..{flags.num_processes - 1}")
     if bool(flags.features) == bool(flags.videos):
         parser.error("give either --features or --videos")
-    if flags.videos and (flags.rate or flags.durations):
-        parser.error("--videos know their times: give no --rate or --durations")
+    taken = flags_of_files(flags) + ["--durations"] * bool(flags.durations)
+    if flags.videos and taken:
+        parser.error(f"--videos know their times: give no {', '.join(taken)}")
     if flags.features and (flags.backbone or flags.weights or flags.save_features):
         parser.error("--backbone, --weights and --save_features are of --videos, not of --features")
     if flags.batch is not None and flags.batch < 1:

@@ -199,7 +199,12 @@ class DetectionStream:
     def finish(self) -> list[Detection]:
         """Ends the recording; returns the actions that were not final yet."""
         self._require_on()
-        return self._advance(np.zeros((0, sum(self._preparation.widths)), np.float32), last=True)
+        nothing = np.zeros((0, sum(self._preparation.widths)), np.float32)
+        found = self._advance(nothing, last=True)
+        if not self._known:
+            text = f"the stream is over after {self._samples} samples, which fill no frame"
+            warnings.warn(f"{text}: nothing can be found", stacklevel=2)
+        return found
 
     def _require_on(self) -> None:
         if self._over:

@@ -6,7 +6,12 @@ import re
 from collections.abc import Sequence
 
 from segtad_jax.config.defaults import ENCODER_STRIDE
-from segtad_jax.data.feature_flags import add_feature_flags, comma_separated, positive
+from segtad_jax.data.feature_flags import (
+    add_feature_flags,
+    comma_separated,
+    flags_of_files,
+    positive,
+)
 from segtad_jax.data.resizing import RESIZERS
 from segtad_jax.evaluation.annotation_flags import add_annotation_flags
 from segtad_jax.prepare.recipes import RECIPES
@@ -15,7 +20,7 @@ from segtad_jax.runtime import command
 from segtad_jax.video.flags import add_backbone_flags, add_kept_flags
 
 # Flags that say where features are, and how they are to be read.
-OF_FEATURES = ("features", "recipe", "simulate", "signals", "rate", "channels")
+OF_FEATURES = ("features", "recipe", "simulate", "signals", "channels")
 OF_VIDEOS = ("video_fps", "size", "weights", "save_features")
 
 
@@ -43,7 +48,7 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
     needed = ["features", "annotations", "name"]
     needed = [] if flags.recipe else needed[1:] if flags.simulate or flags.videos else needed
     needed += [] if flags.check and (flags.save_features or not flags.videos) else ["output"]
-    taken = [name for name in OF_FEATURES if getattr(flags, name)] if flags.videos else []
+    taken = [f"--{name}" for name in OF_FEATURES if getattr(flags, name)] + flags_of_files(flags)
     idle = [name for name in OF_VIDEOS if getattr(flags, name)] if not flags.videos else []
     missing = ", ".join(f"--{name}" for name in sorted(needed) if not getattr(flags, name))
     return [
@@ -77,8 +82,8 @@ def _conflicts(flags: argparse.Namespace) -> list[tuple[object, str]]:
             "--simulate makes the features: give no --features or --signals",
         ),
         (
-            taken,
-            f"--videos makes the features: give no {', '.join(f'--{name}' for name in taken)}",
+            flags.videos and taken,
+            f"--videos makes the features: give no {', '.join(taken)}",
         ),
         (idle, f"give --videos, or no {', '.join(f'--{name}' for name in idle)}, which is of them"),
         (

@@ -136,6 +136,8 @@ def detect(
 
 def score(text: str) -> float | str:
     """The value of --threshold."""
+    if text != "auto" and not float(text) >= 0:  # nor NaN
+        raise ValueError
     return text if text == "auto" else float(text)
 
 
