@@ -314,6 +314,8 @@ def test_files_among_the_features_that_are_none(tmp_path):
     (tmp_path / "marks.csv").write_text("t-start;t-end;what\n1;2;walk\n")
     (tmp_path / "Annotations.csv").write_text("x,1,2,walk\n")
     (tmp_path / "scores.csv").write_text("action,start,end\n0.1,0.2,0.3\n")  # of frames, as BSN's
+    for name in ("film.mp4", "b.MP4", "notes.docx", "x.npy.json", ".gitignore"):
+        (tmp_path / name).write_text("")
     (tmp_path / "within").mkdir()
     (tmp_path / "within" / "circle").symlink_to(tmp_path)
     (tmp_path / "itself.npy").symlink_to(tmp_path / "itself.npy")
@@ -321,7 +323,9 @@ def test_files_among_the_features_that_are_none(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     source = open_source(tmp_path)
     skipped = {d.video for d in source.defects if d.kind == "not_features"}
-    assert skipped == {"._x.npy", "labels.csv", "marks.csv", "Annotations.csv"}
+    annotations = {"labels.csv", "marks.csv", "Annotations.csv"}
+    assert skipped == annotations | {"._x.npy", "b.MP4", "notes.docx"}
+    assert [d.value for d in source.defects if d.video == "b.MP4"] == ["skipped, as 1 more .mp4"]
     assert sorted(source.places) == ["itself", "pipe", "scores", "x", "y"]
     for video, message in {"pipe": r"pipe\.\w+: not a regular file", "itself": "itself"}.items():
         with pytest.raises(FeatureError, match=message) as caught:

@@ -106,7 +106,9 @@ KINDS = {
     "time_start": Kind(KEPT, "times that do not begin at 0, from whose first one seconds count"),
     "no_times": Kind(KEPT, "a file without times among others: taken to be at --rate"),
     "column_order": Kind(KEPT, "columns in another order than the others': matched by name"),
-    "not_features": Kind(KEPT, "a hidden file, or a csv of annotations, among the features"),
+    "not_features": Kind(
+        KEPT, "a file of another kind, a hidden one or a csv of annotations, among the features"
+    ),
     "not_read": Kind(KEPT, "an array beside the features in their file: not read"),
     "odd_video": Kind(KEPT, "a video with something odd about it, such as damaged parts"),
     "outlier": Kind(KEPT, "a value absurdly far from all others of its channel"),

@@ -331,17 +331,7 @@ def by_id(
 def _entries(path: epath.Path) -> tuple[list[tuple[str, Place]], list[Defect]]:
     """Returns names and places of the videos in a folder or a file, and what lies between them."""
     if path.is_dir():
-        entries: list[tuple[str, Place]] = []
-        defects = []
-        for file in files_under(path, READERS):
-            table = file.suffix.lower() in (".csv", ".tsv") and is_table_of_annotations(file)
-            if table or file.name.startswith("."):  # macOS puts ._x.npy beside x.npy
-                defects.append(Defect("not_features", file.name, "skipped", str(file)))
-            else:
-                entries.append((file.stem, (file, None)))
-        if not entries:
-            raise FeatureError("missing", f"{path}: has no file {', '.join(sorted(READERS))}")
-        return entries, defects
+        return _entries_of_folder(path)
     if not path.exists():
         raise FileNotFoundError(f"no features at {path}: there is no such file or folder")
     if path.suffix.lower() in CONTAINERS:
@@ -358,6 +348,30 @@ def _entries(path: epath.Path) -> tuple[list[tuple[str, Place]], list[Defect]]:
         f"{path}: not a feature file; expected a folder with a file a video "
         f"({', '.join(sorted(READERS))}) or one .h5, .hdf5 or .npz with an array a video",
     )
+
+
+def _entries_of_folder(folder: epath.Path) -> tuple[list[tuple[str, Place]], list[Defect]]:
+    entries: list[tuple[str, Place]] = []
+    defects = []
+    others: dict[str, list[epath.Path]] = {}  # by ending
+    for file in files_under(folder, READERS):
+        ending = file.suffix.lower()
+        table = ending in (".csv", ".tsv") and is_table_of_annotations(file)
+        if ending not in READERS:
+            others.setdefault(ending, []).append(file)
+        elif table or file.name.startswith("."):  # macOS puts ._x.npy beside x.npy
+            defects.append(Defect("not_features", file.name, "skipped", str(file)))
+        else:
+            entries.append((file.stem, (file, None)))
+    if not entries:
+        raise FeatureError("missing", f"{folder}: has no file {', '.join(sorted(READERS))}")
+    expected = {f"{file.name}.json" for _, (file, _) in entries}  # beside features of videos
+    for ending, files in others.items():
+        files = [f for f in files if not f.name.startswith(".") and f.name not in expected]
+        if files:
+            more = f", as {len(files) - 1} more {ending}" if len(files) > 1 else ""
+            defects.append(Defect("not_features", files[0].name, f"skipped{more}", str(files[0])))
+    return entries, defects
 
 
 def as_frames(array: np.ndarray, layout: str, where: str) -> Float[np.ndarray, "F C"]:
@@ -459,14 +473,19 @@ def _plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def files_under(
-    folder: epath.Path, endings: Collection[str], above: frozenset[str] = frozenset()
+    folder: epath.Path,
+    endings: Collection[str],
+    above: frozenset[str] = frozenset(),
 ) -> Iterator[epath.Path]:
-    """Yields all files of these endings under a folder, in order of their names."""
+    """Yields all files under a folder, in order of names; of these endings all are taken for files.
+
+    To ask what something is takes a request on an object store.
+    """
     real = os.path.realpath(folder)
     if real in above:
         return  # in a circle of links
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in endings:
+        if path.suffix.lower() in endings or not path.is_dir():
             yield path
-        elif path.is_dir():
+        else:
             yield from files_under(path, endings, above | {real})

@@ -251,7 +251,11 @@ def open_videos(path: epath.PathLike, transform: VideoTransform, kept: epath.Pat
     """
     path = epath.Path(path)
     if path.is_dir():
-        found = [f for f in files_under(path, SUFFIXES) if not f.name.startswith(".")]
+        found = [
+            file
+            for file in files_under(path, SUFFIXES)
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        ]
         if not found:
             endings = ", ".join(sorted(SUFFIXES))
             raise FeatureError("missing", f"{path}: has no video, which would end in {endings}")
