@@ -367,10 +367,10 @@ def _entries_of_folder(folder: epath.Path) -> tuple[list[tuple[str, Place]], lis
         raise FeatureError("missing", f"{folder}: has no file {', '.join(sorted(READERS))}")
     expected = {f"{file.name}.json" for _, (file, _) in entries}  # beside features of videos
     for ending, files in others.items():
-        files = [f for f in files if not f.name.startswith(".") and f.name not in expected]
-        if files:
-            more = f", as {len(files) - 1} more {ending}" if len(files) > 1 else ""
-            defects.append(Defect("not_features", files[0].name, f"skipped{more}", str(files[0])))
+        shown = [f for f in files if not f.name.startswith(".") and f.name not in expected]
+        if shown:
+            more = f", as {len(shown) - 1} more {ending}" if len(shown) > 1 else ""
+            defects.append(Defect("not_features", shown[0].name, f"skipped{more}", str(shown[0])))
     return entries, defects
 
 
